@@ -1,0 +1,31 @@
+"""Spiking diffusion models: SDDPM (Cao et al., WACV 2024) and the family around it."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sddpm.data import open_dataset as open_dataset
+    from sddpm.errors import UserError as UserError
+    from sddpm.models import SpikingUNet2DModel as SpikingUNet2DModel
+    from sddpm.pipelines import SpikingDiffusionPipeline as SpikingDiffusionPipeline
+
+try:
+    __version__ = version("sddpm")
+except PackageNotFoundError:  # a source tree on PYTHONPATH that was never installed
+    __version__ = "0.0.0"
+
+# Names are imported on first use, so that `sddpm --help` does not wait for torch.
+_LAZY = {
+    "SpikingUNet2DModel": "sddpm.models",
+    "SpikingDiffusionPipeline": "sddpm.pipelines",
+    "UserError": "sddpm.errors",
+    "open_dataset": "sddpm.data",
+}
+__all__ = [*_LAZY, "__version__"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sddpm' has no attribute {name!r}")
