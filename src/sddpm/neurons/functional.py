@@ -1,0 +1,109 @@
+"""Integrate-and-fire neurons as pure functions over [T, ...]; the membrane lives inside one call.
+
+Per SNN time step n, with v[-1] = v_reset (0 for a soft reset):
+
+    charge   IF    h[n] = v[n-1] + x[n]
+             LIF   h[n] = v[n-1] + (x[n] - (v[n-1] - v_reset)) / tau        decayed input
+                   h[n] = v[n-1] - (v[n-1] - v_reset) / tau + x[n]          undecayed input
+             PLIF  as LIF, with 1/tau = sigmoid(w) and w learned per layer (Fang et al., ICCV 2021)
+    fire     s[n] = 1 if h[n] >= v_threshold else 0
+    reset    hard  v[n] = s[n] v_reset + (1 - s[n]) h[n]        soft  v[n] = h[n] - s[n] v_threshold
+
+The order of arithmetic is spikingjelly's, so spikes and gradients of IF and LIF are the same bits.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sddpm.errors import UserError
+from sddpm.neurons.surrogates import resolve_surrogate, spike
+
+NEURONS = {
+    "if": "integrate-and-fire, no leak (SDDPM)",
+    "lif": "leaky integrate-and-fire with the fixed time constant tau",
+    "plif": "leaky integrate-and-fire with a time constant learned per layer",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamics:
+    """Everything that defines a neuron but its threshold and learned parameters.
+
+    Args:
+        neuron: "if", "lif" or "plif".
+        v_reset: membrane after a spike (hard reset), or None to subtract the threshold (soft reset).
+        tau: LIF's time constant in SNN time steps, >= 1; PLIF's initial one, > 1. Unused by IF.
+        decay_input: whether the input is divided by tau too.
+        detach_reset: keep the gradient from flowing through the reset.
+        surrogate: a name of `SURROGATES`.
+        surrogate_alpha: its inverse width; None for the surrogate's default.
+
+    Raises:
+        UserError: an unknown name or a number out of range.
+    """
+
+    neuron: str = "if"
+    v_reset: float | None = 0.0
+    tau: float = 2.0
+    decay_input: bool = True
+    detach_reset: bool = False
+    surrogate: str = "atan"
+    surrogate_alpha: float | None = None
+
+    def __post_init__(self):
+        if self.neuron not in NEURONS:
+            raise UserError(f"unknown neuron {self.neuron!r}; choose one of {', '.join(NEURONS)}")
+        if self.neuron == "lif" and not self.tau >= 1:
+            raise UserError(f"tau of a LIF neuron must be at least 1 time step, got {self.tau}")
+        if self.neuron == "plif" and not self.tau > 1:
+            raise UserError(f"the initial tau of a PLIF neuron must be above 1 (1/tau = sigmoid(w)), got {self.tau}")
+        object.__setattr__(self, "surrogate_alpha", resolve_surrogate(self.surrogate, self.surrogate_alpha))
+
+
+def charge(x: Tensor, v: Tensor, dynamics: Dynamics, w: Tensor | None = None) -> Tensor:
+    """The membrane h[n] before firing, from the input x[n] and the membrane v[n-1], all of one shape."""
+    if dynamics.neuron == "if":
+        return v + x
+    rest = 0.0 if dynamics.v_reset is None else dynamics.v_reset
+    if dynamics.neuron == "lif":
+        if dynamics.decay_input:
+            return v + (x - (v - rest)) / dynamics.tau
+        return v - (v - rest) / dynamics.tau + x
+    if w is None:
+        raise UserError("a PLIF neuron needs its learned parameter w")
+    leak = w.sigmoid()
+    return v + (x - (v - rest)) * leak if dynamics.decay_input else v - (v - rest) * leak + x
+
+
+def step(
+    x: Tensor, v: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One SNN time step: (spikes s[n], membrane v[n] after the reset, membrane h[n] before it)."""
+    h = charge(x, v, dynamics, w)
+    s = spike(h - v_threshold, dynamics.surrogate, dynamics.surrogate_alpha)
+    r = s.detach() if dynamics.detach_reset else s
+    v = h - r * v_threshold if dynamics.v_reset is None else r * dynamics.v_reset + (1.0 - r) * h
+    return s, v, h
+
+
+def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
+    """Spikes of a layer of neurons over all T time steps, step by step in PyTorch: the definition.
+
+    Args:
+        x: input currents [T, ...], floating point.
+        dynamics: what neuron.
+        v_threshold: firing threshold.
+        w: PLIF's learned scalar, [] or broadcastable to x[0].
+
+    Returns:
+        Spikes [T, ...], 0 or 1, in the dtype of x. Membranes are float32 for bfloat16 and float16 inputs.
+    """
+    currents = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    v = torch.full_like(currents[0], dynamics.v_reset or 0.0)
+    spikes = []
+    for current in currents:
+        s, v, _ = step(current, v, dynamics, v_threshold=v_threshold, w=w)
+        spikes.append(s)
+    return torch.stack(spikes).to(x.dtype)

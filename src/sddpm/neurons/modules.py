@@ -1,0 +1,29 @@
+"""A layer of spiking neurons as a module: a thin shell that holds parameters and passes them on as arguments."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.neurons.functional import Dynamics
+from sddpm.neurons.kernels import multi_step
+
+
+class SpikingNeuron(nn.Module):
+    """Spikes [T, ...] of input currents [T, ...]. Keeps no membrane between calls.
+
+    `v_threshold` is a plain number that may be changed after training; `w` (PLIF only) is learned and starts
+    where sigmoid(w) = 1/tau.
+    """
+
+    def __init__(self, dynamics: Dynamics, v_threshold: float = 1.0):
+        super().__init__()
+        self.dynamics = dynamics
+        self.v_threshold = float(v_threshold)
+        self.w = nn.Parameter(torch.tensor(-math.log(dynamics.tau - 1.0))) if dynamics.neuron == "plif" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return multi_step(x, self.dynamics, v_threshold=self.v_threshold, w=self.w)
+
+    def extra_repr(self) -> str:
+        return f"{self.dynamics.neuron}, v_threshold={self.v_threshold:g}"

@@ -1,0 +1,89 @@
+"""Surrogate gradients: what the derivative of a spike is taken to be in the backward pass (Neftci et al., 2019).
+
+A spike is the Heaviside step of u = h - v_threshold, with s = 1 at u = 0. Its derivative is replaced by a bump around
+u = 0 whose inverse width is `alpha`: the larger alpha, the narrower the bump. Formulas and the order of arithmetic are
+spikingjelly's where the names agree, so that gradients are the same bits.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sddpm.errors import UserError
+
+
+def atan_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
+    """alpha/2 / (1 + (pi/2 alpha u)^2): area 1, full width at half maximum 4/(pi alpha). SDDPM uses alpha = 2."""
+    half = alpha / 2
+    scaled = math.pi * half * u
+    return half / (1 + scaled * scaled) * grad
+
+
+def sigmoid_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
+    """alpha s (1 - s), s = sigmoid(alpha u): area 1, peak alpha/4."""
+    s = (u * alpha).sigmoid_()
+    return grad * (1.0 - s) * s * alpha
+
+
+def rectangle_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
+    """alpha where |u| < 1/(2 alpha): area 1, full width a = 1/alpha (SDDPM's appendix; spikingjelly's Rect)."""
+    return alpha * (u.abs() < 0.5 / alpha).to(u) * grad
+
+
+def triangle_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
+    """max(0, 1 - alpha |u|): peak 1, area 1/alpha, zero from |u| = 1/alpha on (FSDDIM)."""
+    return (1 - alpha * u.abs()).clamp_(min=0) * grad
+
+
+def piecewise_quadratic_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
+    """max(0, alpha - alpha^2 |u|): the triangle with area 1 and peak alpha (spikingjelly's PiecewiseQuadratic)."""
+    size = u.abs()
+    return (grad * (-(alpha**2) * size + alpha)).masked_fill_(size > (1 / alpha), 0)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A named bump: `vjp(grad, u, alpha)` multiplies an incoming gradient with the surrogate derivative at u."""
+
+    vjp: Callable[[Tensor, Tensor, float], Tensor]
+    default_alpha: float
+
+
+SURROGATES: dict[str, Surrogate] = {
+    "atan": Surrogate(atan_vjp, 2.0),
+    "sigmoid": Surrogate(sigmoid_vjp, 4.0),
+    "rectangle": Surrogate(rectangle_vjp, 1.0),
+    "triangle": Surrogate(triangle_vjp, 1.0),
+    "piecewise_quadratic": Surrogate(piecewise_quadratic_vjp, 1.0),
+}
+
+
+def resolve_surrogate(name: str, alpha: float | None) -> float:
+    """The alpha to use: the surrogate's default for None. Raises `UserError` for an unknown name or alpha <= 0."""
+    if name not in SURROGATES:
+        raise UserError(f"unknown surrogate {name!r}; choose one of {', '.join(SURROGATES)}")
+    if alpha is not None and not alpha > 0:
+        raise UserError(f"surrogate_alpha must be positive (it is the inverse width), got {alpha}")
+    return SURROGATES[name].default_alpha if alpha is None else float(alpha)
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u: Tensor, name: str, alpha: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.surrogate = name, alpha
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        (u,) = ctx.saved_tensors
+        name, alpha = ctx.surrogate
+        return SURROGATES[name].vjp(grad, u, alpha), None, None
+
+
+def spike(u: Tensor, surrogate: str = "atan", alpha: float | None = None) -> Tensor:
+    """Spikes (0 or 1, shape and dtype of u) of u = h - v_threshold, differentiable by the named surrogate."""
+    return _Spike.apply(u, surrogate, resolve_surrogate(surrogate, alpha))
