@@ -1,0 +1,53 @@
+"""Noise by seed: every sample has a generator of its own, so its noise depends neither on the batch it is in nor on
+the device (the generators live on the CPU)."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from sddpm.errors import UserError
+
+MAX_SEED = 2**32 - 1  # torch's CPU generator (mt19937) takes 32 bits: a larger seed would repeat a smaller one
+
+
+def generators_for(seeds: Iterable[int]) -> list[torch.Generator]:
+    """One fresh CPU generator a seed.
+
+    Raises:
+        UserError: a seed outside 0 .. 2^32 - 1.
+    """
+    generators = []
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise UserError(f"seed {seed} is out of range: seeds go from 0 to {MAX_SEED}")
+        generators.append(torch.Generator().manual_seed(int(seed)))
+    return generators
+
+
+def draw_noise(
+    generators: Sequence[torch.Generator],
+    shape_of_one: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Standard normal noise [B, *shape_of_one], each sample from its own generator, which moves on.
+
+    Drawn in float32 and then cast, so that a seed means the same picture in every precision.
+    """
+    samples = [torch.randn(tuple(shape_of_one), generator=generator) for generator in generators]
+    return torch.stack(samples).to(dtype).to(device)
+
+
+def seeded_noise(
+    seeds: Sequence[int],
+    shape_of_one: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Standard normal noise [len(seeds), *shape_of_one]: the x_T with which each seed starts.
+
+    Raises:
+        UserError: a seed outside 0 .. 2^32 - 1.
+    """
+    return draw_noise(generators_for(seeds), shape_of_one, dtype, device)

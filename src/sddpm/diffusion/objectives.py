@@ -1,0 +1,88 @@
+"""What the network predicts and how its error is weighted.
+
+"epsilon": the noise (Ho et al., 2020). "v_prediction": v = sqrt(a) epsilon - sqrt(1 - a) x_0 (Salimans & Ho, 2022),
+with a = alphas_cumprod_t. Since x_t = sqrt(a) x_0 + sqrt(1 - a) epsilon, either gives back x_0 and epsilon.
+"""
+
+import torch
+from torch import Tensor
+
+from sddpm.diffusion.schedule import signal_and_noise_rates
+from sddpm.errors import UserError
+
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+def check_prediction_type(prediction_type: str) -> None:
+    """Raise UserError unless `prediction_type` is one of `PREDICTION_TYPES`."""
+    if prediction_type not in PREDICTION_TYPES:
+        raise UserError(f"unknown prediction_type {prediction_type!r}: choose one of {', '.join(PREDICTION_TYPES)}")
+
+
+def target(prediction_type: str, alphas_cumprod: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
+    """What the network should answer at x_t = add_noise(alphas_cumprod, x0, noise, t); shape of `x0` [B, ...].
+
+    Raises:
+        UserError: unknown prediction type.
+    """
+    check_prediction_type(prediction_type)
+    if prediction_type == "epsilon":
+        return noise
+    signal_rate, noise_rate = signal_and_noise_rates(alphas_cumprod, t, x0)
+    return signal_rate * noise - noise_rate * x0
+
+
+def predict_x0(
+    prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int
+) -> Tensor:
+    """The clean image that the network's answer implies, not clamped; shape of `x_t` [B, ...].
+
+    Raises:
+        UserError: unknown prediction type.
+    """
+    check_prediction_type(prediction_type)
+    signal_rate, noise_rate = signal_and_noise_rates(alphas_cumprod, t, x_t)
+    if prediction_type == "epsilon":
+        return (x_t - noise_rate * model_output) / signal_rate
+    return signal_rate * x_t - noise_rate * model_output
+
+
+def predict_epsilon(
+    prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int
+) -> Tensor:
+    """The noise that the network's answer implies; shape of `x_t` [B, ...].
+
+    Raises:
+        UserError: unknown prediction type.
+    """
+    check_prediction_type(prediction_type)
+    if prediction_type == "epsilon":
+        return model_output
+    signal_rate, noise_rate = signal_and_noise_rates(alphas_cumprod, t, x_t)
+    return noise_rate * x_t + signal_rate * model_output
+
+
+def min_snr_weight(prediction_type: str, alphas_cumprod: Tensor, t: Tensor, gamma: float = 5.0) -> Tensor:
+    """Min-SNR weights of the squared error (Hang et al., 2023, eq. 8 and appendix): min(SNR, gamma) on the x_0 error.
+
+    With SNR = a / (1 - a) that is min(SNR, gamma) / SNR on the epsilon error and min(SNR, gamma) / (SNR + 1) on the v
+    error.
+
+    Args:
+        prediction_type: "epsilon" or "v_prediction".
+        alphas_cumprod: table [N].
+        t: LongTensor [B] on the table's device.
+        gamma: the cap on the signal-to-noise ratio.
+
+    Returns:
+        Weights [B] in the table's dtype.
+
+    Raises:
+        UserError: unknown prediction type, or gamma not positive.
+    """
+    check_prediction_type(prediction_type)
+    if not gamma > 0:
+        raise UserError(f"min-SNR gamma must be positive, not {gamma}")
+    snr = alphas_cumprod[t] / (1.0 - alphas_cumprod[t])
+    capped = torch.clamp(snr, max=gamma)
+    return capped / snr if prediction_type == "epsilon" else capped / (snr + 1.0)

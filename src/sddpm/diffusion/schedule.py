@@ -1,0 +1,92 @@
+"""The forward process of DDPM (Ho et al., 2020), q(x_t | x_0) = N(sqrt(a_t) x_0, (1 - a_t) I) with a = alphas_cumprod.
+
+Index convention: t = 0 means one noising step, t = num_train_timesteps - 1 (almost) pure noise.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from sddpm.errors import UserError
+
+BETA_SCHEDULES = ("linear", "cosine")
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Float64 tables of a noise schedule, computed once, on the CPU.
+
+    Args:
+        num_train_timesteps: number of noising steps N.
+        beta_schedule: "linear" (Ho et al., 2020) or "cosine" (Nichol & Dhariwal, 2021, eq. 17; diffusers calls it
+            squaredcos_cap_v2). The cosine schedule takes no notice of `beta_start` and `beta_end`.
+        beta_start: variance of the first noising step.
+        beta_end: variance of the last noising step.
+
+    Raises:
+        UserError: an unknown schedule, no steps, or betas that are not 0 < beta_start <= beta_end < 1.
+    """
+
+    num_train_timesteps: int = 1000
+    beta_schedule: str = "linear"
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.beta_schedule not in BETA_SCHEDULES:
+            raise UserError(f"unknown beta_schedule {self.beta_schedule!r}: choose one of {', '.join(BETA_SCHEDULES)}")
+        if self.num_train_timesteps < 1:
+            raise UserError(f"num_train_timesteps must be at least 1, not {self.num_train_timesteps}")
+        if not 0.0 < self.beta_start <= self.beta_end < 1.0:
+            raise UserError(f"betas must be 0 < beta_start <= beta_end < 1, not {self.beta_start} and {self.beta_end}")
+
+    @cached_property
+    def betas(self) -> Tensor:
+        """Variance added by each noising step, float64 [N]."""
+        steps = self.num_train_timesteps
+        if self.beta_schedule == "linear":
+            return torch.linspace(self.beta_start, self.beta_end, steps, dtype=torch.float64)
+        alpha_bar = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
+        betas = [min(1 - after / before, 0.999) for before, after in pairwise(alpha_bar)]
+        return torch.tensor(betas, dtype=torch.float64)
+
+    @cached_property
+    def alphas_cumprod(self) -> Tensor:
+        """Share of the signal's variance left after step t: product of 1 - beta up to and including t, float64 [N]."""
+        return torch.cumprod(1.0 - self.betas, dim=0)
+
+
+def signal_and_noise_rates(alphas_cumprod: Tensor, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(alphas_cumprod_t) and sqrt(1 - alphas_cumprod_t), shaped to multiply `like` [B, ...].
+
+    Looked up in the table's precision and on its device (keep `t` there too and nothing waits for a GPU), then cast:
+    the difference 1 - alphas_cumprod loses its digits in float32.
+
+    Args:
+        alphas_cumprod: table [N].
+        t: one step for all samples, or LongTensor [B].
+        like: tensor [B, ...] whose dtype, device and number of dimensions the results take.
+    """
+    t = torch.as_tensor(t, device=alphas_cumprod.device)
+    kept = alphas_cumprod[t].reshape(-1, *[1] * (like.ndim - 1))
+    return kept.sqrt().to(like.dtype).to(like.device), (1.0 - kept).sqrt().to(like.dtype).to(like.device)
+
+
+def add_noise(alphas_cumprod: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
+    """Sample q(x_t | x_0) (Ho et al., 2020, eq. 4).
+
+    Args:
+        alphas_cumprod: table [N], as `NoiseSchedule.alphas_cumprod`.
+        x0: clean images [B, ...] in [-1, 1].
+        noise: standard normal noise of the same shape.
+        t: one step for all samples, or LongTensor [B], from 0 to N - 1.
+
+    Returns:
+        x_t, of the shape and dtype of `x0`.
+    """
+    signal_rate, noise_rate = signal_and_noise_rates(alphas_cumprod, t, x0)
+    return signal_rate * x0 + noise_rate * noise
