@@ -1,0 +1,188 @@
+"""diffusers' schedulers with time steps that are right at both ends for any number of steps.
+
+n of N steps means: from pure noise, t = N - 1, in n strides as equal as whole numbers allow, to the clean image (not to
+t = 0, which still carries noise). A stride is always the one from a time step to the next in the table. diffusers
+computes it as N // n instead, which misses its own next time step when n does not divide N, and its spacings stop short
+of one end or the other.
+
+`model_index.json` of a saved pipeline names this module: do not move it.
+"""
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler, DDIMSchedulerOutput
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from sddpm.diffusion.objectives import predict_epsilon, predict_x0
+from sddpm.errors import UserError
+
+
+def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> list[int]:
+    """The time steps at which the network is asked, falling from N - 1; after the last one comes the clean image.
+
+    With k = t + 1 the number of noising steps, k_i = N (n - i) / n rounded, i = 0 .. n - 1, and k_n = 0 ("trailing" in
+    table 2 of Lin et al., 2024).
+
+    Raises:
+        UserError: fewer than 1 or more than N steps.
+    """
+    n, total = num_inference_steps, num_train_timesteps
+    if not 1 <= n <= total:
+        raise UserError(f"steps must be from 1 to {total} (the model was trained with {total}), not {n}")
+    return [(2 * total * (n - i) + n) // (2 * n) - 1 for i in range(n)]
+
+
+def _timesteps(scheduler, num_inference_steps: int, device) -> Tensor:
+    return torch.tensor(respaced_timesteps(num_inference_steps, scheduler.config["num_train_timesteps"]), device=device)
+
+
+def _alpha_pair(scheduler, index: int) -> tuple[float, float]:
+    """alphas_cumprod at the time step of that index, and at the next one or of the clean image."""
+    timesteps = scheduler.timesteps
+    alpha_prev = float(scheduler.alphas_cumprod[timesteps[index + 1]]) if index + 1 < len(timesteps) else 1.0
+    return float(scheduler.alphas_cumprod[timesteps[index]]), alpha_prev
+
+
+def _sigmas(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
+    """Noise to signal sqrt((1 - a) / a) at each time step, and 0 for the clean image: float32 [n + 1] on the CPU."""
+    kept = alphas_cumprod[timesteps.cpu()]
+    return torch.cat([((1 - kept) / kept).sqrt(), torch.zeros(1)])
+
+
+def _step_to(alpha_prev: float, x0: Tensor, epsilon: Tensor, sigma: float = 0.0) -> Tensor:
+    """Mean of x at the noise level `alpha_prev` given x_0 and epsilon (Song et al., 2021, eq. 12)."""
+    return alpha_prev**0.5 * x0 + max(1 - alpha_prev - sigma**2, 0.0) ** 0.5 * epsilon
+
+
+def _adams_bashforth(slopes: list[Tensor]) -> Tensor:
+    """Mean slope of the next stride, extrapolated from the last 1 to 4 slopes (Liu et al., 2022, eq. 12)."""
+    weights = {
+        1: (1.0,),
+        2: (-1 / 2, 3 / 2),
+        3: (5 / 12, -16 / 12, 23 / 12),
+        4: (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
+    }[len(slopes)]
+    return torch.stack([weight * slope for weight, slope in zip(weights, slopes, strict=True)]).sum(0)
+
+
+class RespacedDDPMScheduler(DDPMScheduler):
+    """Ancestral sampling (Ho et al., 2020); fewer steps use the posteriors of the respaced process (Nichol & Dhariwal,
+    2021), whose betas are 1 - a_t / a_prev."""
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
+        timesteps = _timesteps(self, num_inference_steps, device)
+        super().set_timesteps(num_inference_steps, device)
+        self.timesteps = timesteps
+
+    def _get_variance(self, t: int, predicted_variance=None, variance_type=None) -> Tensor:
+        # The step to the clean image takes the posterior's variance, 0: beta would leave noise in the picture.
+        last = self.previous_timestep(t) < 0
+        return super()._get_variance(t, predicted_variance, "fixed_small" if last else variance_type)
+
+
+class RespacedDDIMScheduler(DDIMScheduler):
+    """DDIM (Song et al., 2021) whose epsilon is recomputed from the clamped x_0, so that the two agree."""
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
+        timesteps = _timesteps(self, num_inference_steps, device)
+        super().set_timesteps(num_inference_steps, device)
+        self.timesteps = timesteps
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = True,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        variance_noise: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DDIMSchedulerOutput | tuple:
+        """One step of Song et al., eq. 12, with sigma of eq. 16; arguments and result as in diffusers.
+
+        `use_clipped_model_output` is always in force.
+        """
+        index = self.timesteps.tolist().index(int(timestep))
+        alpha, alpha_prev = _alpha_pair(self, index)
+
+        # 1. clean image and noise that the network sees
+        x0 = predict_x0(self.config["prediction_type"], self.alphas_cumprod, model_output, sample, int(timestep))
+        if self.config["clip_sample"]:
+            x0 = x0.clamp(-self.config["clip_sample_range"], self.config["clip_sample_range"])
+        epsilon = (sample - alpha**0.5 * x0) / (1 - alpha) ** 0.5
+
+        # 2. towards them, and eta's share of fresh noise
+        sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5
+        prev_sample = _step_to(alpha_prev, x0, epsilon, sigma)
+        if eta > 0:
+            if variance_noise is None:
+                variance_noise = randn_tensor(
+                    model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
+                )
+            prev_sample = prev_sample + sigma * variance_noise
+        return DDIMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
+
+
+class RespacedDPMSolverScheduler(DPMSolverMultistepScheduler):
+    """DPM-Solver++ (Lu et al., 2022), multistep; `thresholding` clamps x_0 to [-1, 1]."""
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
+        timesteps = _timesteps(self, num_inference_steps, device)
+        super().set_timesteps(num_inference_steps, device)
+        self.timesteps, self.sigmas = timesteps, _sigmas(self.alphas_cumprod, timesteps)
+        self.num_inference_steps = num_inference_steps
+
+    def _threshold_sample(self, sample: Tensor) -> Tensor:
+        # What diffusers computes for sample_max_value = 1, without its quantile, which fails above 16 million values.
+        return sample.clamp(-1.0, 1.0)
+
+
+class RespacedUniPCScheduler(UniPCMultistepScheduler):
+    """UniPC (Zhao et al., 2023), B2(h); `thresholding` clamps x_0 to [-1, 1]."""
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
+        timesteps = _timesteps(self, num_inference_steps, device)
+        super().set_timesteps(num_inference_steps, device)
+        self.timesteps, self.sigmas = timesteps, _sigmas(self.alphas_cumprod, timesteps)
+        self.num_inference_steps = num_inference_steps
+
+    def _threshold_sample(self, sample: Tensor) -> Tensor:
+        return sample.clamp(-1.0, 1.0)
+
+
+class RespacedPNDMScheduler(PNDMScheduler):
+    """PNDM (Liu et al., 2022) with the linear multistep ("PLMS") alone.
+
+    A first step of two evaluations (improved Euler) and Adams-Bashforth formulas of rising order stand in for the
+    paper's twelve Runge-Kutta evaluations, so n steps cost n + 1 evaluations. x_0 is never clamped: what is combined
+    over time is epsilon. A network that predicts v is translated to epsilon before it is combined.
+    """
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
+        strides = _timesteps(self, num_inference_steps, device)
+        super().set_timesteps(num_inference_steps, device)
+        self.timesteps = torch.cat([strides[:2], strides[1:]])  # the second one is evaluated twice
+
+    def step(
+        self, model_output: Tensor, timestep: int, sample: Tensor, return_dict: bool = True
+    ) -> SchedulerOutput | tuple:
+        """One evaluation's step; arguments and result as in diffusers. `timestep` must follow `self.timesteps`."""
+        epsilon = predict_epsilon(
+            self.config["prediction_type"], self.alphas_cumprod, model_output, sample, int(timestep)
+        )
+        index, self.counter = self.counter, self.counter + 1
+        if index == 1:  # the second evaluation repeats the first stride with the mean slope
+            index, sample, slope = 0, self.cur_sample, (epsilon + self.ets[-1]) / 2
+        else:
+            self.cur_sample, self.ets = sample, [*self.ets[-3:], epsilon]
+            slope = _adams_bashforth(self.ets)
+        alpha, alpha_prev = _alpha_pair(self, index)
+        x0 = (sample - (1 - alpha) ** 0.5 * slope) / alpha**0.5
+        prev_sample = _step_to(alpha_prev, x0, slope)
+        return SchedulerOutput(prev_sample) if return_dict else (prev_sample,)

@@ -1,0 +1,148 @@
+"""Sampling solvers by name, each built so that it is correct for the models of this package.
+
+Order: how the error of the deterministic ones falls with the number of steps n, as n^-order, between two fixed noise
+levels. The last stride, to the clean image, is of first order in all of them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+from sddpm.diffusion.objectives import check_prediction_type
+from sddpm.diffusion.respaced import (
+    RespacedDDIMScheduler,
+    RespacedDDPMScheduler,
+    RespacedDPMSolverScheduler,
+    RespacedPNDMScheduler,
+    RespacedUniPCScheduler,
+)
+from sddpm.diffusion.schedule import NoiseSchedule
+from sddpm.errors import UserError
+
+_DIFFUSERS_NAMES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+
+
+def ddpm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """Ancestral sampling as in SDDPM (Ho et al., 2020): variance beta ("fixed large"), x_0 clamped. Stochastic."""
+    return RespacedDDPMScheduler(
+        variance_type="fixed_large", clip_sample=clip_sample, timestep_spacing="trailing", **schedule
+    )
+
+
+def ddim(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """DDIM (Song et al., 2021): eta = 0 deterministic, eta = 1 ancestral. Order 1."""
+    return RespacedDDIMScheduler(
+        clip_sample=clip_sample, set_alpha_to_one=True, timestep_spacing="trailing", **schedule
+    )
+
+
+def dpm_solver_pp(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """DPM-Solver++(2M) (Lu et al., 2022), multistep on the predicted x_0. Order 2."""
+    return RespacedDPMSolverScheduler(
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        solver_type="midpoint",
+        final_sigmas_type="zero",
+        thresholding=clip_sample,
+        sample_max_value=1.0,
+        timestep_spacing="trailing",
+        **schedule,
+    )
+
+
+def unipc(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """UniPC-2, B2(h) (Zhao et al., 2023): a predictor of order 2 and a corrector that makes it order 3."""
+    return RespacedUniPCScheduler(
+        solver_order=2,
+        solver_type="bh2",
+        predict_x0=True,
+        final_sigmas_type="zero",
+        thresholding=clip_sample,
+        sample_max_value=1.0,
+        timestep_spacing="trailing",
+        **schedule,
+    )
+
+
+def pndm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """PNDM's linear multistep (Liu et al., 2022), n + 1 evaluations for n steps; x_0 is not clamped. Order 2."""
+    return RespacedPNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True, timestep_spacing="trailing", **schedule)
+
+
+SOLVERS: Mapping[str, Callable[..., SchedulerMixin]] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "dpm++": dpm_solver_pp,
+    "unipc": unipc,
+    "pndm": pndm,
+}
+
+
+def make_scheduler(
+    solver: str,
+    *,
+    num_train_timesteps: int = 1000,
+    beta_schedule: str = "linear",
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    prediction_type: str = "epsilon",
+    clip_sample: bool = True,
+) -> SchedulerMixin:
+    """A diffusers scheduler that samples with `solver` from a model trained on the given noise schedule.
+
+    Args:
+        solver: a name of `SOLVERS`.
+        num_train_timesteps, beta_schedule, beta_start, beta_end: as of `NoiseSchedule`.
+        prediction_type: "epsilon" or "v_prediction".
+        clip_sample: clamp the estimate of x_0 to [-1, 1] at every step ("pndm" never does).
+
+    Raises:
+        UserError: an unknown name, or values that make no schedule.
+    """
+    if solver not in SOLVERS:
+        raise UserError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")
+    check_prediction_type(prediction_type)
+    NoiseSchedule(num_train_timesteps, beta_schedule, beta_start, beta_end)  # for its checks
+    return SOLVERS[solver](
+        clip_sample,
+        num_train_timesteps=num_train_timesteps,
+        beta_schedule=_DIFFUSERS_NAMES[beta_schedule],
+        beta_start=beta_start,
+        beta_end=beta_end,
+        prediction_type=prediction_type,
+    )
+
+
+def clips_sample(scheduler: SchedulerMixin) -> bool:
+    """Whether the scheduler clamps its estimate of x_0: each class of diffusers has its own name for that."""
+    config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
+    return bool(config.get("clip_sample", config.get("thresholding", False)))
+
+
+def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
+    """A scheduler of another solver for the model that `scheduler` belongs to: same noise schedule and prediction type.
+
+    (diffusers' own `from_config` between two schedulers silently changes the spacing and the clamping.)
+
+    Raises:
+        UserError: unknown solver, or a noise schedule that is neither linear nor cosine.
+    """
+    config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
+    ours = {theirs: ours for ours, theirs in _DIFFUSERS_NAMES.items()}
+    beta_schedule = config.get("beta_schedule")
+    if beta_schedule not in ours or config.get("trained_betas") is not None or config.get("rescale_betas_zero_snr"):
+        raise UserError(
+            "the scheduler of this model has a noise schedule of its own, which no other solver can take over:"
+            " leave out the solver (solver=None) to sample with the scheduler as it is"
+        )
+    return make_scheduler(
+        solver,
+        num_train_timesteps=config.num_train_timesteps,
+        beta_schedule=ours[beta_schedule],
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        prediction_type=config.prediction_type,
+        # PNDM's config cannot say it; images are clamped unless the config says no.
+        clip_sample=clips_sample(scheduler) or isinstance(scheduler, RespacedPNDMScheduler),
+    )
