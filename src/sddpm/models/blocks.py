@@ -1,0 +1,83 @@
+"""The blocks of the spiking U-Net. All take and return real-valued [T, B, C, H, W] and spike first (pre-spike)."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from sddpm.models.batch_norm import StepBatchNorm2d
+from sddpm.models.layers import StepConv2d, upsample_nearest
+from sddpm.neurons import SpikingNeuron
+
+MakeNeuron = Callable[[], SpikingNeuron]
+MakeConv = Callable[..., StepConv2d]
+
+
+class SpikingEncoder(nn.Module):
+    """[1 or T, B, C_in, H, W] -> [T, B, C, H, W]: conv, norm, neuron, conv, norm.
+
+    The image is the same current at every time step (direct coding), so the first convolution is evaluated once.
+    """
+
+    def __init__(self, in_channels: int, channels: int, T: int, make_conv: MakeConv, make_neuron: MakeNeuron):
+        super().__init__()
+        self.T = T
+        self.conv1 = make_conv(in_channels, channels, 3)
+        self.norm1 = StepBatchNorm2d(channels)
+        self.neuron = make_neuron()
+        self.conv2 = make_conv(channels, channels, 3)
+        self.norm2 = StepBatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        current = self.conv1(x.unsqueeze(0))
+        # Norm sees all T copies, as its running variance counts them (n / (n - 1)).
+        current = self.norm1(current.expand(self.T, *current.shape[1:]))
+        return self.norm2(self.conv2(self.neuron(current)))
+
+
+class SpikingResBlock(nn.Module):
+    """neuron, conv, norm, + time, neuron, conv, norm; plus the real-valued input (1x1 conv if channels change)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, time_channels: int, make_conv: MakeConv, make_neuron: MakeNeuron
+    ):
+        super().__init__()
+        self.neuron1 = make_neuron()
+        self.conv1 = make_conv(in_channels, out_channels, 3)
+        self.norm1 = StepBatchNorm2d(out_channels)
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(time_channels, out_channels))
+        self.neuron2 = make_neuron()
+        self.conv2 = make_conv(out_channels, out_channels, 3)
+        self.norm2 = StepBatchNorm2d(out_channels)
+        self.shortcut = make_conv(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.norm1(self.conv1(self.neuron1(x)))
+        h = h + self.time_projection(emb)[:, :, None, None]
+        h = self.norm2(self.conv2(self.neuron2(h)))
+        return h + self.shortcut(x)
+
+
+class SpikingDownsample(nn.Module):
+    """neuron, 3x3 conv with stride 2, norm: H and W halve."""
+
+    def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron):
+        super().__init__()
+        self.neuron = make_neuron()
+        self.conv = make_conv(channels, channels, 3, stride=2)
+        self.norm = StepBatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(self.neuron(x)))
+
+
+class SpikingUpsample(nn.Module):
+    """neuron, nearest x2, 3x3 conv, norm: H and W double."""
+
+    def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron):
+        super().__init__()
+        self.neuron = make_neuron()
+        self.conv = make_conv(channels, channels, 3)
+        self.norm = StepBatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(upsample_nearest(self.neuron(x))))

@@ -1,0 +1,42 @@
+"""What a spiking U-Net can be built from, and what it can be fed: checks that answer in one line."""
+
+from collections.abc import Mapping
+
+from sddpm.errors import UserError
+
+
+def size_divisor(config: Mapping) -> int:
+    """Height and width must be multiples of this: every level but the last halves, after the patches."""
+    return config["patch_size"] * 2 ** (len(config["channel_mult"]) - 1)
+
+
+def check_config(config: Mapping) -> None:
+    """Raise `UserError` for numbers from which no network can be built."""
+    positive = ("sample_size", "in_channels", "out_channels", "base_channels", "num_res_blocks", "T")
+    for name in (*positive, "num_train_timesteps", "patch_size"):
+        value = config[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if config["base_channels"] % 2:
+        raise UserError(
+            f"base_channels must be even (half are sines, half cosines of t), got {config['base_channels']}"
+        )
+    mult = config["channel_mult"]
+    if not mult or any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in mult):
+        raise UserError(f"channel_mult must list a whole number of at least 1 for every level, got {list(mult)}")
+    if not 0 < config["readout_decay"] <= 1:
+        raise UserError(f"readout_decay must be above 0 and at most 1, got {config['readout_decay']}")
+    if config["sample_size"] % size_divisor(config):
+        raise UserError(
+            f"sample_size {config['sample_size']} cannot be halved by {len(mult)} levels at patch_size "
+            f"{config['patch_size']}: it must be a multiple of {size_divisor(config)}"
+        )
+
+
+def check_sample(config: Mapping, shape: tuple[int, ...]) -> None:
+    """Raise `UserError` for a sample that the network cannot take."""
+    if len(shape) != 4 or shape[1] != config["in_channels"]:
+        raise UserError(f"expected a sample [B, {config['in_channels']}, H, W], got {list(shape)}")
+    divisor = size_divisor(config)
+    if shape[2] % divisor or shape[3] % divisor:
+        raise UserError(f"height and width must be multiples of {divisor}, got {shape[2]} x {shape[3]}")

@@ -1,0 +1,47 @@
+"""Layers over [T, B, C, H, W]: what acts on one time step at a time sees the flattened [T*B, C, H, W]."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class StepConv2d(nn.Conv2d):
+    """A convolution applied to every SNN time step: [T, B, C, H, W] -> [T, B, C', H', W']."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class ModulatedStepConv2d(StepConv2d):
+    """A convolution whose output, bias included, is scaled per time step (TSM; SDM, arXiv 2408.16467, section 4).
+
+    `p` [T] is learned and starts at 1, where the layer is the plain convolution. An input with one time step
+    stands for T equal ones.
+    """
+
+    def __init__(self, *args, T: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.p = nn.Parameter(torch.ones(T))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.p.view(-1, 1, 1, 1, 1)
+
+
+def make_conv(
+    in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, modulated_T: int | None = None
+) -> StepConv2d:
+    """A same-padded convolution, with temporal modulation over `modulated_T` time steps if that is given."""
+    kind = {"stride": stride, "padding": kernel_size // 2}
+    if modulated_T is None:
+        return StepConv2d(in_channels, out_channels, kernel_size, **kind)
+    return ModulatedStepConv2d(in_channels, out_channels, kernel_size, T=modulated_T, **kind)
+
+
+def upsample_nearest(x: Tensor) -> Tensor:
+    """[T, B, C, H, W] -> [T, B, C, 2H, 2W]."""
+    return F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest").unflatten(0, x.shape[:2])
+
+
+def concatenate(h: Tensor, skip: Tensor) -> Tensor:
+    """Channels of h, then of skip; on the flattened tensors, so that a channels-last layout survives."""
+    return torch.cat([h.flatten(0, 1), skip.flatten(0, 1)], dim=1).unflatten(0, h.shape[:2])

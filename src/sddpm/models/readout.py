@@ -1,0 +1,39 @@
+"""From real-valued features over T time steps to one prediction."""
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.models.batch_norm import StepBatchNorm2d
+from sddpm.models.blocks import MakeConv
+from sddpm.models.layers import StepConv2d
+
+
+def membrane_readout(x: Tensor, decay: float) -> Tensor:
+    """[T, B, ...] -> [B, ...]: sum over n of decay^(T-1-n) x[n].
+
+    The membrane at the last time step of a leaky neuron that never fires (FSVAE, Kamata et al., AAAI 2022, decay
+    0.8). The weights are float32 powers, as trained checkpoints had them, then cast to the dtype of x.
+    """
+    exponents = torch.arange(x.shape[0] - 1, -1, -1, device=x.device)
+    weights = torch.pow(decay, exponents).to(x.dtype)
+    return (x * weights.view(-1, *[1] * (x.ndim - 1))).sum(0)
+
+
+class SpikingReadout(nn.Module):
+    """[T, B, C, H, W] -> [B, C_out, H, W]: a = conv(SiLU(norm(x))); a + SiLU(norm(conv(a))), read over T.
+
+    The second convolution is purely spatial (the reference stores it as a 3 x 3 x 1 Conv3d).
+    """
+
+    def __init__(self, channels: int, out_channels: int, decay: float, make_conv: MakeConv):
+        super().__init__()
+        self.decay = decay
+        self.norm = StepBatchNorm2d(channels)
+        self.conv = make_conv(channels, out_channels, 3)
+        self.out_conv = StepConv2d(out_channels, out_channels, 3, padding=1)
+        self.out_norm = StepBatchNorm2d(out_channels)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.conv(self.act(self.norm(x)))
+        return membrane_readout(a + self.act(self.out_norm(self.out_conv(a))), self.decay)

@@ -1,0 +1,199 @@
+"""The spiking U-Net of SDDPM (Cao et al., WACV 2024, arXiv 2306.17046) and of its extension SDM (arXiv 2408.16467)."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from sddpm.models.blocks import SpikingDownsample, SpikingEncoder, SpikingResBlock, SpikingUpsample
+from sddpm.models.config import check_config, check_sample
+from sddpm.models.embeddings import TimeEmbedding
+from sddpm.models.initialization import initialize
+from sddpm.models.layers import concatenate, make_conv
+from sddpm.models.readout import SpikingReadout
+from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
+from sddpm.neurons import Dynamics, SpikingNeuron
+
+
+@dataclass
+class SpikingUNet2DOutput(BaseOutput):
+    """sample: [B, out_channels, H, W], the prediction (of epsilon or v, as the model was trained)."""
+
+    sample: Tensor
+
+
+class Level(nn.Module):
+    """One resolution of the U-Net: its residual blocks, and the layer that leaves for the next resolution."""
+
+    def __init__(self, blocks: list[SpikingResBlock], resample: nn.Module | None):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.resample = resample
+
+
+class SpikingUNet2DModel(ModelMixin, ConfigMixin):
+    """Predicts the noise in x_t with T time steps of spiking neurons. No state is kept between calls.
+
+    Args:
+        sample_size: height and width of the images, divisible by patch_size * 2^(levels - 1).
+        in_channels: channels of x_t.
+        out_channels: channels of the prediction.
+        base_channels: channels of the first level, even ("ch" of the reference).
+        channel_mult: channels of each level in multiples of base_channels.
+        num_res_blocks: residual blocks a level on the way down; one more on the way up.
+        T: SNN time steps of one evaluation.
+        neuron: "if", "lif" or "plif".
+        v_threshold: firing threshold of all neurons, or {layer name pattern: threshold}.
+        v_reset: membrane after a spike, or None for the soft reset.
+        tau: time constant of LIF; where PLIF's starts.
+        decay_input: whether tau divides the input too.
+        detach_reset: keep gradients out of the reset.
+        surrogate: "atan", "sigmoid", "rectangle", "triangle" or "piecewise_quadratic".
+        surrogate_alpha: its inverse width; None for its default.
+        temporal_modulation: learn a scale per conv and time step (TSM of SDM).
+        readout_decay: weight decay^(T-1-n) of time step n in the readout.
+        num_train_timesteps: diffusion steps the time embedding has rows for.
+        patch_size: pixels of a patch are moved into channels before the first layer and back after the last.
+
+    Raises:
+        UserError: a configuration that cannot be built, in one line that says why.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        base_channels: int = 128,
+        channel_mult: tuple[int, ...] = (1, 2, 2, 4),
+        num_res_blocks: int = 2,
+        T: int = 4,
+        neuron: str = "if",
+        v_threshold: float | dict[str, float] = 1.0,
+        v_reset: float | None = 0.0,
+        tau: float = 2.0,
+        decay_input: bool = True,
+        detach_reset: bool = False,
+        surrogate: str = "atan",
+        surrogate_alpha: float | None = None,
+        temporal_modulation: bool = False,
+        readout_decay: float = 0.8,
+        num_train_timesteps: int = 1000,
+        patch_size: int = 1,
+    ):
+        super().__init__()
+        check_config(self.config)
+        dynamics = Dynamics(
+            neuron=neuron,
+            v_reset=v_reset,
+            tau=tau,
+            decay_input=decay_input,
+            detach_reset=detach_reset,
+            surrogate=surrogate,
+            surrogate_alpha=surrogate_alpha,
+        )
+        conv = partial(make_conv, modulated_T=T if temporal_modulation else None)
+        spiking = partial(SpikingNeuron, dynamics)
+        time_channels = 4 * base_channels
+        widths = [base_channels * mult for mult in channel_mult]
+        res_block = partial(SpikingResBlock, time_channels=time_channels, make_conv=conv, make_neuron=spiking)
+
+        # 1. time
+        self.time_embedding = TimeEmbedding(num_train_timesteps, base_channels)
+        # 2. encode
+        self.encoder = SpikingEncoder(in_channels * patch_size**2, base_channels, T, conv, spiking)
+        # 3. down; every output is a skip connection
+        skips = [base_channels]
+        self.down = nn.ModuleList()
+        for i, (before, width) in enumerate(pairwise([base_channels, *widths])):
+            blocks = [res_block(before if j == 0 else width, width) for j in range(num_res_blocks)]
+            last = i == len(widths) - 1
+            self.down.append(Level(blocks, None if last else SpikingDownsample(width, conv, spiking)))
+            skips += [width] * (num_res_blocks if last else num_res_blocks + 1)
+        # 4. middle
+        self.middle = nn.ModuleList([res_block(widths[-1], widths[-1]) for _ in range(2)])
+        # 5. up; every block takes a skip connection
+        self.up = nn.ModuleList()
+        current = widths[-1]
+        for i, width in reversed(list(enumerate(widths))):
+            blocks = []
+            for _ in range(num_res_blocks + 1):
+                blocks.append(res_block(current + skips.pop(), width))
+                current = width
+            self.up.append(Level(blocks, SpikingUpsample(width, conv, spiking) if i > 0 else None))
+        # 6. read out
+        self.readout = SpikingReadout(
+            base_channels * channel_mult[0], out_channels * patch_size**2, readout_decay, conv
+        )
+
+        initialize(self)
+        apply_thresholds(self, v_threshold)
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor | int, return_dict: bool = True
+    ) -> SpikingUNet2DOutput | tuple[Tensor]:
+        """Predict the noise (or v) of x_t.
+
+        Args:
+            sample: x_t [B, in_channels, H, W], nominally unit variance at large t.
+            timestep: diffusion steps, a number or a LongTensor [] or [B], 0 <= t < num_train_timesteps.
+            return_dict: whether to return a `SpikingUNet2DOutput` or a 1-tuple.
+
+        Raises:
+            UserError: a sample of another number of channels, or of a size that the levels cannot halve.
+        """
+        check_sample(self.config, sample.shape)
+        # 1. time
+        t = torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
+        emb = self.time_embedding(t)
+        # 2. encode
+        h = self.encoder(F.pixel_unshuffle(sample, self.config.patch_size))
+        # 3. down
+        skips = [h]
+        for level in self.down:
+            for block in level.blocks:
+                h = block(h, emb)
+                skips.append(h)
+            if level.resample is not None:
+                h = level.resample(h)
+                skips.append(h)
+        # 4. middle
+        for block in self.middle:
+            h = block(h, emb)
+        # 5. up
+        for level in self.up:
+            for block in level.blocks:
+                h = block(concatenate(h, skips.pop()), emb)
+            if level.resample is not None:
+                h = level.resample(h)
+        # 6. read out
+        out = F.pixel_shuffle(self.readout(h), self.config.patch_size)
+        return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
+
+    def neurons(self) -> dict[str, SpikingNeuron]:
+        """The layers of spiking neurons by name, in the order of the network."""
+        return spiking_neurons(self)
+
+    def set_v_threshold(self, thresholds: Thresholds, pattern: str = "*") -> None:
+        """Change firing thresholds for good: a number for the layers that match `pattern`, or {pattern: number}.
+
+        The change is part of the configuration and is saved with the model. Raises `UserError`.
+        """
+        apply_thresholds(self, {pattern: thresholds} if isinstance(thresholds, int | float) else thresholds)
+        values = {name: neuron.v_threshold for name, neuron in self.neurons().items()}
+        same = len(set(values.values())) == 1
+        self.register_to_config(v_threshold=next(iter(values.values())) if same else values)
+
+    def at_threshold(self, thresholds: Thresholds | None) -> AbstractContextManager[None]:
+        """Other firing thresholds for the length of a `with` block; None changes nothing. Raises `UserError`."""
+        return at_threshold(self, thresholds)
