@@ -1,0 +1,168 @@
+"""Folders and zips of images, one or several together, with labels from EDM's dataset.json or from class folders."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from sddpm.data.sources import MIB, Source, describe
+from sddpm.errors import UserError
+
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+# Pillow formats tried, whatever the file is called; others (EPS, for one, starts Ghostscript) are left alone.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_MAX_FILE, _MAX_JSON = 64 * MIB, 512 * MIB
+_MAX_RATIO, _RATIO_FROM = 200, MIB  # a compressed image hardly shrinks further; small flat ones may
+
+
+@dataclass
+class _Part:
+    """One folder or zip: its image names in order, `read(name) -> bytes`, its dataset.json."""
+
+    names: list[str]
+    read: Callable[[str], bytes]
+    skipped: list[tuple[str, str]]
+    json: bytes | None
+
+
+def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Source:
+    """All images below the given folders and zips, each sorted by name, in the order of `paths`.
+
+    With several paths every name is prefixed by its folder or archive, because archives number their images alike.
+    Labels are there if every path has them: in its dataset.json, or else, with `class_folders`, by folder.
+    Raises `UserError` for a path that is neither a folder nor a whole zip, or when there is no image at all.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("the same folder or zip is listed twice")
+    parts = [_open_part(path) for path in paths]
+    prefixes = _prefixes(paths)
+    entries = [(part, name) for part in parts for name in part.names]
+    skipped = [(prefix + name, why) for prefix, part in zip(prefixes, parts, strict=True) for name, why in part.skipped]
+    if not entries:
+        where = ", ".join(map(str, paths))
+        if skipped:
+            raise UserError(f"none of the {len(skipped)} images in {where} can be used: {describe(skipped)}")
+        raise UserError(f"no images in {where}: looked for {' '.join(sorted(EXTENSIONS))}")
+    names = [prefix + name for prefix, part in zip(prefixes, parts, strict=True) for name in part.names]
+
+    def read(i: int) -> Image.Image:
+        part, name = entries[i]
+        return Image.open(io.BytesIO(part.read(name)), formats=_FORMATS)
+
+    labels = [_labels(part, path, class_folders) for part, path in zip(parts, paths, strict=True)]
+    known = [x for x in labels if x is not None]
+    return Source(names, read, np.concatenate(known) if len(known) == len(labels) else None, skipped)
+
+
+def _prefixes(paths: tuple[Path, ...]) -> list[str]:
+    if len(paths) == 1:
+        return [""]
+    short = [path.name for path in paths]
+    return [f"{x}/" for x in (short if len(set(short)) == len(short) else map(str, paths))]
+
+
+def _is_image(name: PurePosixPath) -> bool:
+    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in name.parts)
+    return not hidden and name.suffix.lower() in EXTENSIONS
+
+
+def _open_part(path: Path) -> _Part:
+    if not path.is_dir():
+        return _open_zip(path)
+    part = _open_folder(path)
+    zips = sorted(path.glob("*.zip"))
+    if part.names or not zips:
+        return part
+    if len(zips) > 1:
+        raise UserError(f"{path} holds several zips: name the ones you want, e.g. {zips[0]},{zips[1]}")
+    return _open_zip(zips[0])
+
+
+def _open_folder(folder: Path) -> _Part:
+    found = (PurePosixPath(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file())
+    names = sorted(str(name) for name in found if _is_image(name))
+
+    def read(name: str) -> bytes:
+        path = folder / name
+        if path.stat().st_size > _MAX_FILE:
+            raise ValueError(f"larger than {_MAX_FILE // MIB} MiB")
+        return path.read_bytes()
+
+    info = folder / "dataset.json"
+    return _Part(names, read, [], info.read_bytes() if info.is_file() else None)
+
+
+def _open_zip(path: Path) -> _Part:
+    try:
+        archive = zipfile.ZipFile(path)  # kept open: its reads are locked, so threads may share it
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"{path} is not a whole zip file: truncated or damaged ({error})") from error
+    entries: dict[str, zipfile.ZipInfo] = {}
+    skipped: list[tuple[str, str]] = []
+    for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+        if entry.is_dir() or not _is_image(PurePosixPath(entry.filename.replace("\\", "/"))):
+            continue
+        if why := _refusal(entry) or ("second entry of this name" if entry.filename in entries else None):
+            skipped.append((entry.filename, why))
+        else:
+            entries[entry.filename] = entry
+    info = next((entry for entry in archive.infolist() if entry.filename == "dataset.json"), None)
+    if info is not None and info.file_size > _MAX_JSON:
+        raise UserError(f"dataset.json in {path} claims {info.file_size:,} bytes: more than {_MAX_JSON // MIB} MiB")
+    try:
+        labels = None if info is None else archive.read(info)
+    except Exception as error:  # zlib.error, BadZipFile, a password, an unknown compression, ...
+        raise UserError(f"dataset.json in {path} cannot be read: {error}") from error
+    return _Part(list(entries), lambda name: archive.read(entries[name]), skipped, labels)
+
+
+def _refusal(entry: zipfile.ZipInfo) -> str | None:
+    """Why a zip entry is not read, decided from the directory of the zip alone.
+
+    zipfile never hands out more bytes than the directory declares, so the declared size bounds the memory.
+    """
+    name = entry.filename.replace("\\", "/")
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
+        return "unsafe name: absolute or with '..'"
+    if entry.flag_bits & 1:
+        return "encrypted"
+    if entry.file_size > _MAX_FILE:
+        return f"claims {entry.file_size:,} bytes: more than {_MAX_FILE // MIB} MiB"
+    if entry.file_size > _RATIO_FROM and entry.file_size > _MAX_RATIO * max(entry.compress_size, 1):
+        return f"expands {entry.file_size // max(entry.compress_size, 1)}-fold, like a zip bomb"
+    return None
+
+
+def _labels(part: _Part, path: Path, class_folders: bool) -> np.ndarray | None:
+    """int64 [N] from dataset.json, else from class folders if allowed, else None."""
+    if part.json is None:
+        return _folder_labels(part.names) if class_folders else None
+    try:
+        pairs = json.loads(part.json).get("labels")
+        if pairs is None:
+            return None
+        table = {name: int(label) for name, label in pairs if label == int(label)}
+        return np.array([table[name.replace("\\", "/")] for name in part.names], np.int64)
+    except KeyError as error:
+        raise UserError(f"dataset.json in {path} has no whole-number label for {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise UserError(f'dataset.json in {path} is not {{"labels": [[name, class], ...]}}: {error}') from error
+
+
+def _folder_labels(names: list[str]) -> np.ndarray | None:
+    """Class = index of the image's folder in sorted order, when all lie in at least two first-level folders.
+
+    Not for EDM's shards (00000, 00001, ...), which are no classes.
+    """
+    folders = [name.split("/")[0] if name.count("/") == 1 else None for name in names]
+    classes = sorted({str(folder) for folder in folders})
+    if None in folders or len(classes) < 2 or all(re.fullmatch(r"\d{5}", name) for name in classes):
+        return None
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index[str(folder)] for folder in folders], np.int64)

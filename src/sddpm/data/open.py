@@ -1,0 +1,92 @@
+"""One door to every data set: `open_dataset`."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sddpm.data.dataset import ImageDataset, build_dataset
+from sddpm.data.download import default_cache
+from sddpm.data.pixels import PixelSpec, check_spec
+from sddpm.data.registry import DATASETS, find_dataset, unknown_dataset
+from sddpm.data.sources import Request
+from sddpm.errors import UserError
+
+PathLike = str | os.PathLike[str]
+
+
+def open_dataset(
+    name: PathLike | Sequence[PathLike],
+    path: PathLike | Sequence[PathLike] | None = None,
+    split: str = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    resize: str = "bilinear",
+    crop: str | None = None,
+    download: bool = False,
+    cache_dir: PathLike | None = None,
+    limit: int | None = None,
+    *,
+    memory_limit: int = 4 << 30,
+    base_url: str | None = None,
+) -> ImageDataset:
+    """Opens a data set as uint8 images [C, H, W] of one size and colour.
+
+    name: a name of `DATASETS` ("digits", "mnist", "fashion-mnist", "cifar10", "celeba", "lsun", "folder", in any
+        case), or the path of a folder or zip of images, or several (a list, or separated by commas).
+    path: where the data lie: a folder with the original files, or a folder or zip of images, or several. None: the
+        data are bundled, already downloaded, or downloaded now.
+    split: "train" or "test", for the data sets that have both.
+    image_size: side in pixels to resize to, by Pillow's filter `resize` (nearest, box, bilinear, bicubic, lanczos)
+        on the uint8 image. Images that are not square are first cropped to their centred square. None: as stored.
+    channels: 1 grey, 3 colour, None as stored (grey only if every image is).
+    crop: "center" (largest centred square), "center148" (CelebA as SDDPM trains on it, and celeba's default) or
+        "ddim64" (CelebA as most published statistics have it), before the resize.
+    download: allow fetching the official files into `cache_dir` (default: SDDPM_CACHE, else the user's cache folder).
+    limit: the first so many images only.
+    memory_limit: bytes of decoded pixels up to which all is held in memory; beyond it images are decoded when asked
+        for.
+    base_url: fetch from BASE_URL/<data set>/<file> instead of the official places (default: SDDPM_DATA_URL).
+
+    Images are turned upright by their EXIF orientation, 16-bit grey is scaled to 8 bits, transparency is laid over
+    white. Damaged images are left out, named in `.skipped` and in one warning.
+    Raises `UserError` if the name, the path, an option or all images are bad.
+    """
+    check_spec(channels, image_size, resize, crop)
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise UserError(f"limit must be a positive whole number, not {limit!r}")
+    entry = find_dataset(name) if isinstance(name, str) else None
+    if entry is not None:
+        title, paths = entry.name, _existing(path) if path is not None else ()
+    elif path is not None:
+        raise unknown_dataset(str(name))
+    else:
+        entry, paths = DATASETS["folder"], _existing(name, or_name=True)
+        title = ",".join(each.resolve().name for each in paths)
+    if split not in entry.splits:
+        raise UserError(f"{title} has no split {split!r}: choose {' or '.join(entry.splits)}")
+    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
+    source = entry.build(Request(paths, split, download, cache, base_url or os.environ.get("SDDPM_DATA_URL")))
+    return build_dataset(
+        title,
+        source,
+        PixelSpec(channels or 3, image_size, resize, crop or entry.crop),
+        any_channels=channels is None,
+        limit=limit,
+        memory_limit=memory_limit,
+    )
+
+
+def _existing(given: PathLike | Sequence[PathLike], or_name: bool = False) -> tuple[Path, ...]:
+    """The paths given one by one, as a list, or in one string with commas; `or_name`: a data set was possible too."""
+    if isinstance(given, (str, os.PathLike)):
+        text = os.fspath(given)
+        pieces: list[str] = [text] if os.path.exists(text) else [piece.strip() for piece in text.split(",")]
+    else:
+        pieces = [os.fspath(piece) for piece in given]
+    paths = tuple(Path(piece).expanduser() for piece in pieces)
+    if not paths:
+        raise UserError("no folder or zip given")
+    for piece, path in zip(pieces, paths, strict=True):
+        if not piece or not path.exists():
+            raise unknown_dataset(piece) if or_name else UserError(f"no such folder or file: {piece}")
+    return paths

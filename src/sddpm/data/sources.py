@@ -1,0 +1,63 @@
+"""What every format reader returns: images that are found but not yet brought to one size and colour."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; the builders of the registry turn it into a `Source`."""
+
+    paths: tuple[Path, ...] = ()
+    split: str = "train"
+    download: bool = False
+    cache_dir: Path = Path()
+    base_url: str | None = None
+
+
+@dataclass
+class Source:
+    """N images in their stored form.
+
+    `read(i)` opens image i as a Pillow image (files: header only, the pixels are decoded on use) and may raise anything
+    when that image is bad. `arrays` is set when all pixels are already there: uint8 [N, H, W] or [N, H, W, 3].
+    `skipped` lists (name, reason) of what the reader refused.
+    """
+
+    names: list[str]
+    read: Callable[[int], Image.Image]
+    labels: np.ndarray | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    arrays: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def first(self, limit: int | None) -> "Source":
+        """The first `limit` images, in order (all of them for None)."""
+        if limit is None or limit >= len(self):
+            return self
+        return Source(
+            self.names[:limit],
+            self.read,
+            None if self.labels is None else self.labels[:limit],
+            self.skipped,
+            None if self.arrays is None else self.arrays[:limit],
+        )
+
+
+def describe(skipped: Sequence[tuple[str, str]], most: int = 3) -> str:
+    """'a.png (truncated), b.png (...), ...': the first few skipped images, for messages of one line."""
+    return ", ".join(f"{name} ({why})" for name, why in skipped[:most]) + (", ..." if len(skipped) > most else "")
+
+
+def source_of_arrays(images: np.ndarray, labels: np.ndarray | None, name: str) -> Source:
+    """Wraps decoded images, uint8 [N, H, W] or [N, H, W, 3]; they are named ``name/00000`` and on."""
+    names = [f"{name}/{i:05d}" for i in range(len(images))]
+    return Source(names, lambda i: Image.fromarray(images[i]), labels, arrays=images)

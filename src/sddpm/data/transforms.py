@@ -1,0 +1,27 @@
+"""Between stored pixels (uint8, 0..255) and what the model sees (float, [-1, 1]); horizontal flips."""
+
+import torch
+from torch import Tensor
+
+
+def to_model(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 of any shape -> float in [-1, 1]: x / 127.5 - 1. `to_uint8` undoes it exactly for all 256 values."""
+    return (images.to(torch.float32) / 127.5 - 1).to(dtype)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float of any shape, meant to lie in [-1, 1] -> uint8, rounded and clamped as an image file would hold it.
+
+    Computed in float32 at least. NaN becomes 0.
+    """
+    wide = images if images.dtype == torch.float64 else images.float()
+    return ((wide + 1) * 127.5).round().clamp(0, 255).nan_to_num(0.0).to(torch.uint8)
+
+
+def random_flip(batch: Tensor, generator: torch.Generator | None = None, probability: float = 0.5) -> Tensor:
+    """Mirrors each image of [B, C, H, W] left to right with the given probability.
+
+    The draw is on the CPU (one number an image), so that a CPU generator gives the same flips on every device.
+    """
+    flip = torch.rand(len(batch), generator=generator) < probability
+    return torch.where(flip.to(batch.device)[:, None, None, None], batch.flip(-1), batch)
