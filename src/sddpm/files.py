@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+from safetensors import SafetensorError
+
 from sddpm.errors import UserError
 
 
@@ -34,8 +36,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = scratch / path.name
         yield temporary
         _replace(temporary, path, scratch)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; nothing was changed there") from error
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in an exception of its own
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot write {path}: {reason}; nothing was changed there") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """Checkpoints of the authors' code (AndyCao1125/SDDPM and its SDM folder) to our models and back."""
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,5 +121,7 @@ def save_reference(model: SpikingUNet2DModel, path: str | Path) -> None:
     weights = to_reference(model)
     config = model.config
     shape = (1, config["in_channels"], config["sample_size"], config["sample_size"])
+    content = io.BytesIO()  # a full disk is then an OSError of ours to report, not a failed assertion inside torch
+    torch.save({"net_model": weights, "step": 0, "x_T": torch.zeros(shape)}, content)
     with atomic_path(Path(path)) as temporary:
-        torch.save({"net_model": weights, "step": 0, "x_T": torch.zeros(shape)}, temporary)
+        temporary.write_bytes(content.getbuffer())

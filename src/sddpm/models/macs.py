@@ -1,0 +1,35 @@
+"""Multiply-accumulates of one evaluation, layer by layer, from shapes alone."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def layer_macs(model: nn.Module) -> dict[str, int]:
+    """{layer name: dense MACs for one image} of every convolution and linear layer, per SNN time step.
+
+    Layers that see no time axis (the time embedding and its projections) count once, as does the first convolution,
+    which is evaluated once for all T. Runs the model on the meta device: no arithmetic, no memory.
+    """
+    config: Mapping = model.config  # type: ignore[assignment]
+    ghost = copy.deepcopy(model).to("meta").eval()
+    macs: dict[str, int] = {}
+
+    def count(name: str):
+        def hook(layer: nn.Module, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            fan_in = layer.weight[0].numel()  # type: ignore[index,operator]
+            # Positions per image and time step: [T, B, C, H, W] or [B, C], here with B = 1.
+            macs[name] = fan_in * out[0].numel()
+
+        return hook
+
+    for name, layer in ghost.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count(name))
+    size = config["sample_size"]
+    sample = torch.zeros(1, config["in_channels"], size, size, device="meta")
+    with torch.no_grad():
+        ghost(sample, torch.zeros(1, dtype=torch.long, device="meta"))
+    return macs
