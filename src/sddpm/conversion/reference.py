@@ -64,11 +64,11 @@ def from_reference(path: str | Path, **given: Any) -> Conversion:
     for key, value in given.items():
         if found.get(key, value) != value:
             raise UserError(f"{path} shows {key}={found[key]}, but {key}={value} was given")
-    defaults = {"sample_size": 32} | ASSUMED
+    defaults: dict[str, Any] = {"sample_size": 32} | ASSUMED
     assumed = {key: value for key, value in defaults.items() if key not in found and key not in given}
     given = {key: value for key, value in given.items() if key not in found}
 
-    config = found | assumed | given
+    config: dict[str, Any] = found | assumed | given
     names = reference_names(config)
     _check_names(path, set(names.values()), set(weights))
     model = SpikingUNet2DModel(**config)

@@ -31,10 +31,10 @@ def make_conv(
     in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, modulated_T: int | None = None
 ) -> StepConv2d:
     """A same-padded convolution, with temporal modulation over `modulated_T` time steps if that is given."""
-    kind = {"stride": stride, "padding": kernel_size // 2}
+    padding = kernel_size // 2
     if modulated_T is None:
-        return StepConv2d(in_channels, out_channels, kernel_size, **kind)
-    return ModulatedStepConv2d(in_channels, out_channels, kernel_size, T=modulated_T, **kind)
+        return StepConv2d(in_channels, out_channels, kernel_size, stride, padding)
+    return ModulatedStepConv2d(in_channels, out_channels, kernel_size, stride, padding, T=modulated_T)
 
 
 def upsample_nearest(x: Tensor) -> Tensor:

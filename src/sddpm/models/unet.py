@@ -1,15 +1,17 @@
 """The spiking U-Net of SDDPM (Cao et al., WACV 2024, arXiv 2306.17046) and of its extension SDM (arXiv 2408.16467)."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from sddpm.models.blocks import SpikingDownsample, SpikingEncoder, SpikingResBlock, SpikingUpsample
@@ -157,10 +159,10 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         t = torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
         emb = self.time_embedding(t)
         # 2. encode
-        h = self.encoder(F.pixel_unshuffle(sample, self.config.patch_size))
+        h = self.encoder(F.pixel_unshuffle(sample, self.config["patch_size"]))
         # 3. down
         skips = [h]
-        for level in self.down:
+        for level in cast("Iterable[Level]", self.down):
             for block in level.blocks:
                 h = block(h, emb)
                 skips.append(h)
@@ -171,13 +173,13 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         for block in self.middle:
             h = block(h, emb)
         # 5. up
-        for level in self.up:
+        for level in cast("Iterable[Level]", self.up):
             for block in level.blocks:
                 h = block(concatenate(h, skips.pop()), emb)
             if level.resample is not None:
                 h = level.resample(h)
         # 6. read out
-        out = F.pixel_shuffle(self.readout(h), self.config.patch_size)
+        out = F.pixel_shuffle(self.readout(h), self.config["patch_size"])
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
 
     def neurons(self) -> dict[str, SpikingNeuron]:

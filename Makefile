@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: help setup demo test test-slow lint clean
+
+help:
+	@echo "make demo       set up, train on the bundled digits, write pictures to out/demo"
+	@echo "make test       set up, run the tests"
+	@echo "make test-slow  the tests that take minutes too"
+	@echo "make lint       ruff and pyright"
+
+setup: $(VENV)/.ready
+
+# torch first and pinned: a newer build brings several GB of CUDA packages. spikingjelly is for the tests alone and
+# without its dependencies, of which they need only loguru.
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/sddpm/neurons/kernels/*.c*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps spikingjelly==2.0.0 loguru
+	touch $@
+
+demo: setup
+	$(BIN)/python examples/demo.py
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(WORKERS)
+
+test-slow: setup
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) build out src/*.egg-info
