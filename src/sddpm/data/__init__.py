@@ -27,7 +27,18 @@ _LAZY = {
     "to_model": "transforms",
     "to_uint8": "transforms",
 }
-__all__ = [*_LAZY]
+__all__ = [
+    "DATASETS",
+    "ImageDataset",
+    "LazyDataset",
+    "MemoryDataset",
+    "iterate_batches",
+    "nearest_images",
+    "open_dataset",
+    "random_flip",
+    "to_model",
+    "to_uint8",
+]
 
 
 def __getattr__(name: str):

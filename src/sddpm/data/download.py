@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -52,8 +51,8 @@ def fetch(urls: list[str], target: Path, md5: str) -> None:
     problems = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as part:
-            part_path = Path(part.name)
+        part_path = target.with_name(f".{target.name}.{os.getpid()}.part")
+        with part_path.open("w+b") as part:
             try:
                 for url in urls:
                     part.truncate(0)
@@ -94,10 +93,8 @@ def _transfer(url: str, file: IO[bytes]) -> str | None:
             problem = f"the transfer stopped after {done} of {total} bytes"
         except urllib.error.HTTPError as error:
             return f"HTTP {error.code} {error.reason}"
-        except urllib.error.URLError as error:
-            problem = str(error.reason)
-        except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-            problem = str(error) or type(error).__name__
+        except (OSError, http.client.HTTPException) as error:  # no route, a break, a timeout, a full disk
+            problem = str(getattr(error, "reason", error)) or type(error).__name__
     return problem
 
 

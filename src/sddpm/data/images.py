@@ -116,17 +116,20 @@ def _open_zip(path: Path) -> _Part:
     if info is not None and info.file_size > _MAX_JSON:
         raise UserError(f"dataset.json in {path} claims {info.file_size:,} bytes: more than {_MAX_JSON // MIB} MiB")
     try:
-        labels = None if info is None else archive.read(info)
+        labels = None if info is None else _read_entry(archive, info)
     except Exception as error:  # zlib.error, BadZipFile, a password, an unknown compression, ...
         raise UserError(f"dataset.json in {path} cannot be read: {error}") from error
-    return _Part(list(entries), lambda name: archive.read(entries[name]), skipped, labels)
+    return _Part(list(entries), lambda name: _read_entry(archive, entries[name]), skipped, labels)
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """The entry's bytes, checked by its CRC; asking for the declared size bounds an entry that lies about it."""
+    with archive.open(entry) as file:
+        return file.read(entry.file_size)
 
 
 def _refusal(entry: zipfile.ZipInfo) -> str | None:
-    """Why a zip entry is not read, decided from the directory of the zip alone.
-
-    zipfile never hands out more bytes than the directory declares, so the declared size bounds the memory.
-    """
+    """Why a zip entry is not read, decided from the directory of the zip alone; None to read it."""
     name = entry.filename.replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
         return "unsafe name: absolute or with '..'"
