@@ -5,7 +5,8 @@ t = 0, which still carries noise). A stride is always the one from a time step t
 computes it as N // n instead, which misses its own next time step when n does not divide N, and its spacings stop short
 of one end or the other.
 
-`model_index.json` of a saved pipeline names this module: do not move it.
+`model_index.json` of a saved pipeline names this module: do not move it, and keep `SchedulerMixin` in its namespace,
+where diffusers looks up how to load the classes.
 """
 
 import torch
@@ -14,7 +15,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from diffusers.schedulers.scheduling_utils import SchedulerOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
@@ -37,8 +38,9 @@ def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> li
     return [(2 * total * (n - i) + n) // (2 * n) - 1 for i in range(n)]
 
 
-def _timesteps(scheduler, num_inference_steps: int, device) -> Tensor:
-    return torch.tensor(respaced_timesteps(num_inference_steps, scheduler.config["num_train_timesteps"]), device=device)
+def _timesteps(scheduler: SchedulerMixin, num_inference_steps: int, device: str | torch.device) -> Tensor:
+    total = scheduler.config["num_train_timesteps"]  # pyright: ignore[reportAttributeAccessIssue]
+    return torch.tensor(respaced_timesteps(num_inference_steps, total), device=device)
 
 
 def _alpha_pair(scheduler, index: int) -> tuple[float, float]:

@@ -1,0 +1,7 @@
+"""The meeting place of a model and a scheduler: a picture from a seed."""
+
+from sddpm.pipelines.denoise import DenoisingStep, denoise
+from sddpm.pipelines.loading import load_pipeline
+from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
+
+__all__ = ["DenoisingStep", "SpikingDiffusionPipeline", "denoise", "load_pipeline"]

@@ -1,0 +1,132 @@
+"""From noise to images: the loop in which a model and a scheduler meet, as a plain generator without side effects."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.diffusion.objectives import check_prediction_type, predict_x0
+from sddpm.diffusion.solvers import clips_sample
+from sddpm.errors import UserError
+
+Thresholds = float | Mapping[str, float]
+ThresholdSchedule = Thresholds | Callable[[int, int], Thresholds | None] | None
+
+
+@dataclass(frozen=True)
+class DenoisingStep:
+    """One evaluation of the network and what the solver made of it. Tensors are [B, C, H, W], nominally in [-1, 1].
+
+    index: 0 for the first evaluation.
+    t: diffusion step at which the network was asked, N - 1 (noise) to 0.
+    x_t: what it was asked about.
+    x0: the clean image that its answer implies, clamped if the scheduler clamps.
+    x_prev: what the solver goes on with; the images, after the last step.
+    """
+
+    index: int
+    t: int
+    x_t: Tensor
+    x0: Tensor
+    x_prev: Tensor
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside the block; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _at_threshold(model: nn.Module, thresholds: Thresholds | None) -> AbstractContextManager[None]:
+    if thresholds is None:
+        return nullcontext()
+    if not hasattr(model, "at_threshold"):
+        raise UserError(f"v_threshold was given, but {type(model).__name__} has no spiking neurons")
+    return model.at_threshold(thresholds)  # pyright: ignore[reportCallIssue]
+
+
+def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> tuple[Any, dict[str, float]]:
+    """A copy of the scheduler, set to that many steps, and the keyword arguments its step takes besides generators.
+
+    Raises:
+        UserError: a number of steps it cannot do, an eta it does not know, or a scheduler that does not run from unit
+            noise over an alphas_cumprod table.
+    """
+    if not hasattr(scheduler, "alphas_cumprod") or float(scheduler.init_noise_sigma) != 1.0:
+        raise UserError(f"{type(scheduler).__name__} does not start from unit noise: choose one of sddpm's solvers")
+    check_prediction_type(scheduler.config.prediction_type)
+    total = scheduler.config.num_train_timesteps
+    if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int):
+        raise UserError(f"steps must be a whole number, not {num_inference_steps!r}")
+    if not 1 <= num_inference_steps <= total:
+        raise UserError(f"steps must be from 1 to {total} (the model's noise schedule), not {num_inference_steps}")
+    if not 0.0 <= eta <= 1.0:
+        raise UserError(f"eta must be from 0 (deterministic) to 1 (ancestral), not {eta}")
+    takes_eta = "eta" in inspect.signature(scheduler.step).parameters
+    if eta > 0 and not takes_eta:
+        raise UserError(f"eta belongs to the ddim solver: {type(scheduler).__name__} has none")
+    scheduler = copy.deepcopy(scheduler)  # its counters belong to one run
+    scheduler.set_timesteps(num_inference_steps)
+    return scheduler, {"eta": eta} if takes_eta else {}
+
+
+def denoise(
+    model: nn.Module,
+    scheduler: Any,
+    x_T: Tensor,
+    generators: Sequence[torch.Generator],
+    *,
+    num_inference_steps: int = 50,
+    eta: float = 0.0,
+    v_threshold: ThresholdSchedule = None,
+) -> Iterator[DenoisingStep]:
+    """Sample from a diffusion model, one step at a time.
+
+    The scheduler and the model's mode and thresholds are left as they were, also when the loop is left early.
+
+    Args:
+        model: answers model(x_t, t).sample; on the device of `x_T`, in any precision.
+        scheduler: of diffusers, for unit noise and an alphas_cumprod table (DDPM, DDIM, DPM-Solver++, UniPC, PNDM).
+        x_T: noise [B, C, H, W]; its precision is that of the solver.
+        generators: one for each sample, for the noise of stochastic solvers.
+        num_inference_steps: 1 to the number of training steps.
+        eta: DDIM's share of fresh noise, 0 to 1.
+        v_threshold: firing threshold, {layer pattern: threshold}, or a function of (index, t) that gives either or
+            None; None for the model's own.
+
+    Raises:
+        UserError: at the call, for steps, eta or a scheduler that cannot be; on the way, for thresholds.
+    """
+    if len(generators) != len(x_T):
+        raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
+    scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        step_options["generator"] = list(generators)  # type: ignore[assignment]
+    return _denoise(model, scheduler, x_T, step_options, v_threshold)
+
+
+def _denoise(
+    model: nn.Module, scheduler: Any, x: Tensor, step_options: dict[str, Any], v_threshold: ThresholdSchedule
+) -> Iterator[DenoisingStep]:
+    prediction_type, clips = scheduler.config.prediction_type, clips_sample(scheduler)
+    model_dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+    for index, t in enumerate(scheduler.timesteps.tolist()):
+        thresholds = v_threshold(index, t) if callable(v_threshold) else v_threshold
+        with evaluation_mode(model), _at_threshold(model, thresholds):
+            output = model(x.to(model_dtype), t).sample.to(x.dtype)
+        x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
+        x_prev = scheduler.step(output, t, x, **step_options).prev_sample
+        yield DenoisingStep(index, t, x, x0.clamp(-1.0, 1.0) if clips else x0, x_prev)
+        x = x_prev

@@ -1,0 +1,24 @@
+"""Devices by the names that users type."""
+
+import torch
+
+from sddpm.errors import UserError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device "cpu", "cuda" ("cuda:1"), "mps", or with "auto" the best one there is.
+
+    Raises:
+        UserError: no such device here.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name == "auto":
+        return torch.device(available[0])
+    kind, _, number = name.partition(":")
+    if kind not in available or (number and (not number.isdigit() or int(number) >= torch.cuda.device_count())):
+        raise UserError(f"device {name!r} is not available here: choose auto or one of {', '.join(available)}")
+    return torch.device(name)

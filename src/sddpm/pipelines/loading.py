@@ -1,0 +1,106 @@
+"""Reading a saved pipeline from a folder of this machine, strictly, with errors a person can act upon."""
+
+import json
+import logging
+import sys
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.logging import get_verbosity, set_verbosity
+from safetensors import SafetensorError, safe_open
+
+from sddpm.errors import UserError
+from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+
+
+def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
+    """Load a pipeline saved with `save_pretrained`. Nothing is downloaded and no pickle is read.
+
+    Unlike `from_pretrained` it refuses weights that are missing or that the model does not have.
+
+    Args:
+        path: the folder with model_index.json, or a run folder, which means its model/.
+        device: where to put the model.
+
+    Raises:
+        UserError: no such folder, a folder that holds no pipeline, or files that are damaged or do not fit.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise UserError(f"no model at {path}: there is no such folder")
+    if not (folder / "model_index.json").is_file() and (folder / "model" / "model_index.json").is_file():
+        folder = folder / "model"
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"{path} is no model: a folder with model_index.json, unet/ and scheduler/ is needed")
+    index = _read_json(folder / "model_index.json")
+    if index.get("_class_name") != SpikingDiffusionPipeline.__name__:
+        raise UserError(f"{folder} holds a {index.get('_class_name')}, not a {SpikingDiffusionPipeline.__name__}")
+    return SpikingDiffusionPipeline(unet=_load_unet(folder, index), scheduler=_load_scheduler(folder, index)).to(device)
+
+
+def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
+    unet_class = _class_of(folder, index, "unet", ModelMixin)
+    _read_json(folder / "unet" / "config.json")
+    weights = folder / "unet" / WEIGHTS_NAME
+    verbosity = get_verbosity()
+    set_verbosity(logging.CRITICAL)  # what diffusers would warn of is an error below
+    try:
+        if weights.exists():  # large models are sharded
+            with safe_open(weights, framework="pt"):
+                pass
+        unet, found = unet_class.from_pretrained(
+            folder / "unet", use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except UserError as error:
+        raise UserError(f"{folder / 'unet'}: {error}") from error
+    except SafetensorError as error:
+        raise UserError(f"{weights} is damaged or not whole: {error}") from error
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"cannot load {folder / 'unet'}: {reason.partition('. If you')[0]}") from error
+    finally:
+        set_verbosity(verbosity)
+    for kind in ("missing_keys", "unexpected_keys"):
+        if found[kind]:
+            names = ", ".join(sorted(found[kind])[:5])
+            raise UserError(f"{weights} does not fit its config.json: {kind.replace('_keys', '')} weights {names}")
+    return unet
+
+
+def _load_scheduler(folder: Path, index: dict[str, Any]) -> SchedulerMixin:
+    scheduler_class = _class_of(folder, index, "scheduler", SchedulerMixin)
+    config = _read_json(folder / "scheduler" / "scheduler_config.json")
+    try:
+        return scheduler_class.from_config(config)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f"{folder / 'scheduler' / 'scheduler_config.json'} makes no scheduler: {error}") from error
+
+
+def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any:
+    """The class named in model_index.json, if it is of the right kind and of a module that is imported already."""
+    try:
+        library, name = index[part]
+        found = getattr(sys.modules[library], name)
+        if issubclass(found, base):
+            return found
+    except (KeyError, ValueError, TypeError, AttributeError):
+        pass
+    raise UserError(f"{folder / 'model_index.json'} names no {part} that sddpm or diffusers has: {index.get(part)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: it is not valid JSON") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it should hold a JSON object")
+    return content

@@ -1,0 +1,148 @@
+"""A picture from a seed: the diffusers pipeline of a spiking (or any other) noise-predicting U-Net.
+
+`model_index.json` of a saved pipeline names this module's class: do not move it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+from tqdm import tqdm
+
+import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
+from sddpm.diffusion.noise import draw_noise, generators_for
+from sddpm.diffusion.solvers import switch_solver
+from sddpm.errors import UserError
+from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise, prepare_scheduler
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+DEFAULT_BATCH_SIZE = 64
+
+
+class SpikingDiffusionPipeline(DiffusionPipeline):
+    """Samples images with a model that predicts epsilon or v, and a scheduler.
+
+    Each image has a seed of its own, which decides its x_T and the noise of all its steps, whatever the batch size,
+    the place in the batch and the device. The picture is then the same too as far as the model's arithmetic is: bit by
+    bit for the same device, number of threads and batch size; with another batch size the convolutions may round
+    differently, and a spike that flips by it can change details of the picture.
+
+    Args:
+        unet: `SpikingUNet2DModel`, or any diffusers model with config.sample_size and config.in_channels whose
+            model(x_t, t).sample has the shape of x_t.
+        scheduler: a diffusers scheduler; its config says on which noise schedule the model was trained.
+    """
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(self, unet: ModelMixin, scheduler: SchedulerMixin):
+        super().__init__()
+        self.unet: Any
+        self.scheduler: Any
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    def __call__(
+        self,
+        batch_size: int | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        num_inference_steps: int = 50,
+        solver: str | None = None,
+        eta: float = 0.0,
+        v_threshold: ThresholdSchedule = None,
+        output_type: str = "pil",
+        callback: Callable[[DenoisingStep], None] | None = None,
+        progress: bool = True,
+    ) -> ImagePipelineOutput:
+        """Sample images.
+
+        Args:
+            batch_size: how many images are made at a time, at most 64 unless said otherwise. Without `seeds` it is how
+                many there are (1 unless said otherwise), with the seeds 0, 1, 2, ...
+            seeds: one for each image, 0 to 2^32 - 1.
+            num_inference_steps: steps of the solver, 1 to the number of training steps.
+            solver: "ddpm", "ddim", "dpm++", "unipc" or "pndm"; None for the scheduler that the pipeline holds.
+            eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
+            v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a dict
+                {layer pattern: threshold}, or a function of (index, t) that gives either; None for the model's own.
+            output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
+                on the CPU, both in [0, 1].
+            callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
+                with index 0.
+            progress: whether to show a progress bar.
+
+        Returns:
+            An object whose `images` are in the order of the seeds.
+
+        Raises:
+            UserError: a value that cannot be, in one line that says what can.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise UserError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}")
+        if seeds is None:
+            seeds = range(1 if batch_size is None else batch_size)
+        batches = self.stream(
+            seeds,
+            batch_size=batch_size,
+            num_inference_steps=num_inference_steps,
+            solver=solver,
+            eta=eta,
+            v_threshold=v_threshold,
+            callback=callback,
+            progress=progress,
+        )
+        images = torch.cat([images for _, images in batches])
+        if output_type == "pt":
+            return ImagePipelineOutput(images=images)  # pyright: ignore[reportArgumentType]
+        arrays = images.permute(0, 2, 3, 1).float().numpy()
+        return ImagePipelineOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))
+
+    def stream(
+        self,
+        seeds: Sequence[int],
+        *,
+        batch_size: int | None = None,
+        num_inference_steps: int = 50,
+        solver: str | None = None,
+        eta: float = 0.0,
+        v_threshold: ThresholdSchedule = None,
+        callback: Callable[[DenoisingStep], None] | None = None,
+        progress: bool = True,
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Sample batch by batch: yields the seeds of a batch and its images, float [B, C, H, W] in [0, 1] on the CPU.
+
+        Arguments and errors as of calling the pipeline; errors in them come at once, not with the first batch.
+        """
+        batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        if batch_size < 1 or len(seeds) < 1:
+            raise UserError(f"nothing to sample: {len(seeds)} seeds, {batch_size} at a time")
+        for seed in seeds:
+            generators_for([seed])
+        scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
+        evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
+        total = evaluations * math.ceil(len(seeds) / batch_size)
+        options = {"num_inference_steps": num_inference_steps, "eta": eta, "v_threshold": v_threshold}
+        chunks = [list(seeds[i : i + batch_size]) for i in range(0, len(seeds), batch_size)]
+        return self._stream(chunks, scheduler, options, callback, total if progress else None)
+
+    def _stream(self, chunks, scheduler, options, callback, total) -> Iterator[tuple[list[int], Tensor]]:
+        config = self.unet.config
+        size = config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        dtype = torch.float64 if self.unet.dtype == torch.float64 else torch.float32
+        # The bar is diffusers' own, so that pipe.set_progress_bar_config works; no total means no bar.
+        with self.progress_bar(total=total) if total else tqdm(disable=True) as bar:  # pyright: ignore[reportCallIssue]
+            for seeds in chunks:
+                generators = generators_for(seeds)
+                x = draw_noise(generators, (config.in_channels, height, width), dtype, self._execution_device)
+                for step in denoise(self.unet, scheduler, x, generators, **options):
+                    x = step.x_prev
+                    if callback is not None:
+                        callback(step)
+                    bar.update()
+                yield seeds, (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
