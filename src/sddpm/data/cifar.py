@@ -76,7 +76,7 @@ def _source(batches: list[str], read: Callable[[str], bytes], split: str) -> Sou
 
 def _parse(batch: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """One batch -> images uint8 [N, 32, 32, 3], labels int64 [N]."""
-    if data and len(data) % _RECORD == 0:
+    if data and data[0] <= 9 and len(data) % _RECORD == 0:  # a label; no pickle begins so
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         planes, labels = records[:, 1:], records[:, 0].astype(np.int64)
     else:
