@@ -11,18 +11,21 @@ from sddpm.errors import UserError
 MAX_SEED = 2**32 - 1  # torch's CPU generator (mt19937) takes 32 bits: a larger seed would repeat a smaller one
 
 
-def generators_for(seeds: Iterable[int]) -> list[torch.Generator]:
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Raise UserError if a seed is outside 0 .. 2^32 - 1."""
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise UserError(f"seed {seed} is out of range: seeds go from 0 to {MAX_SEED}")
+
+
+def generators_for(seeds: Sequence[int]) -> list[torch.Generator]:
     """One fresh CPU generator a seed.
 
     Raises:
         UserError: a seed outside 0 .. 2^32 - 1.
     """
-    generators = []
-    for seed in seeds:
-        if not 0 <= seed <= MAX_SEED:
-            raise UserError(f"seed {seed} is out of range: seeds go from 0 to {MAX_SEED}")
-        generators.append(torch.Generator().manual_seed(int(seed)))
-    return generators
+    check_seeds(seeds)
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
 def draw_noise(

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
-from sddpm.diffusion.noise import draw_noise, generators_for
+from sddpm.diffusion.noise import check_seeds, draw_noise, generators_for
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.errors import UserError
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise, prepare_scheduler
@@ -80,7 +80,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             An object whose `images` are in the order of the seeds.
 
         Raises:
-            UserError: a value that cannot be, in one line that says what can.
+            UserError: a value that cannot be, in one line that says what can; a model that answers with NaN.
         """
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}")
@@ -121,8 +121,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
         if batch_size < 1 or len(seeds) < 1:
             raise UserError(f"nothing to sample: {len(seeds)} seeds, {batch_size} at a time")
-        for seed in seeds:
-            generators_for([seed])
+        check_seeds(seeds)
         scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
         evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
         total = evaluations * math.ceil(len(seeds) / batch_size)
@@ -145,4 +144,6 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
                     if callback is not None:
                         callback(step)
                     bar.update()
+                if not x.isfinite().all():
+                    raise UserError(f"the model answered with NaN or infinity (seeds {seeds[0]} to {seeds[-1]})")
                 yield seeds, (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
