@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sddpm.cli.main import app
+from sddpm.cli.app import app
 from sddpm.errors import UserError
 
 

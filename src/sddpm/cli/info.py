@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sddpm.cli.main import app
+from sddpm.cli.app import app
 
 
 @app.command()

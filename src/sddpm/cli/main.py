@@ -1,17 +1,10 @@
-"""The `sddpm` command: one verb a file in this folder; this file only gathers them and turns errors into exit codes."""
+"""The `sddpm` command: gathers the verbs, one file each in this folder, and turns errors into exit codes."""
 
 import sys
 
-import typer
-
+from sddpm.cli import convert, info, sample, train  # noqa: F401  a verb adds itself to the application
+from sddpm.cli.app import app as app
 from sddpm.errors import UserError
-
-app = typer.Typer(
-    help="Spiking diffusion models: train, sample, convert, inspect.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 
 def run() -> None:

@@ -1,0 +1,10 @@
+"""The `sddpm` command line's one Typer application, to which every verb adds itself."""
+
+import typer
+
+app = typer.Typer(
+    help="Spiking diffusion models: train, sample, convert, inspect.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
