@@ -1,0 +1,171 @@
+"""`sddpm sample`: images from a saved model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+FORMATS = ("grid", "folder", "zip", "npz")
+
+
+@app.command()
+def sample(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... [default: 16]")] = None,
+    seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
+    solver: Annotated[str, typer.Option(help="ddpm, ddim, dpm++, unipc or pndm.", metavar="NAME")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
+    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    v_threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Firing threshold of all neurons, or LAYERS=V for some (* matches anything); may be repeated, later"
+            " ones win. [default: the model's]",
+            metavar="V",
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at a time; it does not change what a seed draws.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    out: Annotated[Path, typer.Option(help="FILE.png, FOLDER, FILE.zip or FILE.npz.", metavar="PATH")] = Path(
+        "samples.png"
+    ),
+    format: Annotated[
+        str | None, typer.Option(help="grid, folder, zip or npz. [default: by the name of --out]", metavar="NAME")
+    ] = None,
+    columns: Annotated[int | None, typer.Option(help="Images a row in a grid. [default: square]")] = None,
+    scale: Annotated[
+        int | None, typer.Option(help="Pixels drawn for each pixel in a grid or strip. [default: what is seen well]")
+    ] = None,
+    strip: Annotated[
+        Path | None, typer.Option(help="Draw the denoising of the first 4 samples here.", metavar="FILE.png")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Sample images from a saved model.
+
+    Each image has its own seed and depends on neither the batch size nor the device, up to rounding.
+    Images in folders and zips are named by their seed; .npz holds arr_0, uint8 [N, H, W, C].
+    """
+    from contextlib import nullcontext
+    from time import perf_counter
+
+    from sddpm.files import atomic_path, refuse_existing
+
+    chosen = parse_seeds(seeds, count)
+    thresholds = parse_thresholds(v_threshold or [])
+    kind = output_format(out, format)
+    for path in [out] if strip is None else [out, strip]:
+        if path.is_dir():
+            if kind != "folder" or path == strip:
+                raise UserError(f"{path} is a folder: a file name is needed")
+            if not any(path.iterdir()):
+                continue
+        refuse_existing(path, force)
+    if strip == out:
+        raise UserError("--strip and --out need different names")
+    if (scale is not None and scale < 1) or (columns is not None and columns < 1):
+        raise UserError("--scale and --columns must be at least 1")
+
+    from sddpm.cli.sample_outputs import write_images
+    from sddpm.figures.grid import denoising_strip
+    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines.devices import pick_device
+    from sddpm.pipelines.recorder import DenoisingRecorder
+
+    place = pick_device(device)
+    pipeline = load_pipeline(model, place)
+    channels = pipeline.unet.config.in_channels
+    if channels not in (1, 3) and (kind != "npz" or strip is not None):
+        raise UserError(f"images of {channels} channels can only be written as .npz")
+    recorder = DenoisingRecorder()
+    start = perf_counter()
+    batches: Iterator[tuple[list[int], Tensor]] = pipeline.stream(
+        chosen,
+        batch_size=batch_size,
+        num_inference_steps=steps,
+        solver=solver,
+        eta=eta,
+        v_threshold=thresholds,
+        callback=recorder if strip is not None else None,
+    )
+    # Opened before the work starts, so that a folder that cannot be written to is found out at once.
+    with nullcontext() if strip is None else atomic_path(strip) as strip_file:
+        write_images(kind, out, batches, columns, scale)
+        if strip_file is not None:
+            denoising_strip(*recorder.frames(), scale=scale).save(strip_file, "PNG")
+    seconds = perf_counter() - start
+    typer.echo(
+        f"{out}: {len(chosen)} images, {solver} with {steps} steps on {place}, {seconds:.1f} s"
+        f" ({len(chosen) / seconds:.3g} images/s)" + (f"; {strip}" if strip is not None else "")
+    )
+
+
+def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
+    """Seeds from "0-63,100", or the first `count` (16 unless said); no seed twice, since images are named by it.
+
+    Raises:
+        UserError: both are given, or either is not a list of different seeds.
+    """
+    if seeds is None:
+        count = 16 if count is None else count
+        if count < 1:
+            raise UserError(f"--count must be at least 1, not {count}")
+        return list(range(count))
+    if count is not None:
+        raise UserError("give either --count or --seeds, not both")
+    chosen: list[int] = []
+    for part in seeds.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UserError(f"--seeds {seeds!r}: {part.strip()!r} is neither a seed nor a range such as 0-63")
+        chosen.extend(range(int(first), int(last or first) + 1))
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"--seeds {seeds!r} names a seed twice")
+    return chosen
+
+
+def parse_thresholds(values: list[str]) -> float | dict[str, float] | None:
+    """Thresholds from "0.999" and "LAYERS=0.999".
+
+    Raises:
+        UserError: no number.
+    """
+    thresholds: dict[str, float] = {}
+    for value in values:
+        pattern, equals, number = value.rpartition("=")
+        try:
+            threshold = float(number)
+        except ValueError as error:
+            raise UserError(f"--v-threshold {value!r}: a number such as 0.999, or LAYERS=0.999, is needed") from error
+        pattern = pattern if equals else "*"
+        thresholds.pop(pattern, None)  # so that the later one comes later
+        thresholds[pattern] = threshold
+    if not thresholds:
+        return None
+    return thresholds["*"] if list(thresholds) == ["*"] else thresholds
+
+
+def output_format(out: Path, format: str | None) -> str:
+    """What to write: as asked, or by the suffix of the name; a name without a suffix is a folder.
+
+    Raises:
+        UserError: neither says.
+    """
+    if format is not None:
+        if format not in FORMATS:
+            raise UserError(f"unknown --format {format!r}: choose one of {', '.join(FORMATS)}")
+        return format
+    if out.is_dir():
+        return "folder"
+    by_suffix = {".png": "grid", "": "folder", ".zip": "zip", ".npz": "npz"}
+    if out.suffix.lower() not in by_suffix:
+        raise UserError(f"--out {out}: FILE.png, FOLDER, FILE.zip or FILE.npz is needed, or --format")
+    return by_suffix[out.suffix.lower()]

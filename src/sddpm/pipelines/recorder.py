@@ -1,0 +1,44 @@
+"""Keeping what passes by while images are sampled."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from sddpm.pipelines.denoise import DenoisingStep
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """Float in [-1, 1] (clamped) -> uint8, as the pipeline makes pictures; on the CPU."""
+    return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+
+
+@dataclass
+class DenoisingRecorder:
+    """A callback for the pipeline that keeps the way of the first few samples of the first batch.
+
+    `figures.grid.denoising_strip(*recorder.frames())` draws it.
+    """
+
+    samples: int = 4
+    x_t: list[Tensor] = field(default_factory=list)
+    x0: list[Tensor] = field(default_factory=list)
+    timesteps: list[int] = field(default_factory=list)
+
+    def __call__(self, step: DenoisingStep) -> None:
+        if step.index < len(self.timesteps):
+            return  # a later batch
+        self.x_t.append(as_pixels(step.x_t[: self.samples]))
+        self.x0.append(as_pixels(step.x0[: self.samples]))
+        self.timesteps.append(step.t)
+
+    def frames(self, moments: int = 10) -> tuple[Tensor, Tensor, list[int]]:
+        """x_t and x_0, uint8 [S, N, C, H, W], and t, at S moments evenly spaced from the first step to the last."""
+        last = len(self.timesteps) - 1
+        moments = min(moments, last + 1)
+        chosen = [round(i * last / max(moments - 1, 1)) for i in range(moments)]
+        return (
+            torch.stack([self.x_t[i] for i in chosen]),
+            torch.stack([self.x0[i] for i in chosen]),
+            [self.timesteps[i] for i in chosen],
+        )
