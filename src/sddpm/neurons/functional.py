@@ -88,6 +88,14 @@ def step(
     return s, v, h
 
 
+def _stack(steps: list[Tensor]) -> Tensor:
+    """`torch.stack` that keeps the memory order of the steps: what was channels last stays so, without a copy."""
+    strides = steps[0].stride()
+    order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return torch.stack([step.permute(order) for step in steps]).permute(0, *(dim + 1 for dim in back))
+
+
 def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
     """Spikes of a layer of neurons over all T time steps, step by step in PyTorch: the definition.
 
@@ -98,12 +106,18 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
         w: PLIF's learned scalar, [] or broadcastable to x[0].
 
     Returns:
-        Spikes [T, ...], 0 or 1, in the dtype of x. Membranes are float32 for bfloat16 and float16 inputs.
+        Spikes [T, ...], 0 or 1, in the dtype and memory order of x. Membranes are float32 for bfloat16 and float16.
+
+    Raises:
+        UserError: x is not a floating-point tensor of at least one time step, or a PLIF neuron lacks w.
     """
+    if not x.is_floating_point() or x.dim() == 0 or x.shape[0] == 0:
+        shape = list(x.shape)
+        raise UserError(f"a neuron needs floating-point currents [T, ...] with T >= 1, got {x.dtype} {shape}")
     currents = x if x.dtype in (torch.float32, torch.float64) else x.float()
     v = torch.full_like(currents[0], dynamics.v_reset or 0.0)
     spikes = []
     for current in currents:
         s, v, _ = step(current, v, dynamics, v_threshold=v_threshold, w=w)
         spikes.append(s)
-    return torch.stack(spikes).to(x.dtype)
+    return _stack(spikes).to(x.dtype)

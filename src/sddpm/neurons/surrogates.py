@@ -25,7 +25,9 @@ def atan_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
 def sigmoid_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
     """alpha s (1 - s), s = sigmoid(alpha u): area 1, peak alpha/4."""
     s = (u * alpha).sigmoid_()
-    return grad * (1.0 - s) * s * alpha
+    if u.dtype == torch.float64:  # spikingjelly 2 multiplies in another order in float64 than in float32; so do we
+        return grad * (1.0 - s) * s * alpha
+    return grad * ((1.0 - s) * s * alpha)
 
 
 def rectangle_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
