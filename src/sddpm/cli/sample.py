@@ -19,7 +19,7 @@ FORMATS = ("grid", "folder", "zip", "npz")
 @app.command()
 def sample(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
-    count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... [default: 16]")] = None,
+    count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... (default: 16)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
     solver: Annotated[str, typer.Option(help="ddpm, ddim, dpm++, unipc or pndm.", metavar="NAME")] = "ddim",
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
@@ -28,7 +28,7 @@ def sample(
         list[str] | None,
         typer.Option(
             help="Firing threshold of all neurons, or LAYERS=V for some (* matches anything); may be repeated, later"
-            " ones win. [default: the model's]",
+            " ones win. (default: those of the model)",
             metavar="V",
         ),
     ] = None,
@@ -38,11 +38,11 @@ def sample(
         "samples.png"
     ),
     format: Annotated[
-        str | None, typer.Option(help="grid, folder, zip or npz. [default: by the name of --out]", metavar="NAME")
+        str | None, typer.Option(help="grid, folder, zip or npz. (default: by the name of --out)", metavar="NAME")
     ] = None,
-    columns: Annotated[int | None, typer.Option(help="Images a row in a grid. [default: square]")] = None,
+    columns: Annotated[int | None, typer.Option(help="Images a row in a grid. (default: square)")] = None,
     scale: Annotated[
-        int | None, typer.Option(help="Pixels drawn for each pixel in a grid or strip. [default: what is seen well]")
+        int | None, typer.Option(help="Pixels drawn for each pixel in a grid or strip. (default: what is seen well)")
     ] = None,
     strip: Annotated[
         Path | None, typer.Option(help="Draw the denoising of the first 4 samples here.", metavar="FILE.png")
