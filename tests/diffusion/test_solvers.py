@@ -175,7 +175,7 @@ def test_impossible_step_counts_are_refused(solver, n):
         make_scheduler(solver).set_timesteps(n)
 
 
-@pytest.mark.parametrize("solver", [name for name in SOLVERS if name != "pndm"])
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("n", [1, 5, 50])
 def test_estimates_and_images_are_clamped(solver, n):
     scheduler = make_scheduler(solver)
@@ -216,7 +216,7 @@ def test_schedulers_survive_saving(solver, tmp_path):
 
 
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("before", [name for name in SOLVERS if name != "pndm"])
+@pytest.mark.parametrize("before", SOLVERS)
 @pytest.mark.parametrize("after", SOLVERS)
 def test_switching_keeps_what_belongs_to_the_model(before, after, clip):
     model = {

@@ -10,6 +10,7 @@ where diffusers looks up how to load the classes.
 """
 
 import torch
+from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler, DDIMSchedulerOutput
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
@@ -162,9 +163,30 @@ class RespacedPNDMScheduler(PNDMScheduler):
     """PNDM (Liu et al., 2022) with the linear multistep ("PLMS") alone.
 
     A first step of two evaluations (improved Euler) and Adams-Bashforth formulas of rising order stand in for the
-    paper's twelve Runge-Kutta evaluations, so n steps cost n + 1 evaluations. x_0 is never clamped: what is combined
-    over time is epsilon. A network that predicts v is translated to epsilon before it is combined.
+    paper's twelve Runge-Kutta evaluations, so n steps cost n + 1 evaluations. A network that predicts v is translated
+    to epsilon before it is combined over time. `clip_sample`, which diffusers' PNDM lacks, clamps the x_0 that each
+    stride heads for: at the noisy end of the cosine schedule the smallest difference in epsilon throws it far out.
     """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        prediction_type: str = "epsilon",
+        clip_sample: bool = True,
+    ):
+        super().__init__(
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
+            prediction_type=prediction_type,  # pyright: ignore[reportArgumentType]
+            skip_prk_steps=True,
+            set_alpha_to_one=True,
+        )
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
         strides = _timesteps(self, num_inference_steps, device)
@@ -186,5 +208,8 @@ class RespacedPNDMScheduler(PNDMScheduler):
             slope = _adams_bashforth(self.ets)
         alpha, alpha_prev = _alpha_pair(self, index)
         x0 = (sample - (1 - alpha) ** 0.5 * slope) / alpha**0.5
+        if self.config["clip_sample"]:
+            x0 = x0.clamp(-1.0, 1.0)
+            slope = (sample - alpha**0.5 * x0) / (1 - alpha) ** 0.5
         prev_sample = _step_to(alpha_prev, x0, slope)
         return SchedulerOutput(prev_sample) if return_dict else (prev_sample,)

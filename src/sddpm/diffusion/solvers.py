@@ -66,8 +66,8 @@ def unipc(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
 
 
 def pndm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """PNDM's linear multistep (Liu et al., 2022), n + 1 evaluations for n steps; x_0 is not clamped. Order 2."""
-    return RespacedPNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True, timestep_spacing="trailing", **schedule)
+    """PNDM's linear multistep (Liu et al., 2022), n + 1 evaluations for n steps. Order 2."""
+    return RespacedPNDMScheduler(clip_sample=clip_sample, **schedule)
 
 
 SOLVERS: Mapping[str, Callable[..., SchedulerMixin]] = {
@@ -95,7 +95,7 @@ def make_scheduler(
         solver: a name of `SOLVERS`.
         num_train_timesteps, beta_schedule, beta_start, beta_end: as of `NoiseSchedule`.
         prediction_type: "epsilon" or "v_prediction".
-        clip_sample: clamp the estimate of x_0 to [-1, 1] at every step ("pndm" never does).
+        clip_sample: clamp the estimate of x_0 to [-1, 1] at every step.
 
     Raises:
         UserError: an unknown name, or values that make no schedule.
@@ -143,6 +143,5 @@ def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
         beta_start=config.beta_start,
         beta_end=config.beta_end,
         prediction_type=config.prediction_type,
-        # PNDM's config cannot say it; images are clamped unless the config says no.
-        clip_sample=clips_sample(scheduler) or isinstance(scheduler, RespacedPNDMScheduler),
+        clip_sample=clips_sample(scheduler),
     )
