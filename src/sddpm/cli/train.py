@@ -1,0 +1,79 @@
+"""`sddpm train`: from a config to a model in a run folder."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.errors import UserError
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a config of the project, e.g. mnist_small."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run (default: runs/CONFIG).")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="FOLDER|ZIP", help="Where the data lie (data.path of the config).")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value, e.g. train.lr=1e-4.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in RUN (CONFIG may then be left out).")
+    ] = False,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", metavar="MODEL", help="Start from the weights of a model or run.")
+    ] = None,
+    device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.AUTO,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data if they are missing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what a step costs; write nothing.")
+    ] = False,
+) -> None:
+    """Train a spiking diffusion model. Several processes: torchrun --nproc-per-node N --no-python sddpm train ..."""
+    if config is None and not (resume and out is not None):
+        raise UserError("which config? Give a YAML file or a name, or --resume with --out RUN")
+    from sddpm.training import load_config
+
+    run_dir = out or Path("runs") / Path(str(config)).stem
+    settings = list(overrides or [])
+    if data is not None:
+        import json
+
+        settings.append(f"data.path={json.dumps(data)}")
+    if download:
+        settings.append("data.download=true")
+    loaded = load_config(config if config is not None else run_dir / "config.yaml", settings)
+    if dry_run:
+        from sddpm.training.plan import describe_run
+
+        print(describe_run(loaded, device=device.value))
+        return
+    from sddpm.training import train as train_model
+
+    result = train_model(loaded, run_dir, resume=resume, init_from=init_from, device=device.value)
+    if result.stopped_by != "steps":
+        import signal
+
+        typer.echo(
+            f"stopped by {result.stopped_by} after step {result.step}; --resume continues the run in {run_dir}",
+            err=True,
+        )
+        raise typer.Exit(128 + signal.Signals[result.stopped_by])
+    typer.echo(f"trained {result.step} steps; the model is in {run_dir / 'model'}")

@@ -1,0 +1,176 @@
+"""Checkpoints: a folder of safetensors and a state.json, written whole or not at all, checked when read.
+
+    checkpoints/step-0001000/  model.safetensors  ema.safetensors  optimizer.safetensors  state.json
+
+state.json is written last and holds the SHA-256 of the others, so that a damaged checkpoint is known as such.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import sddpm
+from sddpm.errors import UserError
+from sddpm.files import atomic_path
+from sddpm.training.state import TrainState
+
+TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
+STATE_FILE = "state.json"
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """The folder of a checkpoint."""
+    return run_dir / "checkpoints" / f"step-{step:07d}"
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first, damaged ones too."""
+    found = [path for path in (run_dir / "checkpoints").glob("step-*") if path.name[5:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
+def save_checkpoint(run_dir: Path, state: TrainState, config: Mapping[str, Any], processes: int, keep: int) -> Path:
+    """Write the checkpoint of the state's step, then drop all but the newest `keep`. Returns its folder.
+
+    Raises:
+        UserError: it could not be written, e.g. a full disk; earlier checkpoints are as they were.
+    """
+    path = checkpoint_path(run_dir, state.step)
+    tensors = (state.model.state_dict(), state.ema.state_dict(), _optimizer_tensors(state))
+    with atomic_path(path) as folder:
+        folder.mkdir()
+        hashes = {}
+        for name, values in zip(TENSOR_FILES, tensors, strict=True):
+            save_file({key: value.contiguous() for key, value in values.items()}, folder / name)
+            hashes[name] = _sha256(folder / name)
+        description = {
+            "step": state.step,
+            "seconds": state.seconds,
+            "config": config,
+            "processes": processes,
+            "versions": {"sddpm": sddpm.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            "sha256": hashes,
+        }
+        (folder / STATE_FILE).write_text(json.dumps(description, indent=1), encoding="utf-8")
+        for file in folder.iterdir():
+            _sync(file)
+        _sync(folder)
+    _sync(path.parent)
+    for old in list_checkpoints(run_dir)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """state.json of a checkpoint, after checking that all its files are whole.
+
+    Raises:
+        UserError: a file is missing or damaged; names it.
+    """
+    try:
+        description = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        hashes = description["sha256"]
+        int(description["step"]), float(description["seconds"]), description["config"]["train"]
+        expected = {name: hashes[name] for name in TENSOR_FILES}
+    except FileNotFoundError as error:
+        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is missing") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path / STATE_FILE}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is not whole") from error
+    for name, value in expected.items():
+        if not (path / name).is_file():
+            raise UserError(f"checkpoint {path} is damaged: {name} is missing")
+        if _sha256(path / name) != value:
+            raise UserError(f"checkpoint {path} is damaged: {name} is not whole")
+    return description
+
+
+def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of a run and its description, checked.
+
+    Raises:
+        UserError: there is none, or it is damaged; names the one before it that is whole.
+    """
+    checkpoints = list_checkpoints(run_dir)
+    if not checkpoints:
+        raise UserError(f"nothing to resume: {run_dir} holds no checkpoint; leave out --resume and choose a new --out")
+    try:
+        return checkpoints[-1], read_description(checkpoints[-1])
+    except UserError as error:
+        damage = error
+    for earlier in reversed(checkpoints[:-1]):
+        try:
+            read_description(earlier)
+        except UserError:
+            continue
+        raise UserError(f"{damage}; delete that folder to resume from {earlier.name}, which is whole")
+    raise UserError(f"{damage}; {run_dir} holds no other checkpoint that is whole")
+
+
+def restore(state: TrainState, path: Path, description: Mapping[str, Any], device: torch.device) -> None:
+    """Put a checked checkpoint into `state`, in place (memory layouts stay as they are)."""
+    files = [load_file(path / name, device=str(device)) for name in TENSOR_FILES]
+    try:
+        state.model.load_state_dict(files[0])
+        state.ema.load_state_dict(files[1])
+        _restore_optimizer(state, files[2])
+    except (RuntimeError, KeyError) as error:
+        raise UserError(f"checkpoint {path} does not fit the model of this config: {error}") from error
+    state.step, state.seconds = int(description["step"]), float(description["seconds"])
+
+
+def remove_unfinished(run_dir: Path) -> None:
+    """Delete what a killed process left half-written."""
+    for pattern in ("checkpoints/.step-*", ".model.*", ".config.yaml.*", ".metrics.jsonl.*", "samples/.step-*"):
+        for path in run_dir.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _parameter_names(state: TrainState) -> dict[nn.Parameter, str]:
+    return {parameter: name for name, parameter in state.model.named_parameters()}
+
+
+def _optimizer_tensors(state: TrainState) -> dict[str, Tensor]:
+    """Adam's moments and step counts by name: "exp_avg/encoder.conv.weight"."""
+    names = _parameter_names(state)
+    return {
+        f"{key}/{names[parameter]}": value
+        for parameter, values in state.optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def _restore_optimizer(state: TrainState, tensors: Mapping[str, Tensor]) -> None:
+    names = {name: parameter for parameter, name in _parameter_names(state).items()}
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        parameter = names[name]
+        if kind != "step":  # moments must lie in memory as the parameter does
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        state.optimizer.state[parameter][kind] = value
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what the system's cache holds (folders cannot be opened on Windows, nor need to be)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,164 @@
+"""From a YAML and `--set` overrides to a checked `Config`, with errors that name the key and the nearest right one."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+import sddpm
+from sddpm.errors import UserError
+from sddpm.training.config import HARMLESS, Config
+
+# In a wheel the configs lie inside the package; in a source tree in configs/ at its root.
+_PACKAGE = Path(sddpm.__file__).parent
+CONFIG_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent.parent / "configs")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4) and a key may not be given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def config_names() -> list[str]:
+    """The configs that come with the project, by name."""
+    return sorted({path.stem for folder in CONFIG_FOLDERS for path in folder.glob("*.yaml")})
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a config: a path to a YAML, or the name of one that comes with the project.
+
+    Raises:
+        UserError: there is none.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    for folder in CONFIG_FOLDERS:
+        if (path := folder / f"{name}.yaml").is_file():
+            return path
+    near = difflib.get_close_matches(str(name), config_names(), 1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(config_names())}"
+    raise UserError(f"no config {str(name)!r}, neither a file nor a name: {hint}")
+
+
+def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read and check a config.
+
+    Args:
+        name: path of a YAML, or the name of one that comes with the project, e.g. "mnist_small".
+        overrides: "section.key=value", with the value written as in YAML; later ones win.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key or a value of the wrong type, named with the file.
+    """
+    path = find_config(name)
+    try:
+        values = _parse(path.read_text(encoding="utf-8"), str(path)) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}: expected sections data, model, diffusion, train, not {type(values).__name__}")
+    merged = {key: dict(section) if isinstance(section, Mapping) else section for key, section in values.items()}
+    overridden = set()
+    for override in overrides:
+        key, value = _parse_override(override)
+        section, name_of_value = key.split(".", 1)
+        if not isinstance(merged.setdefault(section, {}), dict):
+            raise UserError(f"{path}: {section} should hold keys, not {merged[section]!r}")
+        merged[section][name_of_value] = value
+        overridden.add(key)
+    return check_config(merged, str(path), overridden)
+
+
+def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Config:
+    """Validate plain values; `source` (and "--set" for the `overridden` keys) is what errors name."""
+    try:
+        # By way of JSON, strictly: a list may become a tuple, but neither true nor "3" a number.
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
+        keys = [str(part) for part in first["loc"]]
+        where = "--set" if ".".join(keys[:2]) in set(overridden) else source
+        raise UserError(f"{where}: {_explain(first)}") from error
+
+
+def changed_keys(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Keys by which two configs (as `Config.to_dict`) would learn something else."""
+    pairs = {(section, key) for config in (before, now) for section, keys in config.items() for key in keys}
+    differing = (
+        f"{section}.{key}"
+        for section, key in pairs
+        if before.get(section, {}).get(key) != now.get(section, {}).get(key)
+    )
+    return sorted(set(differing) - HARMLESS)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as YAML that `load_config` reads."""
+    return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{source}:{line} not valid YAML: {problem}") from error
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or key.count(".") != 1 or not all(key.strip().split(".")):
+        raise UserError(f"--set {text}: write section.key=value, e.g. train.lr=1e-4")
+    return key.strip(), _parse(value, f"--set {text}")
+
+
+def _explain(detail: ErrorDetails) -> str:
+    keys = [str(part) for part in detail["loc"]]
+    if detail["type"] == "extra_forbidden":
+        return _explain_unknown(keys)
+    field = _find_field(keys)
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    problem = detail["msg"].replace("Input should be", "should be").replace("valid integer", "whole number")
+    return f"{'.'.join(keys[:2])} = {detail['input']!r} {problem}{meaning}"
+
+
+def _explain_unknown(keys: list[str]) -> str:
+    here = ".".join(keys)
+    known = {f"{section}.{key}" for section, model in _sections().items() for key in model.model_fields}
+    if len(keys) == 1:
+        known |= set(_sections())
+    same_name = sorted(key for key in known if key.rpartition(".")[2] == keys[-1])
+    near = same_name or difflib.get_close_matches(here, sorted(known), 1, 0.75)
+    if near:
+        return f"unknown key {here!r}; did you mean {near[0]!r}?"
+    options = _sections()[keys[0]].model_fields if len(keys) > 1 and keys[0] in _sections() else _sections()
+    return f"unknown key {here!r}; known are {', '.join(options)}"
+
+
+def _sections() -> dict[str, type[BaseModel]]:
+    return {name: field.annotation for name, field in Config.model_fields.items()}  # type: ignore[misc]
+
+
+def _find_field(keys: list[str]) -> Any:
+    model = _sections().get(keys[0])
+    return model.model_fields.get(keys[1]) if model is not None and len(keys) > 1 else None

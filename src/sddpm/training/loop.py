@@ -1,0 +1,172 @@
+"""The loop: steps, and between them metrics, samples and checkpoints."""
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from sddpm.errors import UserError
+from sddpm.training.batches import Batch
+from sddpm.training.checkpoint import list_checkpoints, save_checkpoint
+from sddpm.training.config import Config
+from sddpm.training.metrics import MetricsLog
+from sddpm.training.objective import make_loss
+from sddpm.training.progress import Progress, Stopwatch
+from sddpm.training.run_folder import save_model, save_samples
+from sddpm.training.signals import StopSignals
+from sddpm.training.state import TrainState, make_pipeline
+from sddpm.training.step import backward, update
+
+LOOK_EVERY = 10  # steps between looks at what a GPU has computed: each keeps the host waiting
+
+
+class Loop:
+    """Runs a state to its last step, and writes what the run folder holds (the main process alone does).
+
+    Args:
+        config: the run's config.
+        run_dir: an opened run folder.
+        accelerator: this process's.
+        state: where to start.
+        epoch_size: images of the data set.
+        progress: whether to tell stderr how it goes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        accelerator: Accelerator,
+        state: TrainState,
+        *,
+        epoch_size: int,
+        progress: bool,
+    ):
+        self.config, self.options, self.run_dir = config, config.train, run_dir
+        self.accelerator, self.state, self.epoch_size = accelerator, state, epoch_size
+        self.main = accelerator.is_main_process
+        self.look_every = 1 if accelerator.device.type == "cpu" else LOOK_EVERY
+        self.watch = Stopwatch(state.seconds)
+        self.progress = Progress(state.step, self.options.steps, progress and self.main)
+        self.metrics = MetricsLog(run_dir, state.step, self.options.tensorboard) if self.main else None
+        self.loss = math.nan
+        self._begin_interval()
+
+    def run(self, batches: Iterator[Batch]) -> str:
+        """Train on `batches` until they end ("steps") or a signal comes ("SIGINT", "SIGTERM"), which is returned.
+
+        Raises:
+            UserError: the loss is not finite, or something cannot be written.
+        """
+        dtype = torch.float64 if self.options.precision == "float64" else torch.float32
+        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        loss_of = make_loss(self.config.diffusion, self.accelerator.device, dtype, layout)
+        prepared = self.accelerator.prepare_model(self.state.model)
+        pinned = self.accelerator.device.type == "cuda"
+        with ExitStack() as stack:
+            stack.enter_context(closing(self.progress))
+            if self.metrics is not None:
+                stack.enter_context(closing(self.metrics))
+            stop = stack.enter_context(StopSignals())
+            for batch in batches:
+                self.sums += backward(
+                    prepared, batch.pin() if pinned else batch, loss_of, self.accelerator, self.options
+                )
+                looks = any(map(self._due, (self.look_every, *self._intervals())))
+                if looks:
+                    self._check_finite()
+                update(self.state, self.options)
+                self.progress.advance()
+                stopped_by = self._agree(stop.received) if looks else None
+                self._write(stopped_by)
+                if stopped_by is not None:
+                    return stopped_by
+        return "steps"
+
+    def _intervals(self) -> list[int]:
+        options = self.options
+        return [every for every in (options.log_every, options.sample_every, options.checkpoint_every) if every]
+
+    def _due(self, every: int, ahead: int = 1) -> bool:
+        """Whether something is due after the step that is `ahead` of those done."""
+        step = self.state.step + ahead
+        return step % every == 0 or step == self.options.steps
+
+    def _write(self, stopped_by: str | None) -> None:
+        """Metrics, samples and checkpoint, each if due after the step just done."""
+        options = self.options
+        last = stopped_by is not None
+        if last or self._due(options.log_every, 0):
+            self._measure()
+        if options.sample_every and self._due(options.sample_every, 0):
+            with self.watch.paused():
+                self._sample()
+        if last or self._due(options.checkpoint_every, 0):
+            with self.watch.paused():
+                self._save()
+
+    def _begin_interval(self) -> None:
+        self.sums = torch.zeros(2, device=self.accelerator.device)  # of the loss and of the gradient's norm
+        self.interval = (self.state.step, self.watch.seconds)
+
+    def _measure(self) -> None:
+        """Means since the last call go to metrics.jsonl and to the screen."""
+        state, (since_step, since_seconds) = self.state, self.interval
+        steps = state.step - since_step
+        loss, grad_norm = (self.accelerator.reduce(self.sums, "mean") / steps).tolist()  # type: ignore[operator]
+        state.seconds = self.watch.seconds
+        steps_per_second = steps / max(state.seconds - since_seconds, 1e-9)
+        self.loss = loss
+        row = {
+            "step": state.step,
+            "loss": loss,
+            "lr": self.state.optimizer.param_groups[0]["lr"],
+            "grad_norm": grad_norm,
+            "images_per_second": steps_per_second * self.options.batch_size,
+            "seconds": state.seconds,
+            "epoch": state.step * self.options.batch_size / self.epoch_size,
+        }
+        if self.metrics is not None:
+            self.metrics.write(row)
+        self.progress.report(state.step, loss, row["images_per_second"], steps_per_second)
+        self._begin_interval()
+
+    def _sample(self) -> None:
+        if self.main:
+            pipeline = make_pipeline(self.state.ema, self.config.diffusion)
+            steps = min(self.options.sample_steps, self.config.diffusion.num_train_timesteps)
+            save_samples(self.run_dir, pipeline, self.state.step, self.options.sample_count, steps)
+
+    def _save(self) -> None:
+        if self.main:
+            self.state.seconds = self.watch.seconds
+            save_checkpoint(
+                self.run_dir,
+                self.state,
+                self.config.to_dict(),
+                self.accelerator.num_processes,
+                self.options.keep_checkpoints,
+            )
+            save_model(self.run_dir, make_pipeline(self.state.ema, self.config.diffusion))
+
+    def _check_finite(self) -> None:
+        """Before the step that would spoil the weights (on a GPU: before they could be saved)."""
+        if self.sums.isfinite().all():
+            return
+        kept = list_checkpoints(self.run_dir)
+        goes_on = f"{kept[-1]} is good: resume from it" if kept else "there is no checkpoint yet: start again"
+        raise UserError(
+            f"the loss is no longer finite at step {self.state.step + 1}, nothing of it was saved; {goes_on} with a "
+            f"smaller train.lr (it was {self.options.lr:g}) or train.max_grad_norm (it was {self.options.max_grad_norm:g})"
+        )
+
+    def _agree(self, received: str | None) -> str | None:
+        """The signal that any of the processes received."""
+        if self.accelerator.num_processes == 1:
+            return received
+        names = [None, "SIGINT", "SIGTERM"]
+        own = torch.tensor([names.index(received)], device=self.accelerator.device)
+        return names[int(self.accelerator.gather(own).max())]  # type: ignore[union-attr]

@@ -1,0 +1,67 @@
+"""metrics.jsonl: one JSON object a line, always; tensorboard beside it, if installed."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from sddpm.errors import UserError
+from sddpm.files import atomic_path
+
+FILE_NAME = "metrics.jsonl"
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """The metrics of a run, oldest first; a last line cut short by a crash is left out.
+
+    Raises:
+        UserError: the run has no metrics.
+    """
+    path = Path(run_dir) / FILE_NAME
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl; a resumed run first drops the lines after the step it goes on from."""
+
+    def __init__(self, run_dir: Path, start: int, tensorboard: bool):
+        self.path = run_dir / FILE_NAME
+        kept = [row for row in read_metrics(run_dir) if row["step"] <= start] if self.path.exists() else []
+        with atomic_path(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self._board = _tensorboard(run_dir, start) if tensorboard else None
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row; it has a "step". A full disk is a `UserError`."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self._board.add_scalar(f"train/{name}", value, row["step"])
+
+    def close(self) -> None:
+        """Write out what tensorboard still holds."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _tensorboard(run_dir: Path, start: int) -> Any:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(run_dir / "tensorboard"), purge_step=start + 1)

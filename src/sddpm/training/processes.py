@@ -1,0 +1,65 @@
+"""Where a run takes place: device, arithmetic and processes, by way of accelerate."""
+
+import os
+
+import psutil
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+
+from sddpm.errors import UserError
+from sddpm.pipelines.devices import pick_device
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def make_accelerator(device: str, precision: str) -> Accelerator:
+    """One process, or the one of several that torchrun started.
+
+    Args:
+        device: one of `DEVICES`.
+        precision: "float32", "bf16" (autocast) or "float64".
+
+    Raises:
+        UserError: a device or precision that this machine lacks; processes that do not know of each other.
+    """
+    if device not in DEVICES:
+        raise UserError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)} (CUDA_VISIBLE_DEVICES numbers)")
+    kind = pick_device(device).type
+    if precision == "float64" and kind == "mps":
+        raise UserError("train.precision float64 does not exist on mps: choose float32")
+    expected = _expected_processes()
+    AcceleratorState._reset_state(reset_partial_state=True)  # else the first run of a Python process rules the others
+    try:
+        accelerator = Accelerator(
+            cpu=kind == "cpu",
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            # Synchronised buffers are equal anyway; otherwise the first process's are the ones that are saved.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+    except ValueError as error:
+        raise UserError(f"train.precision {precision} on {kind}: {error}") from error
+    if accelerator.num_processes != expected:
+        raise UserError(
+            f"{expected} processes were asked for, but this one sees {accelerator.num_processes}: start several "
+            f"with `torchrun --nproc-per-node {expected} --no-python sddpm train ...`"
+        )
+    return accelerator
+
+
+def _expected_processes() -> int:
+    """As many as the launcher meant: torchrun says so in WORLD_SIZE; `accelerate launch --cpu` only on its command
+    line, and then runs a single process."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+    except psutil.Error:
+        return 1
+    if not any("accelerate" in word for word in words) or "launch" not in words:
+        return 1
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, _, value = word.replace("-", "_").partition("=")
+        if name == "__num_processes" and (value or following).isdigit():
+            return int(value or following)
+    return 1

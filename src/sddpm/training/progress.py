@@ -1,0 +1,60 @@
+"""What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+
+class Stopwatch:
+    """Seconds of training, without those spent on samples and checkpoints."""
+
+    def __init__(self, before: float = 0.0):
+        self._start = time.perf_counter() - before
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._start += time.perf_counter() - began
+
+
+class Progress:
+    """Loss, images/s and time left on stderr: a tqdm bar on a terminal, else one line for each call of `report`."""
+
+    def __init__(self, start: int, steps: int, shown: bool):
+        self.steps, self.shown = steps, shown
+        self._bar = tqdm(
+            total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05,
+            disable=not (shown and sys.stderr.isatty()),
+        )  # fmt: skip
+
+    def advance(self) -> None:
+        """One step was done."""
+        self._bar.update()
+
+    def report(self, step: int, loss: float, images_per_second: float, steps_per_second: float) -> None:
+        """Show the mean loss and the speed since the last report."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str(f"loss {loss:.4f}, {images_per_second:.0f} images/s", refresh=False)
+        elif self.shown:
+            left = tqdm.format_interval((self.steps - step) / steps_per_second)
+            self.say(f"step {step}/{self.steps}, loss {loss:.4f}, {images_per_second:.0f} images/s, {left} left")
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the bar."""
+        if self.shown:
+            tqdm.write(line, file=sys.stderr)
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()

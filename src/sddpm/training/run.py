@@ -1,0 +1,97 @@
+"""`train`: from a config to a trained model in a run folder."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from sddpm.data import ImageDataset, open_dataset
+from sddpm.errors import UserError
+from sddpm.models.batch_norm import synchronize_batch_norm
+from sddpm.training.batches import share_of_batch, training_batches
+from sddpm.training.checkpoint import newest_checkpoint, restore
+from sddpm.training.config import Config, DataConfig
+from sddpm.training.config_files import changed_keys
+from sddpm.training.loop import Loop
+from sddpm.training.processes import make_accelerator
+from sddpm.training.run_folder import check_run_folder, open_run_folder
+from sddpm.training.start import load_weights
+from sddpm.training.state import build_model, make_state
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """run_dir: where everything lies; step: optimiser steps done; loss: mean since the line of metrics.jsonl before
+    the last; stopped_by: "steps" (all are done), "SIGINT" or "SIGTERM"."""
+
+    run_dir: Path
+    step: int
+    loss: float
+    stopped_by: str
+
+
+def open_training_data(config: DataConfig) -> ImageDataset:
+    """The data set of a config. Raises `UserError`."""
+    return open_dataset(
+        config.dataset,
+        config.path,
+        split=config.split,
+        image_size=config.image_size,
+        channels=config.channels,
+        resize=config.resize,
+        crop=config.crop,
+        download=config.download,
+        limit=config.limit,
+    )
+
+
+def train(
+    config: Config,
+    run_dir: str | Path,
+    *,
+    resume: bool = False,
+    init_from: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> TrainResult:
+    """Train a spiking diffusion model, in this process or in several that torchrun started.
+
+    Nothing random is carried from step to step: a run that is stopped and resumed ends with the same bits as one that
+    is not, on the same machine with as many threads.
+
+    Args:
+        config: as of `load_config`.
+        run_dir: new or empty folder for config, metrics, samples, checkpoints and the model.
+        resume: continue the run in `run_dir` from its newest checkpoint.
+        init_from: saved model, or run, whose weights to start from.
+        device: "auto", "cpu", "cuda" or "mps".
+        progress: whether to tell stderr how it goes.
+
+    Raises:
+        UserError: bad input, a loss that is not finite, a disk that is full. Checkpoints stay as they were.
+    """
+    run_dir = Path(run_dir)
+    if resume and init_from is not None:
+        raise UserError("--resume goes on with the weights of the run, --init-from starts from others: choose one")
+    check_run_folder(run_dir, resume)
+    checkpoint = newest_checkpoint(run_dir) if resume else None
+    if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
+        raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")
+    accelerator = make_accelerator(device, config.train.precision)
+    rows = share_of_batch(
+        config.train.batch_size, config.train.accumulation, accelerator.process_index, accelerator.num_processes
+    )
+    dataset = open_training_data(config.data)
+    model = build_model(config, dataset.channels)
+    if init_from is not None:
+        load_weights(model, init_from)
+    synchronize_batch_norm(model, config.train.sync_batch_norm)
+    state = make_state(model, config, accelerator.device)
+    if checkpoint:
+        restore(state, *checkpoint, accelerator.device)
+    accelerator.wait_for_everyone()  # all have seen the folder as it was
+    if accelerator.is_main_process:
+        open_run_folder(run_dir, config)
+    loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), progress=progress)
+    with closing(training_batches(dataset, config, state.step, rows)) as batches:
+        stopped_by = loop.run(batches)
+    return TrainResult(run_dir, state.step, loop.loss, stopped_by)

@@ -1,0 +1,66 @@
+"""What a run carries from step to step: weights, their average, the optimiser, and how far it has come."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sddpm.diffusion.solvers import make_scheduler
+from sddpm.models import SpikingUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.training.config import Config, DiffusionConfig
+from sddpm.training.ema import make_ema
+from sddpm.training.optim import make_optimizer
+from sddpm.training.randomness import generator
+
+
+@dataclass
+class TrainState:
+    """model: the weights being trained; ema: their average; step: optimiser steps done; seconds: spent on them."""
+
+    model: SpikingUNet2DModel
+    ema: SpikingUNet2DModel
+    optimizer: torch.optim.Adam
+    step: int = 0
+    seconds: float = 0.0
+
+
+def build_model(config: Config, channels: int) -> SpikingUNet2DModel:
+    """The untrained network of a config for images of `channels`; the same seed gives the same weights.
+
+    Raises:
+        UserError: numbers from which no network can be built.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator(config.train.seed, "weights", 0).get_state())
+        return SpikingUNet2DModel(
+            sample_size=config.data.image_size,
+            in_channels=channels,
+            out_channels=channels,
+            num_train_timesteps=config.diffusion.num_train_timesteps,
+            **config.model.model_dump(),
+        )
+
+
+def make_state(model: SpikingUNet2DModel, config: Config, device: torch.device) -> TrainState:
+    """Model, average and optimiser on `device`, in the config's precision and memory layout."""
+    model.to(device)
+    if config.train.precision == "float64":
+        model.double()
+    if config.train.channels_last:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    model.train()
+    return TrainState(model, make_ema(model), make_optimizer(model.parameters(), config.train, device))
+
+
+def make_pipeline(model: Any, config: DiffusionConfig) -> SpikingDiffusionPipeline:
+    """The model with DDIM as its default solver, on the noise schedule it is trained on."""
+    scheduler = make_scheduler(
+        "ddim",
+        num_train_timesteps=config.num_train_timesteps,
+        beta_schedule=config.beta_schedule,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        prediction_type=config.prediction_type,
+    )
+    return SpikingDiffusionPipeline(unet=model, scheduler=scheduler)
