@@ -16,7 +16,3 @@ def run() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-# Each registers its verb on `app`, which must exist by then.
-from sddpm.cli import convert, info, train  # noqa: E402, F401

@@ -160,7 +160,7 @@ class Loop:
         goes_on = f"{kept[-1]} is good: resume from it" if kept else "there is no checkpoint yet: start again"
         raise UserError(
             f"the loss is no longer finite at step {self.state.step + 1}, nothing of it was saved; {goes_on} with a "
-            f"smaller train.lr (it was {self.options.lr:g}) or train.max_grad_norm (it was {self.options.max_grad_norm:g})"
+            f"smaller train.lr (now {self.options.lr:g}) or train.max_grad_norm (now {self.options.max_grad_norm:g})"
         )
 
     def _agree(self, received: str | None) -> str | None:

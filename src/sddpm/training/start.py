@@ -26,6 +26,6 @@ def load_weights(model: SpikingUNet2DModel, source: str | Path) -> None:
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UserError(
-                f"{source} is another network than the config's model section: it {problem} {', '.join(names[:3])}{more}"
+                f"{source} does not fit the config's model section: it {problem} {', '.join(names[:3])}{more}"
             )
     model.load_state_dict({**own, **weights})
