@@ -185,3 +185,14 @@ def test_progress_bar(pipe, capfd):
     assert "4/4" in capfd.readouterr().err
     pipe(5, **QUICK)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("solver", "eta"), [*((name, 0.0) for name in SOLVERS), ("ddim", 1.0)])
+def test_a_seed_means_the_same_noise_on_a_gpu(pipe, solver, eta):
+    seeds = [3, 8, 2]
+    there = recorded(pipe.to("cuda"), seeds, solver=solver, eta=eta, batch_size=2)
+    here = recorded(pipe.to("cpu"), seeds, solver=solver, eta=eta)
+    assert torch.equal(there[1][:, 0].cpu(), here[1][:, 0])
+    torch.testing.assert_close(there[0], here[0], rtol=0, atol=1e-3)
