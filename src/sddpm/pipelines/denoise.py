@@ -57,7 +57,7 @@ def _at_threshold(model: nn.Module, thresholds: Thresholds | None) -> AbstractCo
     return model.at_threshold(thresholds)  # pyright: ignore[reportCallIssue]
 
 
-def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> tuple[Any, dict[str, float]]:
+def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> tuple[Any, dict[str, Any]]:
     """A copy of the scheduler, set to that many steps, and the keyword arguments its step takes besides generators.
 
     Raises:
@@ -113,7 +113,7 @@ def denoise(
         raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
     scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
     if "generator" in inspect.signature(scheduler.step).parameters:
-        step_options["generator"] = list(generators)  # type: ignore[assignment]
+        step_options["generator"] = list(generators)
     return _denoise(model, scheduler, x_T, step_options, v_threshold)
 
 
