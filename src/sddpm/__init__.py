@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sddpm.errors import UserError as UserError
     from sddpm.models import SpikingUNet2DModel as SpikingUNet2DModel
     from sddpm.pipelines import SpikingDiffusionPipeline as SpikingDiffusionPipeline
+    from sddpm.pipelines import load_pipeline as load_pipeline
 
 try:
     __version__ = version("sddpm")
@@ -20,6 +21,7 @@ _LAZY = {
     "SpikingUNet2DModel": "sddpm.models",
     "SpikingDiffusionPipeline": "sddpm.pipelines",
     "UserError": "sddpm.errors",
+    "load_pipeline": "sddpm.pipelines",
     "open_dataset": "sddpm.data",
 }
 __all__ = [*_LAZY, "__version__"]

@@ -2,6 +2,7 @@
 
 from sddpm.pipelines.denoise import DenoisingStep, denoise
 from sddpm.pipelines.loading import load_pipeline
+from sddpm.pipelines.recorder import DenoisingRecorder
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 
-__all__ = ["DenoisingStep", "SpikingDiffusionPipeline", "denoise", "load_pipeline"]
+__all__ = ["DenoisingRecorder", "DenoisingStep", "SpikingDiffusionPipeline", "denoise", "load_pipeline"]

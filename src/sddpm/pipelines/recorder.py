@@ -5,12 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sddpm.data import to_uint8
 from sddpm.pipelines.denoise import DenoisingStep
-
-
-def as_pixels(images: Tensor) -> Tensor:
-    """Float in [-1, 1] (clamped) -> uint8, as the pipeline makes pictures; on the CPU."""
-    return ((images / 2 + 0.5).clamp(0, 1) * 255).round().to("cpu", torch.uint8)
 
 
 @dataclass
@@ -28,8 +24,8 @@ class DenoisingRecorder:
     def __call__(self, step: DenoisingStep) -> None:
         if step.index < len(self.timesteps):
             return  # a later batch
-        self.x_t.append(as_pixels(step.x_t[: self.samples]))
-        self.x0.append(as_pixels(step.x0[: self.samples]))
+        self.x_t.append(to_uint8(step.x_t[: self.samples].cpu()))
+        self.x0.append(to_uint8(step.x0[: self.samples].cpu()))
         self.timesteps.append(step.t)
 
     def frames(self, moments: int = 10) -> tuple[Tensor, Tensor, list[int]]:

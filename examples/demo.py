@@ -1,0 +1,53 @@
+"""What `make demo` runs: train on the bundled digits, sample, and draw what came out, in a few minutes on 2 CPU cores.
+
+    python examples/demo.py [OUT]
+
+writes to OUT (out/demo): run/ (the training run), samples.png (samples beside real digits), denoising.png (how four
+of them come out of noise) and nearest.png (each sample beside the training image nearest to it in pixels).
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from sddpm import open_dataset
+from sddpm.data import nearest_images, to_uint8
+from sddpm.figures.curves import loss_curve
+from sddpm.figures.grid import denoising_strip, side_by_side
+from sddpm.pipelines import DenoisingRecorder, load_pipeline
+from sddpm.training import load_config, train
+
+SAMPLES = 64
+
+
+def main(out: Path) -> None:
+    run = out / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    config = load_config("digits")
+    train(config, run)
+
+    # 1. sample, with the averaged weights that the run saved
+    pipeline = load_pipeline(run)
+    recorder = DenoisingRecorder()
+    images = pipeline(seeds=range(SAMPLES), num_inference_steps=50, solver="ddim", output_type="pt", callback=recorder)
+    samples = to_uint8(2 * torch.as_tensor(images.images) - 1)
+
+    # 2. draw
+    real = open_dataset("digits")
+    shuffled = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:SAMPLES]
+    indices, _ = nearest_images(samples[:16], real)
+    pictures = {
+        "samples.png": side_by_side([("samples", samples), ("real digits", real.gather(shuffled))]),
+        "denoising.png": denoising_strip(*recorder.frames()),
+        "nearest.png": side_by_side([("sample", samples[:16]), ("nearest real", real.gather(indices[:, 0]))]),
+    }
+    for name, picture in pictures.items():
+        picture.save(out / name)
+    loss_curve(run / "metrics.jsonl").savefig(out / "loss.png", dpi=120)
+    print(f"look at {', '.join(str(out / name) for name in [*pictures, 'loss.png'])}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo"))
