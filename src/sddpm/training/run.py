@@ -7,6 +7,7 @@ from pathlib import Path
 from sddpm.data import ImageDataset, open_dataset
 from sddpm.errors import UserError
 from sddpm.models.batch_norm import synchronize_batch_norm
+from sddpm.training.allocator import keep_large_buffers
 from sddpm.training.batches import share_of_batch, training_batches
 from sddpm.training.checkpoint import newest_checkpoint, restore
 from sddpm.training.config import Config, DataConfig
@@ -80,6 +81,8 @@ def train(
     rows = share_of_batch(
         config.train.batch_size, config.train.accumulation, accelerator.process_index, accelerator.num_processes
     )
+    if accelerator.device.type == "cpu":
+        keep_large_buffers()
     dataset = open_training_data(config.data)
     model = build_model(config, dataset.channels)
     if init_from is not None:
