@@ -7,7 +7,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # -ffp-contract=off keeps the arithmetic PyTorch's, bit for bit; -fno-trapping-math lets the compiler vectorise selects.
-UNIX_FLAGS = ["-std=c++11", "-O3", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden"]
+UNIX_FLAGS = [
+    "-std=c++11",
+    "-O3",
+    "-g0",
+    "-fno-trapping-math",
+    "-fno-math-errno",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 
 

@@ -145,19 +145,22 @@ def _run(function, call: Call) -> None:
         raise MemoryError("no memory for the membranes of a neuron layer")
 
 
+def _forward(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float) -> Tensor:
+    kernel = library()
+    assert kernel is not None
+    spikes = _new_like(x)
+    call = _call(x, leak, dynamics, v_threshold)
+    call.spikes = spikes.data_ptr()
+    _run(kernel.sddpm_neuron_forward, call)
+    return spikes
+
+
 class _Neuron(torch.autograd.Function):
     @staticmethod
-    def forward(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float) -> Tensor:
-        spikes = _new_like(x)
-        call = _call(x, leak, dynamics, v_threshold)
-        call.spikes = spikes.data_ptr()
-        _run(library().sddpm_neuron_forward, call)  # type: ignore[union-attr]
-        return spikes
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        x, leak, ctx.dynamics, ctx.v_threshold = inputs
+    def forward(ctx, x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float) -> Tensor:
         ctx.save_for_backward(x, leak)
+        ctx.dynamics, ctx.v_threshold = dynamics, v_threshold
+        return _forward(x, leak, dynamics, v_threshold)
 
     @staticmethod
     @once_differentiable
@@ -185,4 +188,6 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
     if not _dense(x[0]):
         x = x.contiguous()
     leak = w.sigmoid() if w is not None and dynamics.neuron == "plif" else None
-    return _Neuron.apply(x, leak, dynamics, float(v_threshold))  # type: ignore[return-value]
+    differentiate = torch.is_grad_enabled() and (x.requires_grad or (leak is not None and leak.requires_grad))
+    run = _Neuron.apply if differentiate else _forward  # autograd's wrapper costs more than a small layer
+    return run(x, leak, dynamics, float(v_threshold))  # type: ignore[return-value]
