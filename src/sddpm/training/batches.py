@@ -1,6 +1,6 @@
 """What a step learns from: images, their noise and their time steps, this process's share of the global batch."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +45,7 @@ def share_of_batch(batch_size: int, accumulation: int, rank: int, processes: int
     return slice(rank * rows, (rank + 1) * rows)
 
 
-def training_batches(dataset: ImageDataset, config: Config, start: int, rows: slice) -> Iterator[Batch]:
+def training_batches(dataset: ImageDataset, config: Config, start: int, rows: slice) -> Generator[Batch, None, None]:
     """The batches of steps `start`, start + 1, ... to the last; rows of the global batch that this process takes."""
     seed, size = config.train.seed, config.train.batch_size
     steps = range(start, config.train.steps)

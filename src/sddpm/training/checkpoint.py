@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import sddpm
 from sddpm.errors import UserError
@@ -79,7 +79,8 @@ def read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
         hashes = description["sha256"]
-        int(description["step"]), float(description["seconds"]), description["config"]["train"]
+        if not isinstance(description["step"], int) or not isinstance(description["config"]["train"], dict):
+            raise TypeError
         expected = {name: hashes[name] for name in TENSOR_FILES}
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is missing") from error
@@ -136,7 +137,7 @@ def remove_unfinished(run_dir: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _parameter_names(state: TrainState) -> dict[nn.Parameter, str]:
+def _parameter_names(state: TrainState) -> dict[Tensor, str]:
     return {parameter: name for name, parameter in state.model.named_parameters()}
 
 

@@ -15,81 +15,111 @@ class DataConfig(Section):
     """Which images are learned, and at what size."""
 
     dataset: str = Field(
-        "folder", description="digits, mnist, fashion-mnist, cifar10, celeba, lsun, or folder (any folder or zip)"
+        default="folder",
+        description="digits, mnist, fashion-mnist, cifar10, celeba, lsun, or folder (any folder or zip)",
     )
-    path: str | None = Field(None, description="Folder or zip of the data; null: bundled, or in the download cache")
-    split: str = Field("train", description="Part of the data set to train on")
-    image_size: int = Field(32, gt=0, description="Height and width in pixels that the network sees")
-    channels: int | None = Field(None, description="1 (grey) or 3 (colour); null: as the data")
-    crop: str | None = Field(None, description="Crop before resizing, by name; null: none")
-    resize: str = Field("bilinear", description="Filter that brings images to image_size")
-    flip: bool = Field(False, description="Mirror each image left to right with probability 1/2")
-    limit: int | None = Field(None, gt=0, description="Use the first so many images only; null: all")
-    download: bool = Field(False, description="Fetch the data from its official place when it is missing")
+    path: str | None = Field(
+        default=None, description="Folder or zip of the data; null: bundled, or in the download cache"
+    )
+    split: str = Field(default="train", description="Part of the data set to train on")
+    image_size: int = Field(default=32, gt=0, description="Height and width in pixels that the network sees")
+    channels: int | None = Field(default=None, description="1 (grey) or 3 (colour); null: as the data")
+    crop: str | None = Field(default=None, description="Crop before resizing, by name; null: none")
+    resize: str = Field(default="bilinear", description="Filter that brings images to image_size")
+    flip: bool = Field(default=False, description="Mirror each image left to right with probability 1/2")
+    limit: int | None = Field(default=None, gt=0, description="Use the first so many images only; null: all")
+    download: bool = Field(default=False, description="Fetch the data from its official place when it is missing")
 
 
 class ModelConfig(Section):
     """The spiking U-Net: the arguments of `SpikingUNet2DModel` (sizes and channels of images come from the data)."""
 
-    base_channels: int = Field(128, gt=0, description="Channels of the first level")
-    channel_mult: tuple[int, ...] = Field((1, 2, 2, 4), description="Channels of each level, times base_channels")
-    num_res_blocks: int = Field(2, gt=0, description="Residual blocks a level (one more on the way up)")
-    T: int = Field(4, gt=0, description="SNN time steps of one network evaluation")
-    neuron: Literal["if", "lif", "plif"] = Field("if", description="Neuron: if, lif (leaky) or plif (learned leak)")
-    v_threshold: float | dict[str, float] = Field(1.0, description="Firing threshold, or one per layer name pattern")
-    v_reset: float | None = Field(0.0, description="Membrane after a spike; null: soft reset (subtract the threshold)")
-    tau: float = Field(2.0, description="Membrane time constant of lif, start value of plif, in SNN time steps")
-    decay_input: bool = Field(True, description="lif, plif: divide the input by tau too")
-    detach_reset: bool = Field(False, description="Keep gradients out of the reset")
-    surrogate: Literal["atan", "sigmoid", "rectangle", "triangle", "piecewise_quadratic"] = Field(
-        "atan", description="Surrogate of the spike's derivative"
+    base_channels: int = Field(default=128, gt=0, description="Channels of the first level")
+    channel_mult: tuple[int, ...] = Field(
+        default=(1, 2, 2, 4), description="Channels of each level, times base_channels"
     )
-    surrogate_alpha: float | None = Field(None, description="Inverse width of the surrogate; null: its default")
-    temporal_modulation: bool = Field(False, description="TSM: a learned scale per convolution and SNN time step")
-    readout_decay: float = Field(0.8, description="Decay per SNN time step of the membrane readout")
-    patch_size: int = Field(1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
+    num_res_blocks: int = Field(default=2, gt=0, description="Residual blocks a level (one more on the way up)")
+    T: int = Field(default=4, gt=0, description="SNN time steps of one network evaluation")
+    neuron: Literal["if", "lif", "plif"] = Field(
+        default="if", description="Neuron: if, lif (leaky) or plif (learned leak)"
+    )
+    v_threshold: float | dict[str, float] = Field(
+        default=1.0, description="Firing threshold, or one per layer name pattern"
+    )
+    v_reset: float | None = Field(
+        default=0.0, description="Membrane after a spike; null: soft reset (subtract the threshold)"
+    )
+    tau: float = Field(default=2.0, description="Membrane time constant of lif, start value of plif, in SNN time steps")
+    decay_input: bool = Field(default=True, description="lif, plif: divide the input by tau too")
+    detach_reset: bool = Field(default=False, description="Keep gradients out of the reset")
+    surrogate: Literal["atan", "sigmoid", "rectangle", "triangle", "piecewise_quadratic"] = Field(
+        default="atan", description="Surrogate of the spike's derivative"
+    )
+    surrogate_alpha: float | None = Field(default=None, description="Inverse width of the surrogate; null: its default")
+    temporal_modulation: bool = Field(
+        default=False, description="TSM: a learned scale per convolution and SNN time step"
+    )
+    readout_decay: float = Field(default=0.8, description="Decay per SNN time step of the membrane readout")
+    patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
 
 
 class DiffusionConfig(Section):
     """The forward process and what the network is asked to predict."""
 
-    num_train_timesteps: int = Field(1000, gt=0, description="Noising steps")
-    beta_schedule: Literal["linear", "cosine"] = Field("linear", description="Noise schedule: linear or cosine")
-    beta_start: float = Field(1e-4, description="Linear schedule: variance of the first step")
-    beta_end: float = Field(0.02, description="Linear schedule: variance of the last step")
-    prediction_type: Literal["epsilon", "v_prediction"] = Field("epsilon", description="epsilon or v_prediction")
-    min_snr_gamma: float | None = Field(None, gt=0, description="Cap of min-SNR loss weights, e.g. 5; null: no weights")
+    num_train_timesteps: int = Field(default=1000, gt=0, description="Noising steps")
+    beta_schedule: Literal["linear", "cosine"] = Field(default="linear", description="Noise schedule: linear or cosine")
+    beta_start: float = Field(default=1e-4, description="Linear schedule: variance of the first step")
+    beta_end: float = Field(default=0.02, description="Linear schedule: variance of the last step")
+    prediction_type: Literal["epsilon", "v_prediction"] = Field(
+        default="epsilon", description="epsilon or v_prediction"
+    )
+    min_snr_gamma: float | None = Field(
+        default=None, gt=0, description="Cap of min-SNR loss weights, e.g. 5; null: no weights"
+    )
 
 
 class TrainConfig(Section):
     """The optimisation, and what is written on the way."""
 
-    steps: int = Field(500_000, gt=0, description="Optimiser steps in all")
-    batch_size: int = Field(128, gt=0, description="Images an optimiser step, over all processes and accumulation")
-    accumulation: int = Field(1, gt=0, description="Micro-batches a step and process: less memory, same batch_size")
-    optimizer: Literal["adam", "adamw"] = Field("adam", description="adam or adamw")
-    lr: float = Field(2e-4, gt=0, description="Learning rate after the warm-up")
+    steps: int = Field(default=500_000, gt=0, description="Optimiser steps in all")
+    batch_size: int = Field(
+        default=128, gt=0, description="Images an optimiser step, over all processes and accumulation"
+    )
+    accumulation: int = Field(
+        default=1, gt=0, description="Micro-batches a step and process: less memory, same batch_size"
+    )
+    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="adam or adamw")
+    lr: float = Field(default=2e-4, gt=0, description="Learning rate after the warm-up")
     lr_schedule: Literal["constant", "cosine", "linear"] = Field(
-        "constant", description="Learning rate after the warm-up: constant, or falling to 0 at the last step"
+        default="constant", description="Learning rate after the warm-up: constant, or falling to 0 at the last step"
     )
-    warmup_steps: int = Field(5000, ge=0, description="Steps over which the learning rate rises linearly from 0")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decay of the gradient and of its square")
-    weight_decay: float = Field(0.0, ge=0, description="Weight decay (decoupled for adamw)")
-    max_grad_norm: float = Field(1.0, ge=0, description="Clip the norm of the gradient to this; 0: never")
-    ema_decay: float = Field(0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are saved; 0: off")
+    warmup_steps: int = Field(
+        default=5000, ge=0, description="Steps over which the learning rate rises linearly from 0"
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.999), description="Adam's decay of the gradient and of its square"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay (decoupled for adamw)")
+    max_grad_norm: float = Field(default=1.0, ge=0, description="Clip the norm of the gradient to this; 0: never")
+    ema_decay: float = Field(
+        default=0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are saved; 0: off"
+    )
     precision: Literal["float32", "bf16", "float64"] = Field(
-        "float32", description="Arithmetic: float32, bf16 (autocast; weights stay float32) or float64 (for checks)"
+        default="float32",
+        description="Arithmetic: float32, bf16 (autocast; weights stay float32) or float64 (for checks)",
     )
-    channels_last: bool = Field(True, description="Memory layout with channels innermost: faster convolutions")
-    sync_batch_norm: bool = Field(True, description="Several processes: batch-norm statistics over all of them")
-    seed: int = Field(0, ge=0, lt=2**32, description="Initial weights, order of images, noise, time steps, flips")
-    log_every: int = Field(50, gt=0, description="Steps between lines of metrics.jsonl")
-    sample_every: int = Field(5000, ge=0, description="Steps between sample grids; 0: none")
-    sample_count: int = Field(16, gt=0, description="Images of a sample grid")
-    sample_steps: int = Field(50, gt=0, description="DDIM steps of a sample grid")
-    checkpoint_every: int = Field(5000, gt=0, description="Steps between checkpoints (one more at the end)")
-    keep_checkpoints: int = Field(2, gt=0, description="Checkpoints to keep, the newest ones")
-    tensorboard: bool = Field(True, description="Write tensorboard files too, if tensorboard is installed")
+    channels_last: bool = Field(default=True, description="Memory layout with channels innermost: faster convolutions")
+    sync_batch_norm: bool = Field(default=True, description="Several processes: batch-norm statistics over all of them")
+    seed: int = Field(
+        default=0, ge=0, lt=2**32, description="Initial weights, order of images, noise, time steps, flips"
+    )
+    log_every: int = Field(default=50, gt=0, description="Steps between lines of metrics.jsonl")
+    sample_every: int = Field(default=5000, ge=0, description="Steps between sample grids; 0: none")
+    sample_count: int = Field(default=16, gt=0, description="Images of a sample grid")
+    sample_steps: int = Field(default=50, gt=0, description="DDIM steps of a sample grid")
+    checkpoint_every: int = Field(default=5000, gt=0, description="Steps between checkpoints (one more at the end)")
+    keep_checkpoints: int = Field(default=2, gt=0, description="Checkpoints to keep, the newest ones")
+    tensorboard: bool = Field(default=True, description="Write tensorboard files too, if tensorboard is installed")
 
 
 class Config(Section):

@@ -21,7 +21,7 @@ CONFIG_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent.parent / "configs")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4) and a key may not be given twice."""
+    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4), 1e5 a whole one, and no key may be given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -30,7 +30,12 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        value = self.construct_yaml_float(node)
+        return int(value) if "e" in node.value.lower() and value.is_integer() else value
 
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
@@ -95,7 +100,8 @@ def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[st
         details = error.errors(include_url=False)
         first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
         keys = [str(part) for part in first["loc"]]
-        where = "--set" if ".".join(keys[:2]) in set(overridden) else source
+        here = ".".join(keys[:2])
+        where = "--set" if any(f"{key}.".startswith(f"{here}.") for key in overridden) else source
         raise UserError(f"{where}: {_explain(first)}") from error
 
 
@@ -144,11 +150,15 @@ def _explain(detail: ErrorDetails) -> str:
 
 def _explain_unknown(keys: list[str]) -> str:
     here = ".".join(keys)
-    known = {f"{section}.{key}" for section, model in _sections().items() for key in model.model_fields}
-    if len(keys) == 1:
-        known |= set(_sections())
-    same_name = sorted(key for key in known if key.rpartition(".")[2] == keys[-1])
-    near = same_name or difflib.get_close_matches(here, sorted(known), 1, 0.75)
+    fields = {f"{section}.{key}": field for section, model in _sections().items()
+              for key, field in model.model_fields.items()}  # fmt: skip
+    known = [*fields, *_sections()] if len(keys) == 1 else list(fields)
+    words = keys[-1].lower().replace("_", " ")
+    near = (
+        [key for key in known if key.rpartition(".")[2] == keys[-1]]
+        or difflib.get_close_matches(here, known, 1, 0.75)
+        or [key for key, field in fields.items() if (field.description or "").lower().startswith(words)]
+    )
     if near:
         return f"unknown key {here!r}; did you mean {near[0]!r}?"
     options = _sections()[keys[0]].model_fields if len(keys) > 1 and keys[0] in _sections() else _sections()

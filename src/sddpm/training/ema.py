@@ -33,4 +33,4 @@ def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
             values.append(value)
         else:
             average.copy_(value)
-    torch._foreach_lerp_(averages, values, 1.0 - decay)
+    torch._foreach_lerp_(averages, values, 1.0 - decay)  # pyright: ignore[reportPrivateImportUsage]

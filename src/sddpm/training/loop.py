@@ -61,9 +61,7 @@ class Loop:
         Raises:
             UserError: the loss is not finite, or something cannot be written.
         """
-        dtype = torch.float64 if self.options.precision == "float64" else torch.float32
-        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
-        loss_of = make_loss(self.config.diffusion, self.accelerator.device, dtype, layout)
+        loss_of = make_loss(self.config, self.accelerator.device)
         prepared = self.accelerator.prepare_model(self.state.model)
         pinned = self.accelerator.device.type == "cuda"
         with ExitStack() as stack:

@@ -44,7 +44,7 @@ def build_model(config: Config, channels: int) -> SpikingUNet2DModel:
 
 def make_state(model: SpikingUNet2DModel, config: Config, device: torch.device) -> TrainState:
     """Model, average and optimiser on `device`, in the config's precision and memory layout."""
-    model.to(device)
+    model.to(device)  # pyright: ignore[reportArgumentType]
     if config.train.precision == "float64":
         model.double()
     if config.train.channels_last:

@@ -1,0 +1,78 @@
+"""What a run would be: the dry run, which writes nothing."""
+
+import time
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from sddpm.training.batches import Batch, share_of_batch, training_batches
+from sddpm.training.config import Config
+from sddpm.training.config_files import to_yaml
+from sddpm.training.objective import make_loss
+from sddpm.training.processes import make_accelerator
+from sddpm.training.run import open_training_data
+from sddpm.training.state import TrainState, build_model, make_state
+from sddpm.training.step import backward
+
+TRIAL_IMAGES = 8  # so many images at most are tried, and the cost of a step is scaled up from them
+
+
+def describe_run(config: Config, device: str = "auto") -> str:
+    """The resolved config, the size of data and network, the epochs, and about what a step costs, as text.
+
+    Raises:
+        UserError: what would stop the run at its start.
+    """
+    accelerator = make_accelerator(device, config.train.precision)
+    options, processes = config.train, accelerator.num_processes
+    rows = share_of_batch(options.batch_size, options.accumulation, accelerator.process_index, processes)
+    dataset = open_training_data(config.data)
+    state = make_state(build_model(config, dataset.channels), config, accelerator.device)
+
+    at_once = (rows.stop - rows.start) // options.accumulation
+    trial = slice(rows.start, rows.start + min(TRIAL_IMAGES, at_once))
+    batch = next(training_batches(dataset, config, 0, trial))
+    kind = accelerator.device.type
+    seconds, saved = _cost(state, batch, config, accelerator)
+    step_seconds = seconds * (rows.stop - rows.start) / len(batch.t)
+    weights = list(state.model.parameters())
+    held = sum(t.nbytes for t in [*weights, *weights, *weights, *weights, *state.ema.parameters()])
+    gigabytes = (held + saved * at_once / len(batch.t)) / 2**30
+    size = dataset.image_size
+    lines = [
+        f"data      {len(dataset):,} images of {dataset.channels} x {size} x {size} from {dataset.name}",
+        f"network   {sum(p.numel() for p in weights):,} parameters",
+        f"training  {options.steps:,} steps of {options.batch_size} images = "
+        f"{options.steps * options.batch_size / len(dataset):,.1f} epochs, processes: {processes} ({kind})",
+        f"memory    about {gigabytes:.2g} GiB a process: weights, gradients, moments, average and what backward needs",
+        f"time      about {step_seconds:.3g} s a step ({options.batch_size / step_seconds:.3g} images/s), "
+        f"{_duration(options.steps * step_seconds)} in all, judged by {len(batch.t)} images at a time",
+    ]
+    return to_yaml(config) + "\n" + "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def _cost(state: TrainState, batch: Batch, config: Config, accelerator: Accelerator) -> tuple[float, float]:
+    """Seconds of a forward and backward pass of `batch` once warm, and bytes kept between the two."""
+    loss_of = make_loss(config, accelerator.device)
+    prepared = accelerator.prepare_model(state.model)
+    options = config.train.model_copy(update={"accumulation": 1})
+    storages: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        backward(prepared, batch, loss_of, accelerator, options).tolist()
+    began = time.perf_counter()
+    backward(prepared, batch, loss_of, accelerator, options).tolist()  # the numbers are there when the device is done
+    return time.perf_counter() - began, sum(storages.values())
