@@ -132,7 +132,14 @@ def restore(state: TrainState, path: Path, description: Mapping[str, Any], devic
 
 def remove_unfinished(run_dir: Path) -> None:
     """Delete what a killed process left half-written."""
-    for pattern in ("checkpoints/.step-*", ".model.*", ".config.yaml.*", ".metrics.jsonl.*", "samples/.step-*"):
+    for pattern in (
+        "checkpoints/.step-*",
+        ".model.*",
+        ".config.yaml.*",
+        ".metrics.jsonl.*",
+        ".loss.png.*",
+        "samples/.step-*",
+    ):
         for path in run_dir.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
 

@@ -3,7 +3,7 @@
 import os
 
 import psutil
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from sddpm.errors import UserError
@@ -30,12 +30,7 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     expected = _expected_processes()
     AcceleratorState._reset_state(reset_partial_state=True)  # else the first run of a Python process rules the others
     try:
-        accelerator = Accelerator(
-            cpu=kind == "cpu",
-            mixed_precision="bf16" if precision == "bf16" else "no",
-            # Synchronised buffers are equal anyway; otherwise the first process's are the ones that are saved.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
+        accelerator = Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
     except ValueError as error:
         raise UserError(f"train.precision {precision} on {kind}: {error}") from error
     if accelerator.num_processes != expected:

@@ -1,16 +1,19 @@
-"""The folder of a run: config.yaml, metrics.jsonl, samples/, checkpoints/ and model/."""
+"""The folder of a run: config.yaml, metrics.jsonl, loss.png, samples/, checkpoints/ and model/."""
 
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+import torch
 
+from sddpm.data import to_uint8
 from sddpm.errors import UserError
+from sddpm.figures.curves import loss_curve
+from sddpm.figures.grid import image_grid
 from sddpm.files import atomic_path
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.training.checkpoint import remove_unfinished
 from sddpm.training.config import Config
 from sddpm.training.config_files import to_yaml
+from sddpm.training.metrics import read_metrics
 
 
 def check_run_folder(run_dir: Path, resume: bool) -> None:
@@ -36,18 +39,15 @@ def save_model(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
 
 def save_samples(run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, count: int, solver_steps: int) -> None:
     """Sample `count` images with DDIM, the same seeds at every call, into samples/step-*.png."""
-    images = pipeline(seeds=range(count), num_inference_steps=solver_steps, output_type="np", progress=False).images
+    output = pipeline(seeds=range(count), num_inference_steps=solver_steps, output_type="pt", progress=False)
+    images = to_uint8(torch.as_tensor(output.images) * 2 - 1)
     with atomic_path(run_dir / "samples" / f"step-{step:07d}.png") as temporary:
-        Image.fromarray(_tile(np.asarray(images))).save(temporary)
+        image_grid(images, scale=None).save(temporary)
 
 
-def _tile(images: np.ndarray) -> np.ndarray:
-    """[N, H, W, C] in [0, 1] -> one uint8 picture, as square as can be, with gaps of 2 pixels."""
-    count, height, width, channels = images.shape
-    columns = int(np.ceil(np.sqrt(count)))
-    rows = -(-count // columns)
-    grid = np.full((rows * (height + 2) + 2, columns * (width + 2) + 2, channels), 255, np.uint8)
-    for i, image in enumerate(images):
-        y, x = 2 + i // columns * (height + 2), 2 + i % columns * (width + 2)
-        grid[y : y + height, x : x + width] = np.rint(image * 255)
-    return grid[..., 0] if channels == 1 else grid
+def save_loss_curve(run_dir: Path) -> None:
+    """Draw metrics.jsonl into loss.png."""
+    rows = [row for row in read_metrics(run_dir) if row["loss"] > 0]
+    figure = loss_curve({run_dir.resolve().name: ([row["step"] for row in rows], [row["loss"] for row in rows])})
+    with atomic_path(run_dir / "loss.png") as temporary:
+        figure.savefig(temporary)

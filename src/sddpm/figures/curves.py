@@ -1,0 +1,31 @@
+"""The loss over the steps of one run or several."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from sddpm.errors import UserError
+
+
+def loss_curve(runs: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
+    """Loss against optimiser step, both axes logarithmic, one line a run; save it with `figure.savefig(path)`.
+
+    Args:
+        runs: {name: (steps, losses)}, each step 1 or more, each loss above 0.
+
+    Raises:
+        UserError: no runs, or steps without their losses.
+    """
+    if not runs:
+        raise UserError("a loss curve needs at least one run")
+    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for name, (steps, losses) in runs.items():
+        if len(steps) != len(losses):
+            raise UserError(f"{name}: {len(steps)} steps, but {len(losses)} losses")
+        axes.plot(steps, losses, linewidth=1.2, label=name, marker="." if len(steps) < 3 else None)
+    axes.set(xlabel="optimiser step", ylabel="loss", xscale="log", yscale="log")
+    axes.grid(True, which="both", linewidth=0.3, alpha=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
