@@ -1,0 +1,158 @@
+"""Configs: the YAMLs of the project, overrides, and errors that name the key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sddpm.errors import UserError
+from sddpm.training import Config, load_config
+from sddpm.training.config_files import changed_keys, config_names, to_yaml
+
+CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+PAPER = ["celeba64", "cifar10", "fashion_mnist", "lsun_bedroom64", "mnist"]
+SMALL = ["celeba64_small", "cifar10_small", "fashion_mnist_small", "mnist_small"]
+
+
+def test_the_project_has_the_configs_it_promises():
+    assert sorted(["digits", *PAPER, *SMALL]) == NAMES
+    assert set(NAMES) <= set(config_names())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_yaml_is_valid_lists_every_key_and_comments_each(name):
+    path = CONFIGS / f"{name}.yaml"
+    load_config(path)
+    values = yaml.safe_load(path.read_text())
+    schema = {section: set(field.annotation.model_fields) for section, field in Config.model_fields.items()}
+    assert {section: set(keys) for section, keys in values.items()} == schema
+    lines = [line for line in path.read_text().splitlines() if line.startswith("  ")]
+    assert len(lines) == sum(map(len, schema.values()))
+    assert all(len(line.partition(" # ")[2]) > 3 for line in lines)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_size(name):
+    """66.7 million parameters: spec of the reference; steps, batch and clipping of the paper."""
+    config = load_config(name)
+    assert (config.model.base_channels, config.model.channel_mult, config.model.num_res_blocks) == (
+        128,
+        (1, 2, 2, 4),
+        2,
+    )
+    assert (config.model.T, config.model.patch_size, config.train.steps, config.train.batch_size) == (
+        4,
+        1,
+        500_000,
+        128,
+    )
+    assert (config.train.lr, config.train.warmup_steps, config.train.ema_decay) == (2e-4, 5000, 0.9999)
+    assert config.data.flip == (name in ("cifar10", "celeba64"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_can_be_built_for_their_images(name):
+    from sddpm.models.config import size_divisor
+
+    config = load_config(name)
+    assert config.data.image_size % size_divisor(config.model.model_dump()) == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.learning_rate=1", ["--set", "'train.learning_rate'", "'train.lr'"]),
+        ("train.btach_size=1", ["--set", "'train.btach_size'", "'train.batch_size'"]),
+        ("model.lr=1", ["--set", "'model.lr'", "'train.lr'"]),
+        ("trian.lr=1", ["--set", "'trian'", "'train'"]),
+        ("train.zzzz=1", ["--set", "'train.zzzz'", "known are", "batch_size"]),
+        ("train.lr=fast", ["--set", "train.lr", "'fast'", "number", "Learning rate"]),
+        ("train.steps=-5", ["train.steps", "-5", "greater than 0"]),
+        ("train.steps=2.5", ["train.steps", "2.5", "whole number"]),
+        ("train.steps=true", ["train.steps", "True", "whole number"]),
+        ("train.lr=.nan", ["train.lr", "nan", "finite"]),
+        ("train.tensorboard=1", ["train.tensorboard", "boolean"]),
+        ("model.T=0", ["model.T", "0", "greater than 0"]),
+        ("model.neuron=relu", ["model.neuron", "'relu'", "'if', 'lif' or 'plif'"]),
+        ("train.betas=[0.9]", ["train.betas", "[0.9]"]),
+        ("train.ema_decay=1", ["train.ema_decay", "less than 1"]),
+        ("train.lr", ["--set train.lr", "section.key=value"]),
+        ("lr=1", ["--set lr=1", "section.key=value"]),
+        ("data.path=[a", ["--set data.path=[a", "YAML"]),
+    ],
+)
+def test_bad_overrides_are_named(override, words):
+    with pytest.raises(UserError) as error:
+        load_config("digits", [override])
+    message = str(error.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: {lr: 1, lr: 2}", ["'lr'", "twice"]),
+        ("train:\n  lr: [", ["line", "YAML"]),
+        ("train: 3", ["train", "3"]),
+        ("- 1", ["sections", "list"]),
+        ("tarin: {}", ["'tarin'", "'train'"]),
+        ("train: {wramup_steps: 3}", ["'train.wramup_steps'", "'train.warmup_steps'"]),
+        ("train: {lr: '0.1'}", ["train.lr", "'0.1'"]),
+        ("data: {limit: 2020-01-01}", ["data.limit", "2020-01-01"]),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        load_config(path)
+    message = str(error.value)
+    assert str(path) in message
+    assert all(word in message for word in words), message
+
+
+def test_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UserError, match="did you mean mnist_small"):
+        load_config("mnist_smal")
+
+
+def test_not_text_is_refused(tmp_path):
+    path = tmp_path / "picture.yaml"
+    path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10")
+    with pytest.raises(UserError, match=r"picture\.yaml"):
+        load_config(path)
+
+
+def test_numbers_as_people_write_them():
+    config = load_config(
+        "digits", ["train.lr=1e-4", "train.steps=1e5", "train.betas=[0, 5e-1]", "train.weight_decay=0"]
+    )
+    assert (config.train.lr, config.train.steps, config.train.betas) == (1e-4, 100_000, (0.0, 0.5))
+
+
+def test_later_overrides_win_and_null_and_mappings_work():
+    overrides = ["train.lr=1", "train.lr=2", "model.v_reset=null", "model.v_threshold={'*': 1, 'up*': 0.9}"]
+    config = load_config("digits", overrides)
+    assert (config.train.lr, config.model.v_reset, config.model.v_threshold) == (2.0, None, {"*": 1.0, "up*": 0.9})
+
+
+def test_an_empty_file_is_the_defaults(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n")
+    assert load_config(path) == Config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resolved_config_reads_back_equal(name, tmp_path):
+    config = load_config(name, ["train.lr=1e-5"])
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config))
+    assert load_config(path) == config
+
+
+def test_changed_keys_leaves_out_harmless_ones():
+    before = load_config("digits")
+    now = load_config("digits", ["train.steps=7", "train.log_every=3", "data.path=x", "model.T=2", "train.lr=3"])
+    assert changed_keys(before.to_dict(), now.to_dict()) == ["model.T", "train.lr"]
