@@ -11,6 +11,8 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 
+NO_CHECKPOINT = "{} is no torch checkpoint, or a truncated one; download or copy it again"
+
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(weights by the reference's names, the rest of the file) of a reference checkpoint or a bare state dict.
@@ -28,12 +30,14 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is a folder; expected a checkpoint file of the reference code (.pt)") from None
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"holds {found[1]}, which only a pickle that runs code can load" if found else "is damaged"
+        if found is None:
+            raise UserError(NO_CHECKPOINT.format(path)) from None
         raise UserError(
-            f"{path} {what}; expected a torch checkpoint of tensors {{net_model, optim, step, x_T}}"
+            f"{path} holds {found[1]}, which only a pickle that runs code can load; expected a torch checkpoint of "
+            "tensors {net_model, optim, step, x_T}"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, AttributeError):
-        raise UserError(f"{path} is no torch checkpoint, or a truncated one; download or copy it again") from None
+        raise UserError(NO_CHECKPOINT.format(path)) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; expected {{net_model, optim, step, x_T}}")
     weights = content.get("net_model", content)
