@@ -20,6 +20,7 @@ def info(
     from sddpm.models.macs import layer_macs
     from sddpm.models.thresholds import spiking_neurons
     from sddpm.neurons import SpikingNeuron
+    from sddpm.neurons.kernels import describe
     from sddpm.pipelines import load_pipeline
 
     pipeline = load_pipeline(model)
@@ -40,6 +41,7 @@ def info(
               f"surrogate {config['surrogate']}")  # fmt: skip
         print(f"thresholds   {_thresholds([n.v_threshold for n in neurons.values()])}")
         print(f"TSM          {'yes' if config['temporal_modulation'] else 'no'}")
+        print(f"on this CPU  {describe()}")
     print(f"parameters   {sum(p.numel() for p in unet.parameters()):,}")
     print(f"MACs         {sum(macs.values()) / 1e9:.4g} G per SNN time step and image")
     print(f"layers       {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
