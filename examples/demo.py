@@ -14,7 +14,6 @@ import torch
 
 from sddpm import open_dataset
 from sddpm.data import nearest_images, to_uint8
-from sddpm.figures.curves import loss_curve
 from sddpm.figures.grid import denoising_strip, side_by_side
 from sddpm.pipelines import DenoisingRecorder, load_pipeline
 from sddpm.training import load_config, train
@@ -25,8 +24,7 @@ SAMPLES = 64
 def main(out: Path) -> None:
     run = out / "run"
     shutil.rmtree(run, ignore_errors=True)
-    config = load_config("digits")
-    train(config, run)
+    train(load_config("digits"), run)
 
     # 1. sample, with the averaged weights that the run saved
     pipeline = load_pipeline(run)
@@ -45,8 +43,7 @@ def main(out: Path) -> None:
     }
     for name, picture in pictures.items():
         picture.save(out / name)
-    loss_curve(run / "metrics.jsonl").savefig(out / "loss.png", dpi=120)
-    print(f"look at {', '.join(str(out / name) for name in [*pictures, 'loss.png'])}")
+    print(f"look at {', '.join(str(out / name) for name in pictures)}")
 
 
 if __name__ == "__main__":
