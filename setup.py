@@ -1,10 +1,13 @@
-"""Builds the native neuron kernel. Everything else is in pyproject.toml.
+"""Builds the native neuron kernel, and puts the configs into wheels. Everything else is in pyproject.toml.
 
 The kernel is optional: without a C++ compiler the installation succeeds and neurons run as plain PyTorch.
 """
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 # -ffp-contract=off keeps the arithmetic PyTorch's, bit for bit; -fno-trapping-math lets the compiler vectorise selects.
 UNIX_FLAGS = [
@@ -28,9 +31,21 @@ class BuildKernel(build_ext):
         super().build_extensions()
 
 
+class BuildPackage(build_py):
+    """In a wheel the configs, which lie at the root of the source tree, are part of the package."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            folder = Path(self.build_lib, "sddpm", "configs")
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in Path("configs").glob("*.yaml"):
+                self.copy_file(str(path), str(folder / path.name))
+
+
 setup(
     ext_modules=[
         Extension("sddpm.neurons.kernels._cpu", ["src/sddpm/neurons/kernels/neuron.cpp"], language="c++", optional=True)
     ],
-    cmdclass={"build_ext": BuildKernel},
+    cmdclass={"build_ext": BuildKernel, "build_py": BuildPackage},
 )
