@@ -2,9 +2,10 @@
 
     python benchmarks/neuron.py [--repeats 30] [--threads N] [--shape T B C H W ...]
 
-Prints the median time of plain PyTorch and how many times as fast the others are (ratios of medians), and the fused
-kernel's time relative to copying the currents. Buffers of some MB that glibc returns to the system after each call weigh
-on every column; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368 in the environment keeps them. bfloat16: spikingjelly keeps bfloat16 membranes, ours are float32.
+Prints the median time of plain PyTorch and how many times as fast the others are (ratios of medians), and how long the
+fused kernel takes in copies of the currents. Buffers of some MB that glibc returns to the system after a call weigh on
+every column; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368 in the environment keeps them.
+In bfloat16 spikingjelly's membranes are bfloat16 and ours float32.
 Without spikingjelly (`pip install --no-deps spikingjelly==2.0.0 loguru`) its column is empty.
 """
 

@@ -32,7 +32,9 @@ enum Type { FLOAT32, FLOAT64, BFLOAT16 };
 enum Charge { IF, LIF_DECAYED, LIF_UNDECAYED, PLIF_DECAYED, PLIF_UNDECAYED };
 enum Surrogate { ATAN, SIGMOID, RECTANGLE, TRIANGLE, PIECEWISE_QUADRATIC };
 
-const int BLOCK = 512;  // neurons that are taken through all time steps together, so that their membranes stay in cache
+// Neurons that are taken through all time steps together, so that their membranes stay in cache. Backward reads and
+// writes more streams of memory, and was measured to be a quarter faster in smaller blocks.
+const int FORWARD_BLOCK = 512, BACKWARD_BLOCK = 128;
 
 struct BFloat16 {
     uint16_t bits;
@@ -81,6 +83,10 @@ INLINE void store(BFloat16 &to, float x) {  // round to nearest, ties to even
     to.bits = uint16_t(x == x ? rounded : 0x7fc0u);
 }
 
+INLINE void store_spike(float &to, float s) { to = s; }
+INLINE void store_spike(double &to, double s) { to = s; }
+INLINE void store_spike(BFloat16 &to, float s) { to.bits = s != 0 ? 0x3f80u : 0u; }
+
 template <class R>
 INLINE R magnitude(R x) {
     return x < 0 ? -x : x;
@@ -95,7 +101,7 @@ INLINE float exponential(float x) {
     float p = 1.0f / 5040;
     p = p * r + 1.0f / 720, p = p * r + 1.0f / 120, p = p * r + 1.0f / 24, p = p * r + 1.0f / 6;
     p = p * r + 0.5f, p = p * r + 1.0f, p = p * r + 1.0f;
-    int32_t bits = (int32_t(n) + 127) << 23;
+    uint32_t bits = uint32_t(int32_t(n) + 127) << 23;
     float power;
     std::memcpy(&power, &bits, 4);
     return p * power;
@@ -109,7 +115,7 @@ INLINE double exponential(double x) {
     p = p * r + 1.0 / 479001600, p = p * r + 1.0 / 39916800, p = p * r + 1.0 / 3628800, p = p * r + 1.0 / 362880;
     p = p * r + 1.0 / 40320, p = p * r + 1.0 / 5040, p = p * r + 1.0 / 720, p = p * r + 1.0 / 120;
     p = p * r + 1.0 / 24, p = p * r + 1.0 / 6, p = p * r + 0.5, p = p * r + 1.0, p = p * r + 1.0;
-    int64_t bits;
+    uint64_t bits;
     std::memcpy(&bits, &shifted, 8);
     bits = (bits + 1023) << 52;  // the low bits of the shifted sum are n; what is above them is shifted out
     double power;
@@ -173,7 +179,7 @@ INLINE void charge_row(int n, const IO *RESTRICT x, R *RESTRICT v, IO *RESTRICT 
         R s = fire(before, k);
         v[i] = reset<HARD>(before, s, k);
         if (FORWARD)
-            store(spikes[i], s);
+            store_spike(spikes[i], s);
         else
             h[i] = before;
     }
@@ -217,13 +223,13 @@ INLINE double leak_gradient_row(int n, const IO *x, const R *h_before, const R *
 }
 
 // Compile-time choices from run-time ones.
-#define BY_CHARGE(MACRO, ...)                                   \
-    switch (c.charge) {                                         \
-        case IF: MACRO(IF, __VA_ARGS__); break;                 \
-        case LIF_DECAYED: MACRO(LIF_DECAYED, __VA_ARGS__); break;     \
-        case LIF_UNDECAYED: MACRO(LIF_UNDECAYED, __VA_ARGS__); break; \
-        case PLIF_DECAYED: MACRO(PLIF_DECAYED, __VA_ARGS__); break;   \
-        default: MACRO(PLIF_UNDECAYED, __VA_ARGS__);            \
+#define BY_CHARGE(ROW)                                    \
+    switch (c.charge) {                                   \
+        case IF: ROW(IF); break;                          \
+        case LIF_DECAYED: ROW(LIF_DECAYED); break;        \
+        case LIF_UNDECAYED: ROW(LIF_UNDECAYED); break;    \
+        case PLIF_DECAYED: ROW(PLIF_DECAYED); break;      \
+        default: ROW(PLIF_UNDECAYED);                     \
     }
 
 template <bool HARD, bool FORWARD, class IO, class R>
@@ -232,9 +238,9 @@ INLINE void charge_rows(const Call &c, const Numbers<R> &k, int n, const IO *x, 
     for (int64_t t = 0; t < c.T; t++) {
         const IO *current = x + t * c.x_stride;
         IO *out = FORWARD ? spikes + t * c.size : nullptr;
-        R *before = FORWARD ? nullptr : h + t * BLOCK;
-#define ROW(CHARGE, _) charge_row<CHARGE, HARD, FORWARD>(n, current, v, out, before, k)
-        BY_CHARGE(ROW, _)
+        R *before = FORWARD ? nullptr : h + t * BACKWARD_BLOCK;
+#define ROW(CHARGE) charge_row<CHARGE, HARD, FORWARD>(n, current, v, out, before, k)
+        BY_CHARGE(ROW)
 #undef ROW
     }
 }
@@ -252,7 +258,7 @@ INLINE void reset_gradient(const Call &c, const Numbers<R> &k, int n, const IO *
 
 template <class IO, class R>
 INLINE void forward_block(const Call &c, const Numbers<R> &k, int64_t first, int n) {
-    R v[BLOCK];
+    R v[FORWARD_BLOCK];
     const IO *x = static_cast<const IO *>(c.x) + first;
     IO *spikes = static_cast<IO *>(c.spikes) + first;
     if (c.hard)
@@ -263,7 +269,7 @@ INLINE void forward_block(const Call &c, const Numbers<R> &k, int64_t first, int
 
 template <bool HARD, class IO, class R>
 INLINE void backward_block(const Call &c, const Numbers<R> &k, int64_t first, int n, R *h) {
-    R carry[BLOCK];
+    R carry[BACKWARD_BLOCK];
     const IO *x = static_cast<const IO *>(c.x) + first;
     const IO *grad = static_cast<const IO *>(c.grad) + first;
     IO *grad_x = static_cast<IO *>(c.grad_x) + first;
@@ -271,7 +277,7 @@ INLINE void backward_block(const Call &c, const Numbers<R> &k, int64_t first, in
     double leak_sum = 0;
     for (int64_t t = c.T - 1; t >= 0; t--) {
         const IO *g = grad + t * c.grad_stride;
-        const R *before = h + t * BLOCK;
+        const R *before = h + t * BACKWARD_BLOCK;
         if (t == c.T - 1)
             reset_gradient<HARD, false, true>(c, k, n, g, before, carry);
         else if (c.detach)
@@ -280,16 +286,18 @@ INLINE void backward_block(const Call &c, const Numbers<R> &k, int64_t first, in
             reset_gradient<HARD, false, false>(c, k, n, g, before, carry);
         if (c.grad_leak) {
             const IO *current = x + t * c.x_stride;
-            const R *earlier = t ? before - BLOCK : nullptr;
-            leak_sum += c.charge == PLIF_DECAYED ? leak_gradient_row<PLIF_DECAYED, HARD>(n, current, earlier, carry, k)
-                                                 : leak_gradient_row<PLIF_UNDECAYED, HARD>(n, current, earlier, carry, k);
+            const R *earlier = t ? before - BACKWARD_BLOCK : nullptr;
+            if (c.charge == PLIF_DECAYED)
+                leak_sum += leak_gradient_row<PLIF_DECAYED, HARD>(n, current, earlier, carry, k);
+            else
+                leak_sum += leak_gradient_row<PLIF_UNDECAYED, HARD>(n, current, earlier, carry, k);
         }
         IO *out = grad_x + t * c.size;
-#define ROW(CHARGE, _) charge_gradient_row<CHARGE>(n, out, carry, k)
-        BY_CHARGE(ROW, _)
+#define ROW(CHARGE) charge_gradient_row<CHARGE>(n, out, carry, k)
+        BY_CHARGE(ROW)
 #undef ROW
     }
-    if (c.grad_leak) c.grad_leak[first / BLOCK] = leak_sum;
+    if (c.grad_leak) c.grad_leak[first / BACKWARD_BLOCK] = leak_sum;
 }
 
 // A block of neurons in one precision, compiled once for each instruction set.
@@ -349,13 +357,14 @@ BlockFunction choose(int32_t type, bool forward) {
 // Blocks are claimed by whichever thread is free; each is computed alone, so nothing depends on who took it.
 struct Job {
     const Call *call;
-    BlockFunction block;
+    BlockFunction function;
+    int block;
     size_t scratch_bytes;
     std::atomic<int64_t> next;
     std::atomic<bool> failed;
 };
 
-const int64_t CLAIM = 16;
+const int CLAIM = 16;
 
 void work(void *data) {
     Job &job = *static_cast<Job *>(data);
@@ -365,11 +374,11 @@ void work(void *data) {
         job.failed = true;
         return;
     }
-    int64_t blocks = (c.size + BLOCK - 1) / BLOCK;
-    for (int64_t claimed; (claimed = job.next.fetch_add(CLAIM)) < blocks;)
-        for (int64_t b = claimed; b < claimed + CLAIM && b < blocks; b++) {
-            int64_t left = c.size - b * BLOCK;
-            job.block(c, b * BLOCK, int(left < BLOCK ? left : BLOCK), scratch);
+    const int64_t claim = int64_t(CLAIM) * job.block;
+    for (int64_t claimed; (claimed = job.next.fetch_add(claim)) < c.size;)
+        for (int64_t first = claimed; first < claimed + claim && first < c.size; first += job.block) {
+            int64_t left = c.size - first;
+            job.function(c, first, int(left < job.block ? left : job.block), scratch);
         }
     std::free(scratch);
 }
@@ -378,7 +387,9 @@ typedef void (*Parallel)(void (*function)(void *), void *data, unsigned threads,
 
 int run(const Call *call, Parallel parallel, bool forward) {
     size_t width = call->type == FLOAT64 ? 8 : 4;
-    Job job = {call, choose(call->type, forward), forward ? 0 : size_t(call->T) * BLOCK * width, {0}, {false}};
+    size_t scratch = forward ? 0 : size_t(call->T) * BACKWARD_BLOCK * width;
+    int block = forward ? FORWARD_BLOCK : BACKWARD_BLOCK;
+    Job job = {call, choose(call->type, forward), block, scratch, {0}, {false}};
     if (parallel && call->threads > 1)
         parallel(work, &job, unsigned(call->threads), 0);
     else
@@ -392,7 +403,8 @@ int run(const Call *call, Parallel parallel, bool forward) {
 EXPORT int sddpm_neuron_forward(const Call *call, Parallel parallel) { return run(call, parallel, true); }
 EXPORT int sddpm_neuron_backward(const Call *call, Parallel parallel) { return run(call, parallel, false); }
 
-EXPORT int sddpm_neuron_block(void) { return BLOCK; }
+// Neurons behind one element of `grad_leak`.
+EXPORT int sddpm_neuron_block(void) { return BACKWARD_BLOCK; }
 
 // The instruction set in use (0 baseline, 1 AVX2, 2 AVX-512); `wanted` >= 0 asks for that one if the machine has it.
 EXPORT int sddpm_neuron_instruction_set(int wanted) {
