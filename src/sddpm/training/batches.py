@@ -30,8 +30,11 @@ class Batch:
         return Batch(self.images.pin_memory(), self.noise.pin_memory(), self.t.pin_memory())
 
 
-def share_of_batch(batch_size: int, accumulation: int, rank: int, processes: int) -> slice:
-    """The rows of the global batch that belong to process `rank`.
+def share_of_batch(batch_size: int, accumulation: int, rank: int, processes: int) -> Tensor:
+    """The rows of the global batch that belong to process `rank`, one micro-batch after another, LongTensor.
+
+    The micro-batches of all processes together are consecutive rows, whatever the number of processes: batch norm
+    sees them together.
 
     Raises:
         UserError: a batch that does not divide.
@@ -41,11 +44,10 @@ def share_of_batch(batch_size: int, accumulation: int, rank: int, processes: int
             f"train.batch_size {batch_size} does not divide by {processes} processes x train.accumulation "
             f"{accumulation}: choose a multiple of {processes * accumulation}"
         )
-    rows = batch_size // processes
-    return slice(rank * rows, (rank + 1) * rows)
+    return torch.arange(batch_size).view(accumulation, processes, -1)[:, rank].flatten()
 
 
-def training_batches(dataset: ImageDataset, config: Config, start: int, rows: slice) -> Generator[Batch, None, None]:
+def training_batches(dataset: ImageDataset, config: Config, start: int, rows: Tensor) -> Generator[Batch, None, None]:
     """The batches of steps `start`, start + 1, ... to the last; rows of the global batch that this process takes."""
     seed, size = config.train.seed, config.train.batch_size
     steps = range(start, config.train.steps)

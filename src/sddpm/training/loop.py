@@ -20,7 +20,10 @@ from sddpm.training.signals import StopSignals
 from sddpm.training.state import TrainState, make_pipeline
 from sddpm.training.step import backward, update
 
-LOOK_EVERY = 10  # steps between looks at what a GPU has computed: each keeps the host waiting
+
+def steps_between_looks(device: torch.device) -> int:
+    """How often to look whether the loss is finite: on a GPU each look keeps the host waiting."""
+    return 1 if device.type == "cpu" else 10
 
 
 class Loop:
@@ -48,7 +51,7 @@ class Loop:
         self.config, self.options, self.run_dir = config, config.train, run_dir
         self.accelerator, self.state, self.epoch_size = accelerator, state, epoch_size
         self.main = accelerator.is_main_process
-        self.look_every = 1 if accelerator.device.type == "cpu" else LOOK_EVERY
+        self.look_every = steps_between_looks(accelerator.device)
         self.watch = Stopwatch(state.seconds)
         self.progress = Progress(state.step, self.options.steps, progress and self.main)
         self.metrics = MetricsLog(run_dir, state.step, self.options.tensorboard) if self.main else None

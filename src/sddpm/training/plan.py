@@ -30,12 +30,11 @@ def describe_run(config: Config, device: str = "auto") -> str:
     dataset = open_training_data(config.data)
     state = make_state(build_model(config, dataset.channels), config, accelerator.device)
 
-    at_once = (rows.stop - rows.start) // options.accumulation
-    trial = slice(rows.start, rows.start + min(TRIAL_IMAGES, at_once))
-    batch = next(training_batches(dataset, config, 0, trial))
+    at_once = len(rows) // options.accumulation
+    batch = next(training_batches(dataset, config, 0, rows[: min(TRIAL_IMAGES, at_once)]))
     kind = accelerator.device.type
     seconds, saved = _cost(state, batch, config, accelerator)
-    step_seconds = seconds * (rows.stop - rows.start) / len(batch.t)
+    step_seconds = seconds * len(rows) / len(batch.t)
     weights = list(state.model.parameters())
     held = sum(t.nbytes for t in [*weights, *weights, *weights, *weights, *state.ema.parameters()])
     gigabytes = (held + saved * at_once / len(batch.t)) / 2**30

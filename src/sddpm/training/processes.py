@@ -1,6 +1,7 @@
 """Where a run takes place: device, arithmetic and processes, by way of accelerate."""
 
 import os
+import re
 
 import psutil
 from accelerate import Accelerator
@@ -51,7 +52,7 @@ def _expected_processes() -> int:
         words = parent.cmdline() if parent else []
     except psutil.Error:
         return 1
-    if not any("accelerate" in word for word in words) or "launch" not in words:
+    if not {"accelerate", "launch"} <= set(re.findall(r"\w+", " ".join(words))):
         return 1
     for word, following in zip(words, [*words[1:], ""], strict=True):
         name, _, value = word.replace("-", "_").partition("=")

@@ -13,6 +13,7 @@ from sddpm.training.checkpoint import newest_checkpoint, restore
 from sddpm.training.config import Config, DataConfig
 from sddpm.training.config_files import changed_keys
 from sddpm.training.loop import Loop
+from sddpm.training.objective import noise_schedule
 from sddpm.training.processes import make_accelerator
 from sddpm.training.run_folder import check_run_folder, open_run_folder
 from sddpm.training.start import load_weights
@@ -77,6 +78,7 @@ def train(
     checkpoint = newest_checkpoint(run_dir) if resume else None
     if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
         raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")
+    noise_schedule(config.diffusion)  # refuses betas that cannot be before anything is written
     accelerator = make_accelerator(device, config.train.precision)
     rows = share_of_batch(
         config.train.batch_size, config.train.accumulation, accelerator.process_index, accelerator.num_processes
