@@ -3,7 +3,7 @@
 import typer
 
 app = typer.Typer(
-    help="Spiking diffusion models: train, sample, convert, inspect.",
+    help="Spiking diffusion models: train, sample, evaluate, convert, inspect.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Fetching official files: over urllib, resumed when the line breaks, checked by md5, put in place atomically."""
+"""Fetching official files: over urllib, resumed when the line breaks, checked by hash, put in place atomically."""
 
 import hashlib
 import http.client
@@ -43,8 +43,10 @@ def cached_folder(name: str, request: Request, files: dict[str, str], places: tu
     return folder
 
 
-def fetch(urls: list[str], target: Path, md5: str) -> None:
-    """Downloads the first of `urls` that works to `target`, which appears only once its md5 is right.
+def fetch(urls: list[str], target: Path, digest: str) -> None:
+    """Downloads the first of `urls` that works to `target`, which appears only once its hash is right.
+
+    `digest` in hexadecimal: md5 if it has 32 digits, sha256 if it has 64.
 
     A broken transfer goes on where it stopped (if the server can), up to three times a URL.
     """
@@ -56,7 +58,7 @@ def fetch(urls: list[str], target: Path, md5: str) -> None:
             try:
                 for url in urls:
                     part.truncate(0)
-                    problem = _transfer(url, part) or _md5_problem(part, md5)
+                    problem = _transfer(url, part) or _hash_problem(part, digest)
                     if problem is None:
                         part.close()
                         os.replace(part_path, target)
@@ -107,10 +109,11 @@ def _copy(reply: http.client.HTTPResponse, file: IO[bytes], bar: tqdm) -> int:
     return copied
 
 
-def _md5_problem(file: IO[bytes], md5: str) -> str | None:
-    digest = hashlib.md5(usedforsecurity=False)
+def _hash_problem(file: IO[bytes], digest: str) -> str | None:
+    kind = {32: "md5", 64: "sha256"}[len(digest)]
+    actual = hashlib.new(kind, usedforsecurity=False)
     file.seek(0)
     while block := file.read(MIB):
-        digest.update(block)
-    found = digest.hexdigest()
-    return None if found == md5 else f"md5 is {found}, not the published {md5}"
+        actual.update(block)
+    found = actual.hexdigest()
+    return None if found == digest else f"{kind} is {found}, not the published {digest}"

@@ -1,0 +1,179 @@
+"""`sddpm evaluate`: how good samples are, as the field measures it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.cli.sample import parse_thresholds
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from sddpm.evaluation import Evaluation
+
+
+@app.command()
+def evaluate(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A saved model or run, a folder, zip or .npz of images, or a data set such as mnist:test.",
+        ),
+    ],
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set, folder, zip or .npz of images, or statistics .npz. (default: what a run was trained on)",
+            metavar="WHAT",
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
+    protocol: Annotated[
+        str, typer.Option(help="sddpm (50,000, training split, pytorch-fid) or fsddim (10,000, test split, clean-fid).")
+    ] = "sddpm",
+    metric: Annotated[
+        str | None,
+        typer.Option(help="fid, sfid, is, kid, precision, recall, fad; several with commas. (default: the protocol's)"),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="How many samples. (default: the protocol's)")] = None,
+    split: Annotated[str | None, typer.Option(help="train or test. (default: the protocol's)")] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="pytorch-fid or clean-fid. (default: the protocol's)", metavar="NAME")
+    ] = None,
+    dim: Annotated[int | None, typer.Option(help="Inception features: 64, 192, 768 or 2048 (default).")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
+    solver: Annotated[str, typer.Option(help="ddpm, ddim, dpm++, unipc or pndm.", metavar="NAME")] = "ddim",
+    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    v_threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="Firing threshold, or LAYERS=V for some; may be repeated.", metavar="V"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first sample; the others follow.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
+    inception: Annotated[
+        Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")
+    ] = None,
+    fad_weights: Annotated[Path | None, typer.Option(help="FSVAE's autoencoder, for fad.", metavar="PATH")] = None,
+    fad_statistics: Annotated[
+        Path | None, typer.Option(help="Published statistics for fad. (default: of the reference)", metavar="NPZ")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Bring images that come as files to this size.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Bring images that come as files to 1 grey or 3 colours.")
+    ] = None,
+    crop: Annotated[str | None, typer.Option(help="center, center148 or ddim64, before resizing.")] = None,
+    resize: Annotated[str, typer.Option(help="Filter that resizes.")] = "bilinear",
+    limit_reference: Annotated[int | None, typer.Option(help="The first so many reference images only.")] = None,
+    kid_subsets: Annotated[int, typer.Option(help="Subsets of kid.")] = 100,
+    kid_subset_size: Annotated[int, typer.Option(help="Images a side in each subset.")] = 1000,
+    splits: Annotated[int, typer.Option(help="Splits of the Inception score.")] = 10,
+    interval: Annotated[
+        bool, typer.Option("--interval", help="A 95 % interval for every metric, by the jackknife over 20 groups.")
+    ] = False,
+    copies: Annotated[bool, typer.Option(help="Look for near copies of training images.")] = True,
+    allow_overlap: Annotated[
+        bool, typer.Option("--allow-overlap", help="Compare even if samples are images of the reference.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write all there is to know here.", metavar="FILE.json")] = None,
+    grid: Annotated[Path | None, typer.Option(help="Draw the first 64 samples here.", metavar="FILE.png")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Keeps samples and features, so that a stopped evaluation goes on. (default: in the cache)"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Measure samples: FID, sFID, IS, KID, precision, recall, FAD.
+
+    A number that departs from its protocol says so. Several processes: torchrun --nproc-per-node N --no-python sddpm
+    evaluate ...
+    """
+    from sddpm.files import refuse_existing
+
+    for path in (out, grid):
+        if path is not None:
+            if path.is_dir():
+                raise UserError(f"{path} is a folder: a file name is needed")
+            refuse_existing(path, force)
+    trained: dict[str, Any] = trained_on(source) if reference is None else {}
+    from sddpm.evaluation import EvaluationSettings, SamplingSettings
+    from sddpm.evaluation import evaluate as run_evaluation
+
+    evaluation = run_evaluation(
+        EvaluationSettings(
+            source=source,
+            reference=reference or trained.get("reference"),
+            data=data or trained.get("data"),
+            protocol=protocol,
+            metrics=None if metric is None else tuple(name.strip() for name in metric.split(",")),
+            samples=samples,
+            split=split,
+            preprocessing=preprocessing,
+            dim=dim,
+            image_size=image_size,
+            channels=channels or trained.get("channels"),
+            crop=crop or trained.get("crop"),
+            resize=trained.get("resize", resize),
+            limit_reference=limit_reference,
+            sampling=SamplingSettings(steps, solver, eta, parse_thresholds(v_threshold or []), seed, batch_size),
+            inception=inception,
+            fad_weights=fad_weights,
+            fad_statistics=fad_statistics,
+            kid_subsets=kid_subsets,
+            kid_subset_size=kid_subset_size,
+            splits=splits,
+            interval=interval,
+            copies=copies,
+            allow_overlap=allow_overlap,
+            device=device,
+            download=download,
+            work=work,
+        )
+    )
+    if evaluation is not None:
+        show(evaluation, out, grid)
+
+
+def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
+    """Print a line a metric; write the JSON and the grid."""
+    import shlex
+    import sys
+
+    from sddpm.evaluation.report import as_json, copies_line, line
+    from sddpm.figures.grid import image_grid
+    from sddpm.files import atomic_path
+
+    for measurement in evaluation.measurements:
+        typer.echo(line(measurement, evaluation.plan.protocol.name))
+    if evaluation.facts["near_copies"] is not None:
+        typer.echo(copies_line(evaluation.facts["near_copies"]))
+    if grid is not None:
+        with atomic_path(grid) as temporary:
+            image_grid(evaluation.grid, scale=None).save(temporary, "PNG")
+    if out is not None:
+        with atomic_path(out) as temporary:
+            temporary.write_text(as_json(evaluation, shlex.join(["sddpm", *sys.argv[1:]])), encoding="utf-8")
+
+
+def trained_on(source: str) -> dict[str, Any]:
+    """What the run in the folder `source` was trained on, by its config.yaml: reference, data, channels, crop, resize;
+    nothing if it is no run."""
+    config_file = Path(source) / "config.yaml"
+    if not config_file.is_file():
+        return {}
+    from sddpm.training import load_config
+
+    found = load_config(config_file).data
+    reference, data = found.dataset, found.path
+    if found.dataset == "folder":
+        reference, data = found.path or "folder", None
+    return {
+        "reference": reference,
+        "data": data,
+        "channels": found.channels,
+        "crop": found.crop,
+        "resize": found.resize,
+    }

@@ -1,0 +1,57 @@
+"""Whether samples are copies: of training images (near copies), or of the very images they are compared with."""
+
+from typing import Any
+
+import torch
+
+from sddpm.data import nearest_images
+from sddpm.data.dataset import ImageDataset
+from sddpm.errors import UserError
+from sddpm.evaluation.images import ImageSet
+
+NEIGHBOURS, FACTOR = 50, 0.5
+MAX_OVERLAP = 0.01
+_CHUNK = 250
+
+
+def near_copies(samples: ImageSet, training: ImageDataset, limit: int = 10_000) -> dict[str, Any]:
+    """The share of the first `limit` samples that are near copies of training images, and which those are.
+
+    A sample is a near copy if its nearest training image is less than half as far, in Euclidean distance of the
+    pixels, as its 50 nearest are on average (Carlini et al., arXiv 2301.13188, section 5.1).
+
+    Returns:
+        checked, count, share, criterion, and `pairs`: [sample, training image, distance in grey levels] of up to 20.
+    """
+    checked = min(limit, samples.count)
+    pairs: list[tuple[int, int, float]] = []
+    for start in range(0, checked, _CHUNK):
+        chosen = torch.arange(start, min(start + _CHUNK, checked))
+        indices, distances = nearest_images(samples.gather(chosen), training, min(NEIGHBOURS, len(training)))
+        nearest = distances[:, 0]
+        copied = (nearest < FACTOR * distances.mean(1)) | (nearest == 0)
+        pairs += [(start + i, int(indices[i, 0]), float(nearest[i])) for i in copied.nonzero()[:, 0].tolist()]
+    return {
+        "checked": checked,
+        "count": len(pairs),
+        "share": len(pairs) / checked,
+        "criterion": f"distance to the nearest < {FACTOR} x mean distance to the {NEIGHBOURS} nearest, in pixels",
+        "training_images": len(training),
+        "pairs": sorted(pairs, key=lambda pair: pair[2])[:20],
+    }
+
+
+def refuse_overlap(samples: ImageSet, reference: ImageSet, allowed: bool) -> int:
+    """How many samples are, pixel by pixel, images of the reference.
+
+    Raises:
+        UserError: more than one in a hundred, unless `allowed`.
+    """
+    known = set(reference.digests)
+    shared = sum(digest in known for digest in samples.digests)
+    if shared > MAX_OVERLAP * samples.count and not allowed:
+        raise UserError(
+            f"the reference overlaps the samples: {shared:,} of {samples.count:,} samples are images of "
+            f"{reference.images.name}; compare with other images, or add --allow-overlap"
+        )
+    return shared

@@ -1,0 +1,44 @@
+"""Features of a set of images, kept in shards by the images' pixels and the network, so that none is computed twice."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from sddpm.evaluation.features.extractor import Extractor
+from sddpm.evaluation.images import ImageSet
+from sddpm.evaluation.processes import Processes
+from sddpm.evaluation.shards import Shards, fill
+
+SHARD = 256
+
+
+def extract(
+    extractor: Extractor, images: ImageSet, work: Path, processes: Processes, title: str = "features"
+) -> dict[str, Shards]:
+    """{feature: rows [N, length], float32}, each process computing its share of those that are not in `work` yet.
+
+    Raises:
+        UserError: a folder that cannot be written to.
+    """
+    stores = {
+        name: Shards(work / "features" / feature_key(extractor, name, images), images.count, SHARD)
+        for name in extractor.lengths
+    }
+    missing = sorted({i for store in stores.values() for i in store.missing()})
+
+    def make(i: int) -> None:
+        start, stop = next(iter(stores.values())).bounds[i]
+        found = extractor(images.gather(torch.arange(start, stop)))
+        for name, rows in found.items():
+            stores[name].write(i, rows.numpy())
+
+    fill(missing, make, processes, title, -(-images.count // SHARD))
+    return stores
+
+
+def feature_key(extractor: Extractor, feature: str, images: ImageSet) -> str:
+    """The name under which features are kept."""
+    plain = json.dumps([extractor.about, feature, images.identity], sort_keys=True)
+    return f"{feature}-{hashlib.sha256(plain.encode()).hexdigest()[:24]}"

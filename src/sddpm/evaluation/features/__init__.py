@@ -1,0 +1,1 @@
+"""Feature networks: images in, vectors out."""

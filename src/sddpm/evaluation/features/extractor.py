@@ -1,0 +1,88 @@
+"""One object for both feature networks: uint8 images in, named feature vectors out, and what makes them repeatable."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sddpm.errors import UserError
+from sddpm.evaluation.features.fad import FAD_DIM, FadEncoder, preprocess_fad
+from sddpm.evaluation.features.inception import FEATURES, InceptionV3
+from sddpm.evaluation.features.preprocess import PREPROCESSINGS, preprocess
+from sddpm.evaluation.features.weights import inception_weights, load_weights, sha256_of
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A feature network with its weights and preprocessing.
+
+    lengths: feature -> its length.
+    about: what tells these features from others: network, preprocessing, sha256 of the weights.
+    path: the file of the weights.
+    """
+
+    lengths: dict[str, int]
+    about: dict[str, Any]
+    path: Path
+    compute: Callable[[Tensor], dict[str, Tensor]]
+    batch_size: int
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 [N, C, H, W] -> {feature: float32 [N, length]} on the CPU, computed in batches.
+
+        Raises:
+            UserError: images that are no uint8 [N, 1 or 3, H, W].
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise UserError(f"images must be uint8 [N, 1 or 3, H, W], not {images.dtype} {list(images.shape)}")
+        with torch.inference_mode():
+            parts = [self.compute(batch) for batch in images.split(self.batch_size)]
+            return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in self.lengths}
+
+
+def inception_extractor(
+    features: Sequence[str],
+    *,
+    preprocessing: str = "pytorch-fid",
+    weights: Path | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 32,
+) -> Extractor:
+    """Inception features (names of `FEATURES`) with weights from a file, the cache or the net (`inception_weights`).
+
+    Raises:
+        UserError: unknown names; weights that are missing, damaged, or lack a layer that the features need.
+    """
+    if preprocessing not in PREPROCESSINGS:
+        raise UserError(f"unknown preprocessing {preprocessing!r}: choose one of {', '.join(PREPROCESSINGS)}")
+    network = InceptionV3(features)
+    path = inception_weights(weights)
+    load_weights(network, path, f"the features {', '.join(features)}")
+    network.to(device)
+    return Extractor(
+        {name: FEATURES[name][1] for name in features},
+        {"network": "inception-2015-12-05", "preprocessing": preprocessing, "sha256": sha256_of(path)},
+        path,
+        lambda images: network(preprocess(images.to(device), preprocessing)),
+        batch_size,
+    )
+
+
+def fad_extractor(
+    weights: Path, channels: int, *, device: torch.device | str = "cpu", batch_size: int = 256
+) -> Extractor:
+    """The 64 latents "fad" of FSVAE's autoencoder for images of `channels` channels.
+
+    Raises:
+        UserError: weights that are missing, damaged, or of an autoencoder for other images.
+    """
+    network = FadEncoder(channels)
+    about = {"network": "fsvae-autoencoder", "preprocessing": "bilinear-32", "sha256": sha256_of(weights)}
+    load_weights(network, weights, f"FAD of images with {channels} channel{'s' if channels > 1 else ''}")
+    network.to(device)
+    return Extractor(
+        {"fad": FAD_DIM}, about, weights, lambda images: {"fad": network(preprocess_fad(images.to(device)))}, batch_size
+    )

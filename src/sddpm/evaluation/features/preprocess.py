@@ -1,0 +1,46 @@
+"""How images reach Inception: uint8 of any size -> float [B, 3, 299, 299]. The choice moves FID, so it has names."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sddpm.errors import UserError
+from sddpm.evaluation.features.inception import INPUT_SIZE
+
+
+def pytorch_fid(images: Tensor) -> Tensor:
+    """pytorch-fid's (and SDDPM's): bilinear without align_corners and without antialiasing, then [-1, 1]."""
+    x = F.interpolate(images.float() / 255, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+    return 2 * x - 1
+
+
+def clean_fid(images: Tensor) -> Tensor:
+    """clean-fid's (Parmar et al., arXiv 2104.11222; FSDDIM's): antialiased bicubic by Pillow on float channels, not
+    rounded and not clipped, then (x - 128) / 128."""
+    planes = images.cpu().numpy().astype(np.float32)
+    resized = [
+        [
+            np.asarray(Image.fromarray(plane).resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BICUBIC))
+            for plane in image
+        ]
+        for image in planes
+    ]
+    return (torch.from_numpy(np.array(resized)).to(images.device) - 128) / 128
+
+
+PREPROCESSINGS: dict[str, Callable[[Tensor], Tensor]] = {"pytorch-fid": pytorch_fid, "clean-fid": clean_fid}
+
+
+def preprocess(images: Tensor, name: str) -> Tensor:
+    """uint8 [B, C, H, W], grey or colour -> what Inception sees, float [B, 3, 299, 299]; grey is repeated to RGB.
+
+    Raises:
+        UserError: an unknown name of `PREPROCESSINGS`.
+    """
+    if name not in PREPROCESSINGS:
+        raise UserError(f"unknown preprocessing {name!r}: choose one of {', '.join(PREPROCESSINGS)}")
+    return PREPROCESSINGS[name](images).expand(-1, 3, -1, -1)

@@ -1,0 +1,201 @@
+"""Images to be compared, from wherever they come, known by their pixels: sets are told apart, and overlaps seen."""
+
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sddpm.data import open_dataset
+from sddpm.data.dataset import ImageDataset, MemoryDataset
+from sddpm.data.registry import find_dataset
+from sddpm.data.sources import source_of_arrays
+from sddpm.errors import UserError
+from sddpm.evaluation.shards import Shards
+
+_MEMORY_LIMIT = 1 << 28  # bytes of decoded pixels; beyond, images are decoded when they are needed
+_CHUNK = 500
+
+
+class Images(Protocol):
+    """N images uint8 [C, H, W] of one square size, as `sddpm.data.ImageDataset` has them."""
+
+    name: str
+    channels: int
+    image_size: int
+
+    def __len__(self) -> int: ...
+    def gather(self, indices: Any) -> Tensor: ...
+
+
+class ShardImages:
+    """Images uint8 [N, C, H, W] kept in shards."""
+
+    def __init__(self, name: str, shards: Shards):
+        self.name, self.shards = name, shards
+        self.channels, self.image_size = shards.shape[1], shards.shape[2]
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def gather(self, indices: Any) -> Tensor:
+        return torch.from_numpy(self.shards[np.asarray(indices)])
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The first `count` of some images, and what tells them from others."""
+
+    images: Images
+    count: int
+
+    def gather(self, indices: Sequence[int] | Tensor) -> Tensor:
+        """uint8 [B, C, H, W]."""
+        return self.images.gather(indices)
+
+    @cached_property
+    def digests(self) -> list[bytes]:
+        """A hash of the pixels of each image."""
+        found: list[bytes] = []
+        for start in range(0, self.count, _CHUNK):
+            batch = self.images.gather(list(range(start, min(start + _CHUNK, self.count)))).numpy()
+            found += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in batch]
+        return found
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of all pixels in their order, and of the shape."""
+        shape = f"{self.images.channels}x{self.images.image_size}".encode()
+        return hashlib.blake2b(shape + b"".join(self.digests), digest_size=16).hexdigest()
+
+
+def open_images(
+    where: str,
+    *,
+    data: str | None = None,
+    split: str = "train",
+    image_size: int | None = None,
+    channels: int | None = None,
+    crop: str | None = None,
+    resize: str = "bilinear",
+    limit: int | None = None,
+    download: bool = False,
+) -> ImageDataset:
+    """Images from a data set's name, a folder, a zip or an .npz.
+
+    Args:
+        where: the name or path.
+        data: where a data set known by name lies.
+        split: of a data set.
+        image_size: side in pixels to bring images to.
+        channels, crop, resize, limit, download: as of `open_dataset`.
+
+    Raises:
+        UserError: as `open_dataset` and `read_npz_images`.
+    """
+    named = find_dataset(where) is not None
+    if Path(where).suffix.lower() == ".npz":
+        images = read_npz_images(Path(where))
+        if (image_size or images.image_size) != images.image_size or (channels or images.channels) != images.channels:
+            raise UserError(
+                f"{where}: images in an .npz are taken as they are, {_form(images.channels, images.image_size)}"
+            )
+        return images
+    return open_dataset(
+        where,
+        data if named else None,
+        split if named else "train",
+        image_size,
+        channels,
+        resize,
+        crop,
+        download,
+        limit=limit,
+        memory_limit=_MEMORY_LIMIT,
+    )
+
+
+def read_npz_images(path: Path) -> MemoryDataset:
+    """Images from an .npz, such as `sddpm sample --out x.npz` and ADM write: arr_0 (or its only array), [N, H, W, C]
+    or [N, H, W], uint8, or float in [0, 1], which is rounded to 8 bits as a PNG would.
+
+    Raises:
+        UserError: a damaged file, or an array that holds no images; NaN; another range.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            names = content.files
+            if "arr_0" not in names and len(names) != 1:
+                raise UserError(f"{path} has no arr_0 with images, but {', '.join(names) or 'nothing'}")
+            array = content["arr_0" if "arr_0" in names else names[0]]
+    except UserError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is no .npz of images, or is truncated: {str(error).splitlines()[0]}") from error
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or 0 in array.shape:
+        raise UserError(f"{path}: images must be [N, H, W] or [N, H, W, 1 or 3], not {list(array.shape)}")
+    if array.shape[1] != array.shape[2]:
+        raise UserError(f"{path}: images must be square, not {array.shape[2]}x{array.shape[1]}")
+    pixels = _eight_bit(path, array)
+    planes = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+    return MemoryDataset(path.stem, source_of_arrays(pixels, None, path.stem), np.ascontiguousarray(planes))
+
+
+def _eight_bit(path: Path, array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise UserError(f"{path}: images must be uint8, or float in [0, 1], not {array.dtype}")
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).reshape(len(array), -1).any(1).sum())
+        raise UserError(f"{path}: {bad} of {len(array)} images hold NaN or infinity")
+    if array.min() < 0 or array.max() > 1:
+        raise UserError(f"{path}: float images must lie in [0, 1], these in [{array.min():.4g}, {array.max():.4g}]")
+    return np.round(array.astype(np.float64) * 255).astype(np.uint8)
+
+
+def check_alike(samples: tuple[int, int], reference: Images) -> None:
+    """Raise `UserError` if the reference is not of the samples' (channels, image size)."""
+    if samples != (reference.channels, reference.image_size):
+        raise UserError(
+            f"the samples are {_form(*samples)}, the reference ({reference.name}) "
+            f"{_form(reference.channels, reference.image_size)}: bring both to one form, --image-size, --channels"
+        )
+
+
+def _form(channels: int, size: int) -> str:
+    return f"{'grey' if channels == 1 else 'colour'} {size}x{size}"
+
+
+def snapshot(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of every file at or below `path`.
+
+    Raises:
+        UserError: a folder into which something is being written now, as its temporary files show.
+    """
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    found = []
+    for file in files:
+        name = file.relative_to(path).as_posix()
+        if any(part.startswith(".") and ".png." in part for part in name.split("/")):
+            raise UserError(f"{path} is being written to ({name}): wait until it is complete")
+        state = file.stat()
+        found.append((name, state.st_size, state.st_mtime_ns))
+    return found
+
+
+def refuse_changed(path: Path, before: list[tuple[str, int, int]]) -> None:
+    """Raise `UserError` if files came, went or changed since `before`."""
+    if (now := snapshot(path)) != before:
+        changed = sorted({name for name, *_ in set(now) ^ set(before)})
+        raise UserError(
+            f"{path} was being written to during the evaluation ({len(changed)} files changed, such as {changed[0]}): "
+            "wait until it is complete"
+        )

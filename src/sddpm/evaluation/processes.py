@@ -1,0 +1,48 @@
+"""Several processes that share one evaluation: torchrun starts them, files carry the results, gloo lets them meet."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process is number `rank` of `count`."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, work: Sequence[T]) -> Sequence[T]:
+        """Every count-th piece of work, from the rank-th on."""
+        return work[self.rank :: self.count]
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+@contextmanager
+def launched_processes() -> Iterator[Processes]:
+    """The processes that torchrun started, as its environment variables say; alone without them."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Processes()
+        return
+    # gloo, also where there are GPUs: it only has to wait, for as long as the slowest process samples.
+    dist.init_process_group("gloo", timeout=timedelta(days=7))
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,88 @@
+"""Evaluation protocols by name, and what a measurement departs from them in."""
+
+from dataclasses import dataclass
+
+from sddpm.errors import UserError
+from sddpm.evaluation.metrics.registry import Metric
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How published numbers were measured.
+
+    samples: how many. split: of the data set that is compared with. preprocessing: of Inception's input.
+    dim: length of the Inception features. metrics: those published.
+    """
+
+    name: str
+    samples: int
+    split: str
+    preprocessing: str
+    dim: int
+    metrics: tuple[str, ...]
+    help: str
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "sddpm", 50_000, "train", "pytorch-fid", 2048, ("fid", "is"), "SDDPM (WACV 2024) and most of the field"
+        ),
+        Protocol("fsddim", 10_000, "test", "clean-fid", 2048, ("fid", "fad"), "FSDDIM (arXiv 2312.01742)"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a measurement was made; as of `Protocol`, and:
+
+    split: None when it is not known (a statistics file, a folder).
+    reference_limit: the first so many reference images only; None for all.
+    published_inception: whether the Inception weights are the published file.
+    published_fad: whether FAD was measured against a statistics file, not against images of one's own.
+    skipped: images that were left out because they are damaged.
+    """
+
+    samples: int
+    split: str | None
+    preprocessing: str
+    dim: int
+    reference_limit: int | None = None
+    published_inception: bool = True
+    published_fad: bool = True
+    skipped: int = 0
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol called `name`. Raises `UserError` if there is none."""
+    if name not in PROTOCOLS:
+        raise UserError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str]:
+    """In what a metric's value departs from the protocol, in words to print beside the number; empty if in nothing."""
+    inception = metric.features != "fad"
+    compared = metric.against != "nothing"
+    checks = [
+        (made.samples != protocol.samples, f"{made.samples:,} samples instead of {protocol.samples:,}"),
+        (
+            compared and made.split is not None and made.split != protocol.split,
+            f"{made.split} split instead of {protocol.split}",
+        ),
+        (
+            compared and made.reference_limit is not None,
+            f"{made.reference_limit or 0:,} reference images instead of all",
+        ),
+        (metric.features == "pool" and made.dim != protocol.dim, f"{made.dim} features instead of {protocol.dim}"),
+        (
+            inception and made.preprocessing != protocol.preprocessing,
+            f"{made.preprocessing} preprocessing instead of {protocol.preprocessing}",
+        ),
+        (inception and not made.published_inception, "Inception weights from another file than the published"),
+        (metric.features == "fad" and not made.published_fad, "own reference statistics instead of the published"),
+        (made.skipped > 0, f"{made.skipped:,} damaged images left out"),
+    ]
+    return [words for true, words in checks if true]

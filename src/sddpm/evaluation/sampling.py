@@ -1,0 +1,98 @@
+"""Samples of a saved model, kept in shards by what they were made with, so that none is made twice."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sddpm.diffusion.noise import MAX_SEED
+from sddpm.errors import UserError
+from sddpm.evaluation.images import ShardImages
+from sddpm.evaluation.processes import Processes
+from sddpm.evaluation.shards import Shards, fill
+from sddpm.pipelines import SpikingDiffusionPipeline
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How images are sampled: as of calling the pipeline. Image i has the seed first_seed + i; images are made
+    `batch_size` at a time, which decides the last bits of the arithmetic."""
+
+    steps: int = 50
+    solver: str = "ddim"
+    eta: float = 0.0
+    v_threshold: float | Mapping[str, float] | None = None
+    first_seed: int = 0
+    batch_size: int = 50
+
+
+def is_model(path: Path) -> bool:
+    """Whether `path` is meant as a saved model, or the folder of a training run, rather than as images."""
+    return path.is_dir() and any(
+        (path / name).exists() for name in ("model_index.json", "model/model_index.json", "checkpoints")
+    )
+
+
+def model_digest(path: Path) -> str:
+    """SHA-256 over the configs and weights of a saved model, by name."""
+    folder = path if (path / "model_index.json").is_file() else path / "model"
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".safetensors")):
+        digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def sample_images(
+    pipeline: SpikingDiffusionPipeline,
+    digest: str,
+    settings: SamplingSettings,
+    count: int,
+    work: Path,
+    processes: Processes,
+) -> ShardImages:
+    """`count` samples, rounded to 8 bits as if saved as PNG; those that are in `work` already are not made again.
+
+    Shards are batches, so that a sample does not depend on how many processes share the work.
+
+    Raises:
+        UserError: settings that the pipeline refuses, seeds beyond the last, a model that answers with NaN.
+    """
+    if settings.first_seed < 0 or settings.first_seed + count - 1 > MAX_SEED:
+        raise UserError(f"seeds {settings.first_seed} and the {count} from there on do not lie in 0 to {MAX_SEED}")
+    if settings.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {settings.batch_size}")
+    shards = Shards(work / "samples" / sampling_key(digest, settings, pipeline), count, settings.batch_size)
+
+    def make(i: int) -> None:
+        start, stop = shards.bounds[i]
+        batches = pipeline.stream(
+            range(settings.first_seed + start, settings.first_seed + stop),
+            batch_size=settings.batch_size,
+            num_inference_steps=settings.steps,
+            solver=settings.solver,
+            eta=settings.eta,
+            v_threshold=settings.v_threshold,
+            progress=False,
+        )
+        images = torch.cat([images for _, images in batches])
+        shards.write(i, (images * 255).round().to(torch.uint8).numpy())
+
+    fill(shards.missing(), make, processes, "sampling", len(shards.bounds))
+    return ShardImages("samples", shards)
+
+
+def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str:
+    """The name under which samples are kept: the same only where the same model, settings and kind of device are."""
+    thresholds = settings.v_threshold
+    plain: dict[str, Any] = asdict(settings) | {
+        "v_threshold": dict(thresholds) if isinstance(thresholds, Mapping) else thresholds,
+        "model": digest,
+        "device": pipeline.device.type,
+    }
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:24]

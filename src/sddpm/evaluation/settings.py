@@ -1,0 +1,94 @@
+"""What an evaluation is asked to do."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sddpm.data.download import default_cache
+from sddpm.errors import UserError
+from sddpm.evaluation.metrics.registry import Metric, find_metrics
+from sddpm.evaluation.protocols import Protocol, find_protocol
+from sddpm.evaluation.sampling import SamplingSettings
+
+DIMS = (64, 192, 768, 2048)
+
+
+def default_work() -> Path:
+    """Where samples and features are kept unless said otherwise: `evaluation` in the cache folder."""
+    return default_cache() / "evaluation"
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """As the options of `sddpm evaluate`; None means as the protocol says, or as the images are.
+
+    source: a saved model, a folder, zip or .npz of images, or a data set and its split as NAME:SPLIT.
+    reference: a data set's name, a folder, zip or .npz of images, or a statistics file.
+    data: where data sets known by name lie.
+    """
+
+    source: str
+    reference: str | None = None
+    data: str | None = None
+    protocol: str = "sddpm"
+    metrics: tuple[str, ...] | None = None
+    samples: int | None = None
+    split: str | None = None
+    preprocessing: str | None = None
+    dim: int | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    crop: str | None = None
+    resize: str = "bilinear"
+    limit_reference: int | None = None
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    inception: Path | None = None
+    fad_weights: Path | None = None
+    fad_statistics: Path | None = None
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+    splits: int = 10
+    interval: bool = False
+    copies: bool = True
+    allow_overlap: bool = False
+    device: str = "auto"
+    download: bool = False
+    work: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings with the protocol's values filled in."""
+
+    protocol: Protocol
+    metrics: list[Metric]
+    split: str
+    preprocessing: str
+    dim: int
+    work: Path
+
+
+def make_plan(settings: EvaluationSettings) -> Plan:
+    """Fill in what the protocol says. Raises `UserError` for values that cannot be."""
+    protocol = find_protocol(settings.protocol)
+    dim = protocol.dim if settings.dim is None else settings.dim
+    if dim not in DIMS:
+        raise UserError(f"--dim must be one of {', '.join(map(str, DIMS))}, not {dim}")
+    if settings.samples is not None and settings.samples < 1:
+        raise UserError(f"--samples must be at least 1, not {settings.samples}")
+    metrics = find_metrics(settings.metrics or protocol.metrics)
+    for metric in metrics:
+        if metric.features == "fad" and settings.fad_weights is None:
+            raise UserError("fad needs --fad-weights PATH, the autoencoder of FSVAE for this data set")
+        known = metric.features == "fad" and settings.fad_statistics is not None
+        if settings.reference is None and metric.against != "nothing" and not known:
+            raise UserError(
+                f"{metric.name} compares with other images: --reference DATASET, FOLDER, ZIP or STATISTICS.npz is needed"
+            )
+    return Plan(
+        protocol,
+        metrics,
+        settings.split or protocol.split,
+        settings.preprocessing or protocol.preprocessing,
+        dim,
+        settings.work or default_work(),
+    )

@@ -1,0 +1,84 @@
+"""Arrays on disk in pieces, each written whole or not at all, so that work that is stopped goes on where it was."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sddpm.errors import UserError
+from sddpm.evaluation.processes import Processes
+from sddpm.files import atomic_path
+
+
+class Shards:
+    """An array [count, ...] kept as FOLDER/START-STOP.npy, `size` rows each (the last one fewer).
+
+    Indexed by a slice or an integer array it gives a NumPy array; only the rows asked for are read.
+    """
+
+    def __init__(self, folder: Path, count: int, size: int):
+        self.folder = folder
+        self.bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
+        self.count, self.size = count, size
+        self._open = lru_cache(maxsize=8)(self._load)
+
+    def missing(self) -> list[int]:
+        """The shards that are not there yet."""
+        return [i for i in range(len(self.bounds)) if not self.path(i).is_file()]
+
+    def path(self, i: int) -> Path:
+        """The file of shard i."""
+        start, stop = self.bounds[i]
+        return self.folder / f"{start:08d}-{stop:08d}.npy"
+
+    def write(self, i: int, rows: np.ndarray) -> None:
+        """Store shard i. Raises `UserError` if it cannot be written."""
+        with atomic_path(self.path(i)) as temporary, temporary.open("wb") as file:
+            np.save(file, rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.count, *self._open(0).shape[1:]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        wanted = np.arange(self.count)[index]
+        out = np.empty((len(wanted), *self.shape[1:]), self._open(0).dtype)
+        shard = wanted // self.size
+        for i in np.unique(shard):
+            here = shard == i
+            out[here] = self._open(int(i))[wanted[here] - i * self.size]
+        return out
+
+    def _load(self, i: int) -> np.ndarray:
+        try:
+            rows = np.load(self.path(i), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{self.path(i)} is damaged ({error}); delete it to have it made again") from error
+        start, stop = self.bounds[i]
+        if len(rows) != stop - start:
+            raise UserError(f"{self.path(i)} is damaged: {len(rows)} rows; delete it to have it made again")
+        return rows
+
+
+def fill(missing: list[int], make: Callable[[int], None], processes: Processes, title: str, shards_in_all: int) -> None:
+    """Make the missing shards, each process its share, and wait until all are there."""
+    from tqdm import tqdm
+
+    mine = processes.share(missing)
+    with tqdm(
+        total=shards_in_all,
+        initial=shards_in_all - len(missing),
+        desc=title,
+        unit="shard",
+        leave=False,
+        disable=None if processes.first else True,
+    ) as bar:
+        for i in mine:
+            make(i)
+            bar.update(processes.count)
+    processes.wait()

@@ -1,0 +1,103 @@
+"""Statistics files: mu and sigma in an .npz, as pytorch-fid, EDM, ADM and SDDPM keep them."""
+
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sddpm.errors import UserError
+from sddpm.evaluation.statistics import Gaussian
+from sddpm.files import atomic_path
+
+KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # ADM's names for those of sFID
+
+
+@dataclass(frozen=True)
+class StatisticsFile:
+    """Gaussians by kind ("pool": FID's or FAD's, "spatial": sFID's), and what is known of their making."""
+
+    gaussians: dict[str, Gaussian]
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def is_statistics_file(path: Path) -> bool:
+    """Whether `path` is an .npz that names a mu or a sigma (a damaged .npz is taken for one, to be refused later)."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name in ("mu.npy", "sigma.npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return True
+
+
+def read_statistics(path: Path) -> StatisticsFile:
+    """Read an .npz with mu [D] and sigma [D, D] (and mu_s, sigma_s). No pickle is executed.
+
+    Raises:
+        UserError: no such file, a truncated or damaged one, or contents that are no mean and covariance.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no statistics file at {path}")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {key: content[key] for key in content.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is no .npz of statistics, or is truncated: {str(error).splitlines()[0]}") from error
+    gaussians, count = {}, _count(arrays)
+    for kind, (mu, sigma) in KEYS.items():
+        if kind == "pool" or mu in arrays or sigma in arrays:
+            gaussians[kind] = _gaussian(path, arrays, mu, sigma, count)
+    return StatisticsFile(gaussians, _about(arrays))
+
+
+def write_statistics(path: Path, statistics: StatisticsFile) -> None:
+    """Write what `read_statistics` and the tools named above read: mu, sigma float64, and beside them the count and
+    what made them as JSON text, which those tools pass over. Raises `UserError` if it cannot be written."""
+    arrays: dict[str, Any] = {"about": np.array(json.dumps(statistics.about))}
+    for kind, gaussian in statistics.gaussians.items():
+        mu, sigma = KEYS[kind]
+        arrays |= {mu: gaussian.mean.numpy(), sigma: gaussian.covariance.numpy()}
+        if gaussian.count is not None:
+            arrays["count"] = np.array(gaussian.count)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _count(arrays: dict[str, Any]) -> int | None:
+    count = arrays.get("count")
+    return int(count) if count is not None and count.shape == () and count.dtype.kind in "iu" else None
+
+
+def _about(arrays: dict[str, Any]) -> dict[str, Any]:
+    try:
+        about = json.loads(str(arrays["about"]))
+    except (KeyError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _gaussian(path: Path, arrays: dict[str, Any], mu: str, sigma: str, count: int | None) -> Gaussian:
+    for key in (mu, sigma):
+        if key not in arrays:
+            raise UserError(
+                f"{path} has no {key}: statistics need {mu} and {sigma}, found {', '.join(arrays) or 'none'}"
+            )
+        if arrays[key].dtype.kind not in "fiu":
+            raise UserError(f"{path}: {key} holds {arrays[key].dtype}, not numbers")
+    mean, covariance = (torch.from_numpy(arrays[key].astype(np.float64)) for key in (mu, sigma))
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        raise UserError(
+            f"{path}: {mu} {list(mean.shape)} and {sigma} {list(covariance.shape)} are no [D] and [D, D] of one D"
+        )
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise UserError(f"{path}: {mu} or {sigma} is not finite")
+    scale = covariance.abs().max()
+    if (covariance - covariance.T).abs().max() > 1e-4 * scale or covariance.diagonal().min() < -1e-4 * scale:
+        raise UserError(f"{path}: {sigma} is no covariance: it is not symmetric, or has negative variances")
+    return Gaussian(mean, (covariance + covariance.T) / 2, count)
