@@ -1,6 +1,6 @@
 """Multi-step IF neurons: plain PyTorch, the fused kernel and spikingjelly, in turn in one process.
 
-    python benchmarks/neuron.py [--repeats 30] [--threads N] [--shape T B C H W ...]
+    python benchmarks/neuron.py [--repeats 30] [--threads N] [--shape T B C H W] [--cpu-time]
 
 Prints the median time of plain PyTorch and how many times as fast the others are (ratios of medians), and how long the
 fused kernel takes in copies of the currents. Buffers of some MB that glibc returns to the system after a call weigh on
@@ -54,15 +54,15 @@ def forward_backward(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tens
     torch.autograd.grad(function(leaf), leaf, grad)
 
 
-def medians(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def medians(tasks: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     """Median seconds of each task, the tasks taking turns so that a busy machine slows them alike."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for repeat in range(repeats + 2):
         for name, task in tasks.items():
-            start = time.perf_counter()
+            start = clock()
             task()
             if repeat >= 2:  # the first two warm up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -77,7 +77,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--shape", type=int, nargs=5, metavar=("T", "B", "C", "H", "W"), help="only this one")
+    parser.add_argument("--cpu-time", action="store_true", help="of the process, for a busy machine and one thread")
     options = parser.parse_args()
+    clock = time.process_time if options.cpu_time else time.perf_counter
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {describe()}")
@@ -92,7 +94,7 @@ def main() -> None:
                 grad, copy = torch.randn_like(x), torch.empty_like(x)
                 for label, run in (("forward", forward), ("forward+backward", forward_backward)):
                     tasks = {n: (lambda f=f, run=run: run(f, x, grad)) for n, f in implementations().items()}  # noqa: B023
-                    result = medians(tasks | {"copy": lambda: copy.copy_(x)}, options.repeats)  # noqa: B023
+                    result = medians(tasks | {"copy": lambda: copy.copy_(x)}, options.repeats, clock)  # noqa: B023
                     eager, fused, sj = (result.get(name) for name in ("eager", "fused", "spikingjelly"))
                     print(
                         f"{list(shape)!s:22}{layout:15}{str(dtype).removeprefix('torch.'):10}{label:18}"
