@@ -41,7 +41,8 @@ def test_two_processes_train_what_one_trains(tmp_path, tiny, tiny_settings, star
     one, two = (
         [load_file(checkpoint_path(tmp_path / run, 4) / name) for name in TENSOR_FILES] for run in ("one", "two")
     )
-    # The gradient of a bias before batch norm is 0 but for rounding, which Adam divides by its own size.
+    # The gradient of a bias before batch norm is 0 but for rounding, which Adam divides by its own size; the running
+    # mean behind it moves along.
     moments = {key.removeprefix("exp_avg_sq/"): value for key, value in one[2].items() if key.startswith("exp_avg_sq/")}
     rounding = {key for key, value in moments.items() if value.max() < 1e-20}
     assert rounding and all(key.endswith("bias") for key in rounding)
@@ -49,8 +50,11 @@ def test_two_processes_train_what_one_trains(tmp_path, tiny, tiny_settings, star
     for ours, theirs in zip(one, two, strict=True):
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
-            tolerance = {"rtol": 1e-10, "atol": 1e-10} if key not in rounding else {"rtol": 0, "atol": 1e-6}
-            torch.testing.assert_close(theirs[key], value, **tolerance, msg=lambda text, key=key: f"{key}: {text}")
+            loose = key in rounding or key.endswith("running_mean")
+            tolerance = 1e-6 if loose else 1e-10
+            torch.testing.assert_close(
+                theirs[key], value, rtol=1e-10, atol=tolerance, msg=lambda text, key=key: f"{key}: {text}"
+            )
             compared += key.endswith("running_var")
     assert compared > 10
     losses = [[row["loss"] for row in read_metrics(tmp_path / run)] for run in ("one", "two")]
@@ -80,15 +84,6 @@ def test_accelerate_launch_that_runs_one_process_is_noticed(monkeypatch, flag):
 def test_other_parents_mean_one_process(monkeypatch, command):
     pretend_parent(monkeypatch, command)
     assert make_accelerator("cpu", "float32").num_processes == 1
-
-
-def test_processes_that_cannot_meet_are_refused(monkeypatch):
-    """WORLD_SIZE alone, without what torchrun says besides."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(UserError):
-        make_accelerator("cpu", "float32")
 
 
 def test_unknown_device():

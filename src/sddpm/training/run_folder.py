@@ -46,8 +46,10 @@ def save_samples(run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, c
 
 
 def save_loss_curve(run_dir: Path) -> None:
-    """Draw metrics.jsonl into loss.png."""
+    """Draw metrics.jsonl into loss.png, once there is something to draw."""
     rows = [row for row in read_metrics(run_dir) if row["loss"] > 0]
+    if not rows:
+        return
     figure = loss_curve({run_dir.resolve().name: ([row["step"] for row in rows], [row["loss"] for row in rows])})
     with atomic_path(run_dir / "loss.png") as temporary:
         figure.savefig(temporary)
