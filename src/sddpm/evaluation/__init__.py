@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sddpm.evaluation.build_statistics import StatisticsSettings as StatisticsSettings
-    from sddpm.evaluation.build_statistics import build_statistics as build_statistics
+    from sddpm.evaluation.reference_statistics import StatisticsSettings as StatisticsSettings
+    from sddpm.evaluation.reference_statistics import build_statistics as build_statistics
     from sddpm.evaluation.run import Evaluation as Evaluation
     from sddpm.evaluation.run import evaluate as evaluate
     from sddpm.evaluation.sampling import SamplingSettings as SamplingSettings
@@ -18,8 +18,8 @@ _LAZY = {
     "Evaluation": "run",
     "EvaluationSettings": "settings",
     "SamplingSettings": "sampling",
-    "StatisticsSettings": "build_statistics",
-    "build_statistics": "build_statistics",
+    "StatisticsSettings": "reference_statistics",
+    "build_statistics": "reference_statistics",
     "evaluate": "run",
     "frechet_distance": "statistics",
     "read_statistics": "statistics_files",

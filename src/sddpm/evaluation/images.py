@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sddpm.data import open_dataset
 from sddpm.data.dataset import ImageDataset, MemoryDataset
+from sddpm.data.decode import reason
 from sddpm.data.registry import find_dataset
 from sddpm.data.sources import source_of_arrays
 from sddpm.errors import UserError
@@ -138,7 +139,7 @@ def read_npz_images(path: Path) -> MemoryDataset:
     except UserError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is no .npz of images, or is truncated: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is no .npz of images, or is truncated: {reason(error)}") from error
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or 0 in array.shape:
         raise UserError(f"{path}: images must be [N, H, W] or [N, H, W, 1 or 3], not {list(array.shape)}")
     if array.shape[1] != array.shape[2]:

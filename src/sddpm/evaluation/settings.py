@@ -82,7 +82,7 @@ def make_plan(settings: EvaluationSettings) -> Plan:
         known = metric.features == "fad" and settings.fad_statistics is not None
         if settings.reference is None and metric.against != "nothing" and not known:
             raise UserError(
-                f"{metric.name} compares with other images: --reference DATASET, FOLDER, ZIP or STATISTICS.npz is needed"
+                f"{metric.name} compares with other images: give --reference DATASET, FOLDER, ZIP or STATISTICS.npz"
             )
     return Plan(
         protocol,

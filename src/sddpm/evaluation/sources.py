@@ -129,19 +129,20 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
         about = {"kind": "statistics", "path": settings.reference, "made_with": statistics.about}
         return Reference(about, None, statistics, statistics.about.get("split"))
     dataset = open_reference_images(settings, plan.split, samples, settings.limit_reference)
+    count = min(len(dataset), settings.limit_reference or len(dataset))
     split = plan.split if find_dataset(settings.reference) is not None else None
     about = {
         "kind": "images",
         "path": settings.reference,
         "data": settings.data,
         "split": split,
-        "count": len(dataset),
+        "count": count,
         "image_size": dataset.image_size,
         "channels": dataset.channels,
         "crop": settings.crop,
         "resize": settings.resize,
     }
-    return Reference(about, ImageSet(dataset, len(dataset)), None, split, len(dataset.skipped))
+    return Reference(about, ImageSet(dataset, count), None, split, len(dataset.skipped))
 
 
 def open_reference_images(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sddpm.data.decode import reason
 from sddpm.errors import UserError
 from sddpm.evaluation.statistics import Gaussian
 from sddpm.files import atomic_path
@@ -48,7 +49,7 @@ def read_statistics(path: Path) -> StatisticsFile:
         with np.load(path, allow_pickle=False) as content:
             arrays = {key: content[key] for key in content.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is no .npz of statistics, or is truncated: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is no .npz of statistics, or is truncated: {reason(error)}") from error
     gaussians, count = {}, _count(arrays)
     for kind, (mu, sigma) in KEYS.items():
         if kind == "pool" or mu in arrays or sigma in arrays:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sddpm.data.decode import reason
 from sddpm.data.download import default_cache, fetch
 from sddpm.errors import UserError
 
@@ -73,7 +74,7 @@ def load_weights(network: nn.Module, path: Path, purpose: str) -> None:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is no file of weights, or is damaged: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path} is no file of weights, or is damaged: {reason(error).partition('. ')[0]}") from error
     if not isinstance(stored, dict):
         raise UserError(f"{path} holds no tensors by name, but a {type(stored).__name__}")
     needed = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}

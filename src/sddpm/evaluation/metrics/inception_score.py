@@ -1,5 +1,6 @@
 """The Inception score (Salimans et al., arXiv 1606.03498)."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -35,5 +36,5 @@ def _scores(logits: Tensor, splits: int) -> Tensor:
 
 def _score(logits: Tensor) -> Tensor:
     log_p = logits.log_softmax(1)
-    log_mean = torch.logsumexp(log_p, 0) - torch.tensor(float(len(log_p))).log()
+    log_mean = torch.logsumexp(log_p, 0) - math.log(len(log_p))
     return (log_p.exp() * (log_p - log_mean)).sum(1).mean().exp()

@@ -1,0 +1,151 @@
+"""`sddpm evaluate` and `sddpm stats` as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sddpm.cli.evaluate import trained_on
+from sddpm.cli.main import run
+from sddpm.diffusion.solvers import make_scheduler
+from sddpm.evaluation.features.fad import FadEncoder
+from sddpm.models import SpikingUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    unet = SpikingUNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, base_channels=8, channel_mult=(1,), num_res_blocks=1, T=2
+    )
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    SpikingDiffusionPipeline(unet, make_scheduler("ddpm")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fad(tmp_path_factory):
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "fad.pth"
+    torch.save(FadEncoder(1).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def sddpm(monkeypatch, tmp_path, capfd):
+    """Runs the command in an empty folder; returns its exit code and what it printed on stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDDPM_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            run()
+        return exit.value.code or 0, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def options(fad):
+    """For a model, which makes 70 samples in two steps."""
+    return ("--metric", "fad", "--fad-weights", fad, "--samples", 70, "--steps", 2, "--device", "cpu")
+
+
+def test_a_line_a_json_and_a_grid(sddpm, model, options, tmp_path):
+    outputs = ("--out", "result.json", "--grid", "grid.png")
+    code, out, err = sddpm("evaluate", model, "--reference", "digits", *options, "--seed", 3, *outputs, "--interval")
+    assert code == 0, err
+    first, second = out.splitlines()
+    assert first.startswith("fad ") and "95 % interval" in first
+    assert "not protocol sddpm: 70 samples instead of 50,000; own reference statistics" in first
+    assert second.startswith("near copies") and "of 70 samples, among 1,797 images" in second
+    assert Image.open("grid.png").size[0] > 8 * 8
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["command"].startswith(f"sddpm evaluate {model} --reference digits --metric fad")
+    assert f"{found['metrics']['fad']['value']:.6g}" in first
+    assert found["samples"]["seeds"] == [3, 72]
+    assert len(found["weights"]["fad"]["sha256"]) == len(found["samples"]["sha256"]) == 64
+    assert found["versions"]["torch"] == torch.__version__.replace("+cpu", "") or found["versions"]["torch"]
+    assert found["near_copies"]["checked"] == 70
+
+    # The command in the file does it again, from what was kept.
+    import shlex
+
+    repeated = shlex.split(found["command"])[1:]
+    assert sddpm(*repeated)[0] == 2  # the result is there already
+    assert sddpm(*repeated, "--force")[1].splitlines()[0] == first
+
+
+def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
+    assert sddpm("sample", model, "--count", 70, "--steps", 2, "--device", "cpu", "--out", "images")[0] == 0
+    code, out, err = sddpm("stats", "digits", "digits.npz", "--fad-weights", fad, "--device", "cpu")
+    assert (code, out) == (0, "digits.npz: 1,797 images, 64 features\n"), err
+    with np.load(tmp_path / "digits.npz") as content:
+        assert content["mu"].shape == (64,) and content["sigma"].shape == (64, 64)
+    quick = ("--metric", "fad", "--fad-weights", fad, "--device", "cpu")
+    folder = sddpm("evaluate", "images", "--fad-statistics", "digits.npz", *quick)
+    direct = sddpm("evaluate", model, "--reference", "digits", *options, "--batch-size", 16, "--no-copies")
+    assert folder[0] == direct[0] == 0, (folder, direct)
+    # The folder's images were sampled 16 at a time, so these are the same 70 images.
+    assert float(folder[1].split()[1]) == pytest.approx(float(direct[1].split()[1]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["MODEL", "--reference", "digits", "--v-threshold", "0"], "v_threshold must be a positive number"),
+        (["MODEL", "--reference", "digits", "--samples", "20"], "20 samples are too few"),
+        (["MODEL"], "give --reference"),
+        (["MODEL", "--reference", "cut.npz"], "cut.npz"),
+        (["nan.npz", "--reference", "digits"], "2 of 2 images hold NaN"),
+        (["MODEL", "--reference", "colour.npz"], "samples are grey 8x8, the reference (colour) colour 8x8"),
+        (["MODEL", "--reference", "digits", "--inception", "no.pth", "--metric", "kid"], "no Inception weights"),
+        (["MODEL", "--reference", "digits", "--out", "."], "is a folder"),
+        (["MODEL", "--reference", "digits", "--protocol", "x"], "unknown protocol"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(sddpm, model, options, tmp_path, arguments, message):
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
+    np.savez(tmp_path / "nan.npz", np.full((2, 8, 8), np.nan))
+    np.savez(tmp_path / "colour.npz", np.zeros((70, 8, 8, 3), np.uint8))
+    arguments = [model if word == "MODEL" else word for word in arguments]
+    if "nan.npz" in arguments:
+        options = options[:4]
+    code, out, err = sddpm("evaluate", arguments[0], *options, *arguments[1:])
+    lines = [line for line in err.splitlines() if line]
+    assert (code, out) == (2, "")
+    assert message in lines[-1] and lines[-1].startswith("error: ") and len(lines) == 1
+
+
+def test_stats_needs_a_name_for_its_file(sddpm):
+    assert "ends in .npz" in sddpm("stats", "digits", "digits.txt")[2]
+
+
+def test_a_run_knows_what_it_was_trained_on(tmp_path):
+    assert trained_on(str(tmp_path)) == {}
+    (tmp_path / "config.yaml").write_text("data: {dataset: celeba, path: faces.zip, image_size: 64, crop: ddim64}\n")
+    found = trained_on(str(tmp_path))
+    assert (found["reference"], found["data"], found["crop"]) == ("celeba", "faces.zip", "ddim64")
+    (tmp_path / "config.yaml").write_text("data: {dataset: folder, path: mine.zip}\n")
+    assert trained_on(str(tmp_path))["reference"] == "mine.zip"
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_number(sddpm, model, options, tmp_path):
+    arguments = ["evaluate", model, "--reference", "digits", *options, "--batch-size", 10, "--no-copies"]
+    alone = sddpm(*arguments)
+    assert alone[0] == 0, alone
+    environment = {**os.environ, "SDDPM_CACHE": str(tmp_path / "other"), "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "sddpm", *map(str, arguments), "--out", "two.json"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == alone[1]
+    assert json.loads((tmp_path / "two.json").read_text())["processes"] == 2

@@ -1,0 +1,161 @@
+"""Images to be compared: .npz files, identity by pixels, folders that change meanwhile, and copies."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sddpm.data import open_dataset
+from sddpm.errors import UserError
+from sddpm.evaluation.copies import near_copies, refuse_overlap
+from sddpm.evaluation.images import (
+    ImageSet,
+    check_alike,
+    open_images,
+    read_npz_images,
+    refuse_changed,
+    snapshot,
+)
+
+
+def save(path, array):
+    np.savez(path, array)
+    return path
+
+
+def as_set(pixels, tmp_path, name):
+    """uint8 [N, 1, H, W] as an `ImageSet`."""
+    images = read_npz_images(save(tmp_path / f"{name}.npz", pixels.permute(0, 2, 3, 1).numpy()))
+    return ImageSet(images, len(images))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_npz_of_uint8_and_of_floats_are_the_same_images(tmp_path, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, channels), np.uint8)
+    exact = read_npz_images(save(tmp_path / "a.npz", pixels))
+    assert (exact.channels, exact.image_size, len(exact)) == (channels, 8, 5)
+    assert np.array_equal(exact.gather([3, 1]).numpy(), pixels[[3, 1]].transpose(0, 3, 1, 2))
+    rounded = read_npz_images(save(tmp_path / "b.npz", (pixels / 255).astype(np.float32)))
+    assert torch.equal(rounded.images, exact.images)
+    if channels == 1:
+        assert torch.equal(read_npz_images(save(tmp_path / "c.npz", pixels[..., 0])).images, exact.images)
+
+
+def test_floats_are_rounded_as_a_png_would(tmp_path):
+    values = np.full((1, 2, 2), 0.5)  # 127.5 of 255, half to even
+    assert read_npz_images(save(tmp_path / "a.npz", values)).images.unique().tolist() == [128]
+    values = np.full((1, 2, 2), 100.4 / 255)
+    assert read_npz_images(save(tmp_path / "b.npz", values)).images.unique().tolist() == [100]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.where(np.arange(8).reshape(2, 2, 2) == 5, np.nan, 0.5), "1 of 2 images hold NaN"),
+        (np.full((2, 4, 4), -1.0), r"must lie in \[0, 1\], these in \[-1, -1\]"),
+        (np.zeros((2, 4, 4), np.int64), "must be uint8"),
+        (np.zeros((2, 3, 4, 4), np.uint8), r"\[N, H, W, 1 or 3\], not \[2, 3, 4, 4\]"),
+        (np.zeros((4, 4), np.uint8), r"not \[4, 4\]"),
+        (np.zeros((0, 4, 4), np.uint8), r"not \[0, 4, 4\]"),
+        (np.zeros((2, 4, 5), np.uint8), "must be square, not 5x4"),
+        (np.array([{}]), "no .npz of images"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(tmp_path, array, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read_npz_images(save(tmp_path / "bad.npz", array))
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_or_other_npz(tmp_path):
+    content = save(tmp_path / "a.npz", np.zeros((9, 8, 8), np.uint8)).read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[:-50])
+    with pytest.raises(UserError, match="truncated"):
+        read_npz_images(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", x=np.zeros(2), y=np.zeros(2))
+    with pytest.raises(UserError, match=r"no arr_0 .* x, y"):
+        read_npz_images(tmp_path / "b.npz")
+
+
+def test_images_are_known_by_their_pixels(tmp_path, blobs):
+    a, again, other = (as_set(blobs(5, seed), tmp_path, str(i)) for i, seed in enumerate((0, 0, 1)))
+    assert a.identity == again.identity != other.identity
+    assert ImageSet(a.images, 4).identity != a.identity
+    assert a.digests[:4] == ImageSet(a.images, 4).digests
+    flat = read_npz_images(save(tmp_path / "flat.npz", a.images.gather(range(5)).numpy().reshape(5, 8, 8)))
+    assert ImageSet(flat, 5).identity == a.identity
+
+
+def write_folder(folder, pixels):
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image[0].numpy()).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def test_folders_zips_and_data_sets(tmp_path, blobs):
+    folder = write_folder(tmp_path / "images", blobs(4, 0))
+    assert torch.equal(open_images(str(folder)).gather(range(4)), blobs(4, 0))
+    assert open_images(str(folder), channels=3, image_size=16).gather([0]).shape == (1, 3, 16, 16)
+    assert len(open_images("digits", image_size=8)) == 1797
+    np.savez(tmp_path / "x.npz", np.zeros((2, 8, 8), np.uint8))
+    with pytest.raises(UserError, match="taken as they are, grey 8x8"):
+        open_images(str(tmp_path / "x.npz"), image_size=16)
+
+
+def test_images_of_another_size_or_mode_are_refused(tmp_path, blobs):
+    folder = write_folder(tmp_path / "images", blobs(4, 0))
+    dataset = open_dataset(folder)
+    check_alike((1, 8), dataset)
+    with pytest.raises(UserError, match=r"samples are grey 16x16, the reference .images. grey 8x8: .*--image-size"):
+        check_alike((1, 16), dataset)
+    with pytest.raises(UserError, match=r"samples are colour 8x8, .* grey 8x8: .*--channels"):
+        check_alike((3, 8), dataset)
+    Image.new("L", (9, 9)).save(folder / "odd.png")
+    with pytest.raises(UserError, match=r"odd\.png has 9x9 pixels"):
+        open_images(str(folder))
+
+
+def test_a_folder_that_changes_meanwhile_is_noticed(tmp_path, blobs):
+    folder = write_folder(tmp_path / "images", blobs(3, 0))
+    before = snapshot(folder)
+    refuse_changed(folder, before)
+    Image.new("L", (8, 8)).save(folder / "003.png")
+    with pytest.raises(UserError, match=r"being written to during the evaluation \(1 files changed, such as 003\.png"):
+        refuse_changed(folder, before)
+    before = snapshot(folder)
+    Image.new("L", (8, 8), 255).save(folder / "001.png")
+    with pytest.raises(UserError, match=r"001\.png"):
+        refuse_changed(folder, before)
+
+
+def test_a_folder_with_a_half_written_image_is_being_written_to(tmp_path, blobs):
+    folder = write_folder(tmp_path / "images", blobs(3, 0))
+    (folder / ".000004.png.abcd").mkdir()
+    (folder / ".000004.png.abcd" / "000004.png").write_bytes(b"half")
+    with pytest.raises(UserError, match="is being written to"):
+        snapshot(folder)
+
+
+def test_overlap_of_samples_and_reference(tmp_path, blobs):
+    reference = as_set(blobs(200, 0), tmp_path, "reference")
+    fresh = as_set(blobs(200, 1), tmp_path, "fresh")
+    assert refuse_overlap(fresh, reference, allowed=False) == 0
+    few = as_set(torch.cat([blobs(200, 1)[2:], blobs(200, 0)[:2]]), tmp_path, "few")
+    assert refuse_overlap(few, reference, allowed=False) == 2
+    many = as_set(torch.cat([blobs(200, 1)[3:], blobs(200, 0)[:3]]), tmp_path, "many")
+    assert refuse_overlap(many, reference, allowed=True) == 3
+    with pytest.raises(UserError, match=r"3 of 200 samples are images of reference; .*--allow-overlap"):
+        refuse_overlap(many, reference, allowed=False)
+
+
+def test_near_copies_are_counted(tmp_path, blobs):
+    training = as_set(blobs(120, 0), tmp_path, "training").images
+    copies = blobs(120, 0)[:5]
+    copies[:, 0, 0, :2] ^= 4  # two pixels changed a little
+    samples = as_set(torch.cat([blobs(15, 1), copies]), tmp_path, "samples")
+    found = near_copies(samples, training)
+    assert (found["checked"], found["count"], found["share"]) == (20, 5, 0.25)
+    assert [pair[:2] for pair in sorted(found["pairs"])] == [(15 + i, i) for i in range(5)]
+    assert found["pairs"][0][2] == pytest.approx(32**0.5)
+    assert near_copies(samples, training, limit=15)["count"] == 0

@@ -1,0 +1,185 @@
+"""The metrics against direct computations in NumPy, closed forms, and the jackknife against leaving out by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import t
+
+from sddpm.errors import UserError
+from sddpm.evaluation.metrics import METRICS, Features, find_metrics, frechet, inception_score, kid, precision, recall
+from sddpm.evaluation.metrics.score import GROUPS
+from sddpm.evaluation.statistics import Gaussian
+
+
+def normal(count, dim, seed, shift=0.0):
+    return (np.random.default_rng(seed).normal(size=(count, dim)) + shift).astype(np.float32)
+
+
+def features(rows):
+    return Features("test", rows)
+
+
+def jackknife_by_hand(metric, rows, value):
+    """Standard error and interval from a metric computed anew on the rows without each group."""
+    left = [metric(np.array([row for i, row in enumerate(rows) if i % GROUPS != g])) for g in range(GROUPS)]
+    error = np.sqrt((GROUPS - 1) * np.var(left))
+    half = t.ppf(0.975, GROUPS - 1) * error
+    return error, (value - half, value + half)
+
+
+def check_interval(score, metric, rows):
+    error, (low, high) = jackknife_by_hand(metric, rows, score.value)
+    assert error > 0
+    assert score.standard_error == pytest.approx(error, rel=1e-6)
+    assert score.interval == (pytest.approx(low, rel=1e-3), pytest.approx(high, rel=1e-3))
+
+
+def test_frechet_and_its_interval():
+    x, y = normal(200, 6, 0), normal(300, 6, 1, shift=0.3)
+    target = features(y)
+    found = frechet(features(x), target, interval=True)
+    assert found.value == pytest.approx(frechet(features(x), Features("test", None, target.gaussian)).value)
+    check_interval(found, lambda rows: frechet(features(rows), target).value, x)
+
+
+def test_frechet_refuses_fewer_vectors_than_features():
+    big = features(normal(50, 10, 0))
+    for few in (10, 3):
+        with pytest.raises(UserError, match=f"{few} samples are too few .* more than 10"):
+            frechet(features(normal(few, 10, 1)), big)
+        with pytest.raises(UserError, match=f"{few} reference images are too few"):
+            frechet(big, features(normal(few, 10, 1)))
+    assert frechet(features(normal(11, 10, 1)), big).value > 0
+
+
+def test_frechet_refuses_other_features():
+    known = Gaussian(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64))
+    with pytest.raises(UserError, match="4 features, the samples 3"):
+        frechet(features(normal(50, 3, 0)), Features("test", None, known))
+
+
+def score_by_definition(logits, splits):
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(1, keepdims=True)
+    scores = []
+    for i in range(splits):
+        part = p[i * len(p) // splits : (i + 1) * len(p) // splits]
+        scores.append(np.exp((part * np.log(part / part.mean(0))).sum(1).mean()))
+    return np.mean(scores), np.std(scores)
+
+
+def test_inception_score():
+    logits = normal(103, 8, 2) * 3
+    found = inception_score(features(logits), splits=4, interval=True)
+    assert (found.value, found.std) == pytest.approx(score_by_definition(logits, 4), rel=1e-9)
+    check_interval(found, lambda rows: score_by_definition(rows, 4)[0], logits)
+
+
+def test_inception_score_at_its_limits():
+    certain = np.repeat(np.eye(5, dtype=np.float32) * 1000, 4, 0)  # 5 classes, each sure, equally often
+    assert inception_score(features(certain), splits=1).value == pytest.approx(5)
+    assert inception_score(features(np.zeros((9, 5), np.float32)), splits=3).value == pytest.approx(1)
+    with pytest.raises(UserError, match="3 samples, 10 splits"):
+        inception_score(features(certain[:3]))
+
+
+def mmd_by_definition(x, y):
+    """The U-statistic, pair by pair."""
+    k = lambda a, b: (float(a.astype(np.float64) @ b.astype(np.float64)) / len(a) + 1) ** 3  # noqa: E731
+    n, m = len(x), len(y)
+    among = lambda z: sum(k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j)  # noqa: E731
+    return among(x) / (n * (n - 1)) + among(y) / (m * (m - 1)) - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+
+
+def test_kid_of_whole_sets_is_the_u_statistic():
+    x, y = normal(40, 5, 3), normal(40, 5, 4, shift=0.5)
+    found = kid(features(x), features(y), subsets=2, subset_size=1000, interval=True)
+    assert found.details["subset_size"] == 40
+    assert found.value == pytest.approx(mmd_by_definition(x, y), rel=1e-9)
+    check_interval(found, lambda rows: mmd_by_definition(rows, y), x)
+
+
+def test_kid_of_subsets():
+    x, y = features(normal(300, 5, 5)), features(normal(200, 5, 6))
+    found = kid(x, y, subsets=50, subset_size=40)
+    rng = np.random.default_rng(0)
+    values = [
+        mmd_by_definition(x.rows[rng.choice(300, 40, replace=False)], y.rows[rng.choice(200, 40, replace=False)])
+        for _ in range(3)
+    ]
+    assert kid(x, y, subsets=3, subset_size=40).value == pytest.approx(np.mean(values), rel=1e-9)
+    assert found.standard_error == pytest.approx(found.std / 50**0.5)
+    assert abs(found.value) < 4 * found.standard_error + 0.05  # unbiased: near 0 for equal distributions
+
+
+def test_kid_expectation_has_a_closed_form():
+    # In one dimension with x = 0 and y = c: k(0, 0) + k(c, c) - 2 k(0, c) = 1 + (c^2 + 1)^3 - 2.
+    zero, two = np.zeros((30, 1), np.float32), np.full((30, 1), 2, np.float32)
+    assert kid(features(zero), features(two), subsets=1).value == pytest.approx(1 + 125 - 2)
+
+
+def test_kid_refuses():
+    x = features(normal(30, 5, 7))
+    with pytest.raises(UserError, match="at least 1 subset"):
+        kid(x, x, subsets=0)
+    with pytest.raises(UserError, match="same features"):
+        kid(x, features(normal(30, 4, 7)))
+    with pytest.raises(UserError, match="at least 40 images"):
+        kid(x, x, interval=True)
+
+
+def in_manifold(queries, centres, k):
+    inside = []
+    for q in queries.astype(np.float64):
+        hit = False
+        for i, c in enumerate(centres.astype(np.float64)):
+            others = np.delete(centres.astype(np.float64), i, 0)
+            radius = np.sort(np.linalg.norm(others - c, axis=1))[k - 1]
+            hit = hit or np.linalg.norm(q - c) <= radius
+        inside.append(hit)
+    return np.array(inside)
+
+
+def test_precision_and_recall():
+    x, y = normal(60, 3, 8) * 0.7, normal(50, 3, 9, shift=0.4)
+    found = precision(features(x), features(y), interval=True)
+    assert found.value == in_manifold(x, y, 3).mean()
+    assert found.details == {"k": 3, "samples": 60, "reference": 50}
+    check_interval(found, lambda rows: in_manifold(rows, y, 3).mean(), x)
+    found = recall(features(x), features(y), k=2, interval=True)
+    assert 0 < found.value == in_manifold(y, x, 2).mean() < 1
+    check_interval(found, lambda rows: in_manifold(y, rows, 2).mean(), x)
+
+
+def test_precision_and_recall_at_their_limits():
+    x, far = features(normal(30, 3, 10)), features(normal(30, 3, 11, shift=100))
+    for metric in (precision, recall):
+        assert metric(x, x).value == 1
+        assert metric(x, far).value == 0
+        with pytest.raises(UserError, match="more than k = 3"):
+            metric(features(normal(3, 3, 0)), x)
+    mode = features(normal(30, 3, 12) * 0.01)  # one mode of many: precise, but recalls little
+    assert precision(mode, x).value == 1
+    assert recall(mode, x).value < 0.2
+
+
+def test_statistics_files_are_not_enough_for_metrics_of_vectors():
+    x = features(normal(30, 3, 13))
+    known = Features("test", None, x.gaussian)
+    for metric in (kid, precision, recall):
+        with pytest.raises(UserError, match="needs images as reference"):
+            metric(x, known)
+
+
+def test_an_interval_needs_enough_samples():
+    with pytest.raises(UserError, match="at least 40 samples"):
+        frechet(features(normal(39, 2, 0)), features(normal(39, 2, 1)), interval=True)
+
+
+def test_registry():
+    assert [metric.name for metric in find_metrics(["kid", "fid", "kid"])] == ["kid", "fid"]
+    assert set(METRICS) == {"fid", "sfid", "is", "kid", "precision", "recall", "fad"}
+    with pytest.raises(UserError, match="unknown metric 'FID'"):
+        find_metrics(["FID"])
+    with pytest.raises(UserError, match="no metric"):
+        find_metrics([])

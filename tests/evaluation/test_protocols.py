@@ -1,0 +1,39 @@
+import pytest
+
+from sddpm.errors import UserError
+from sddpm.evaluation.metrics import METRICS
+from sddpm.evaluation.protocols import PROTOCOLS, Conditions, departures, find_protocol
+
+SDDPM, FSDDIM = PROTOCOLS["sddpm"], PROTOCOLS["fsddim"]
+
+
+def test_published_conditions_depart_in_nothing():
+    assert departures(SDDPM, METRICS["fid"], Conditions(50_000, "train", "pytorch-fid", 2048)) == []
+    assert departures(FSDDIM, METRICS["fid"], Conditions(10_000, "test", "clean-fid", 2048)) == []
+    # FAD uses no Inception: what is said of that does not matter.
+    assert departures(FSDDIM, METRICS["fad"], Conditions(10_000, "test", "pytorch-fid", 64, None, False)) == []
+
+
+def test_every_departure_is_told():
+    made = Conditions(2_000, "test", "clean-fid", 768, 500, False, False, 3)
+    assert departures(SDDPM, METRICS["fid"], made) == [
+        "2,000 samples instead of 50,000",
+        "test split instead of train",
+        "500 reference images instead of all",
+        "768 features instead of 2048",
+        "clean-fid preprocessing instead of pytorch-fid",
+        "Inception weights from another file than the published",
+        "3 damaged images left out",
+    ]
+    assert departures(SDDPM, METRICS["is"], made) == [
+        "2,000 samples instead of 50,000",
+        "clean-fid preprocessing instead of pytorch-fid",
+        "Inception weights from another file than the published",
+        "3 damaged images left out",
+    ]
+    assert "own reference statistics instead of the published" in departures(FSDDIM, METRICS["fad"], made)
+
+
+def test_unknown_protocol():
+    with pytest.raises(UserError, match="sddpm, fsddim"):
+        find_protocol("edm")

@@ -1,0 +1,264 @@
+"""Whole evaluations in FAD features of random weights, which take no time: resuming, sharing, refusing."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sddpm.data import open_dataset
+from sddpm.diffusion.solvers import make_scheduler
+from sddpm.errors import UserError
+from sddpm.evaluation import (
+    EvaluationSettings,
+    SamplingSettings,
+    StatisticsSettings,
+    build_statistics,
+    evaluate,
+    read_statistics,
+)
+from sddpm.evaluation.features.extractor import fad_extractor, inception_extractor
+from sddpm.evaluation.shards import Shards
+from sddpm.models import SpikingUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    unet = SpikingUNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, base_channels=8, channel_mult=(1,), num_res_blocks=1, T=2
+    )
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    SpikingDiffusionPipeline(unet, make_scheduler("ddpm")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path, random_fad):
+    """settings(**changes): FAD of a folder of images against the bundled digits."""
+
+    def make(**changes):
+        values = {
+            "reference": "digits",
+            "metrics": ("fad",),
+            "split": "train",
+            "fad_weights": random_fad,
+            "work": tmp_path / "work",
+            "device": "cpu",
+            "copies": False,
+        }
+        return EvaluationSettings(**{**values, **changes})
+
+    return make
+
+
+def npz(path, pixels):
+    np.savez(path, pixels.permute(0, 2, 3, 1).numpy())
+    return str(path)
+
+
+def by_numpy(a, b):
+    """Squared Fréchet distance of vectors by way of the eigenvalues of the (not symmetric) product."""
+    mean = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    return mean + np.trace(s + t) - 2 * np.sqrt(np.linalg.eigvals(s @ t).real.clip(0)).sum()
+
+
+def value(evaluation, i=0):
+    return evaluation.measurements[i].score.value
+
+
+def test_images_against_images(settings, tmp_path, blobs, random_fad):
+    a, b = blobs(90, 0), blobs(100, 1, shift=20)
+    found = evaluate(settings(source=npz(tmp_path / "a.npz", a), reference=npz(tmp_path / "b.npz", b)))
+    extractor = fad_extractor(random_fad, 1)
+    rows = [extractor(x)["fad"].double().numpy() for x in (a, b)]
+    assert value(found) == pytest.approx(by_numpy(*rows), rel=1e-6)
+    assert found.measurements[0].departures == [
+        "90 samples instead of 50,000",
+        "own reference statistics instead of the published",
+    ]
+    assert torch.equal(found.grid, a[:64])
+
+
+def test_a_data_set_with_itself_is_at_zero_but_must_be_allowed(settings, tmp_path, blobs):
+    same = {"source": npz(tmp_path / "a.npz", blobs(90, 0)), "reference": npz(tmp_path / "b.npz", blobs(90, 0))}
+    with pytest.raises(UserError, match="the reference overlaps the samples: 90 of 90"):
+        evaluate(settings(**same))
+    found = evaluate(settings(**same, allow_overlap=True))
+    assert 0 <= value(found) < 1e-6
+    assert found.facts["exact_copies_of_reference"] == 90
+
+
+def test_samples_of_a_model_are_those_of_the_pipeline_in_8_bits(settings, model, random_fad):
+    sampling = SamplingSettings(steps=2, first_seed=5, batch_size=30)
+    found = evaluate(settings(source=str(model), samples=70, sampling=sampling))
+    images = load_pipeline(model)(
+        seeds=range(5, 75), batch_size=30, num_inference_steps=2, solver="ddim", output_type="pt", progress=False
+    ).images
+    expected = (images * 255).round().to(torch.uint8)
+    assert torch.equal(found.grid, expected[:64])
+    assert found.facts["samples"]["seeds"] == [5, 74]
+    extractor = fad_extractor(random_fad, 1)
+    digits = open_dataset("digits", image_size=8).gather(range(1797))
+    rows = [extractor(x)["fad"].double().numpy() for x in (expected, digits)]
+    assert value(found) == pytest.approx(by_numpy(*rows), rel=1e-6)
+
+
+def test_an_interrupted_evaluation_goes_on(settings, model, monkeypatch):
+    sampling = SamplingSettings(steps=2, batch_size=20)
+    request = settings(source=str(model), samples=70, sampling=sampling)
+    whole = evaluate(settings(source=str(model), samples=70, sampling=sampling, work=request.work / "other"))
+    made = []
+    stream = SpikingDiffusionPipeline.stream
+
+    def interrupted(self, seeds, **options):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(list(seeds))
+        return stream(self, seeds, **options)
+
+    monkeypatch.setattr(SpikingDiffusionPipeline, "stream", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(request)
+    assert [seeds[0] for seeds in made] == [0, 20]
+
+    def counted(self, seeds, **options):
+        made.append(list(seeds))
+        return stream(self, seeds, **options)
+
+    monkeypatch.setattr(SpikingDiffusionPipeline, "stream", counted)
+    assert value(evaluate(request)) == value(whole)
+    assert [seeds[0] for seeds in made] == [0, 20, 40, 60]
+    # More samples later: the whole shards that are there stay.
+    evaluate(settings(source=str(model), samples=80, sampling=sampling))
+    assert [(seeds[0], seeds[-1]) for seeds in made[4:]] == [(60, 79)]
+    # Another threshold: none of them fit.
+    evaluate(settings(source=str(model), samples=66, sampling=SamplingSettings(2, v_threshold=0.9, batch_size=66)))
+    assert made[5] == list(range(66))
+
+
+def test_features_are_not_computed_twice(settings, tmp_path, blobs, monkeypatch):
+    request = settings(source=npz(tmp_path / "a.npz", blobs(300, 0)))
+    first = evaluate(request)
+    written = []
+    write = Shards.write
+    monkeypatch.setattr(Shards, "write", lambda self, i, rows: (written.append(i), write(self, i, rows)))
+    assert value(evaluate(request)) == value(first)
+    assert written == []
+    next((tmp_path / "work" / "features").rglob("*00000256-*.npy")).unlink()
+    assert value(evaluate(request)) == value(first)
+    assert len(written) == 1
+
+
+def test_a_damaged_shard_is_named(settings, tmp_path, blobs):
+    request = settings(source=npz(tmp_path / "a.npz", blobs(90, 0)))
+    evaluate(request)
+    shard = next((tmp_path / "work" / "features").rglob("*.npy"))
+    shard.write_bytes(shard.read_bytes()[:50])
+    with pytest.raises(UserError, match=r"\.npy is damaged .*delete it"):
+        evaluate(request)
+
+
+def test_statistics_files_stand_for_their_images(settings, tmp_path, blobs, random_fad):
+    a, b = npz(tmp_path / "a.npz", blobs(90, 0)), npz(tmp_path / "b.npz", blobs(100, 1, 20))
+    out = tmp_path / "b-stats.npz"
+    build_statistics(StatisticsSettings(b, out, fad_weights=random_fad, work=tmp_path / "work", device="cpu"))
+    assert read_statistics(out).gaussians["pool"].count == 100
+    against_images = evaluate(settings(source=a, reference=b))
+    against_file = evaluate(settings(source=a, reference=None, fad_statistics=out))
+    assert value(against_file) == pytest.approx(value(against_images), rel=1e-9)
+    assert "own reference statistics" not in " ".join(against_file.measurements[0].departures)
+
+
+def test_inception_metrics_in_one_pass(settings, tmp_path, blobs, random_inception):
+    a, b = npz(tmp_path / "a.npz", blobs(8, 0)), npz(tmp_path / "b.npz", blobs(8, 1, 60))
+    found = evaluate(
+        settings(source=a, reference=b, metrics=("kid", "precision"), dim=64, inception=random_inception[0])
+    )
+    assert [each.label for each in found.measurements] == ["kid-64", "precision-64"]
+    extractor = inception_extractor(["64"], weights=random_inception[0])
+    x, y = (extractor(blobs(8, *which))["64"].double() for which in ((0,), (1, 60)))
+    k = lambda p, q: (p @ q.T / 64 + 1) ** 3  # noqa: E731
+    among = sum((k(z, z).sum() - k(z, z).trace()) / 56 for z in (x, y))
+    assert value(found) == pytest.approx(float(among - 2 * k(x, y).mean()), rel=1e-6)
+    assert "64 features instead of 2048" in found.measurements[0].departures
+    assert found.facts["weights"]["inception"]["path"] == str(random_inception[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": 64}, "64 samples are too few .* 64 features"),
+        ({"samples": 0}, "--samples must be at least 1"),
+        ({"samples": 91}, "holds 90 images, fewer than --samples 91"),
+        ({"limit_reference": 60}, "60 reference images are too few"),
+        ({"reference": None}, "give --reference"),
+        ({"reference": "nothing.npz"}, "nothing.npz"),
+        ({"source": "nowhere"}, "nowhere"),
+        ({"fad_weights": None}, "--fad-weights"),
+        ({"dim": 100}, "--dim must be one of 64, 192, 768, 2048, not 100"),
+        ({"metrics": ("mmd",)}, "unknown metric 'mmd'"),
+        ({"protocol": "edm"}, "unknown protocol 'edm'"),
+        ({"fad_statistics": "other"}, "has 5 dimensions, the features 64"),
+        ({"reference": "other"}, "cannot be measured against .*--fad-statistics"),
+    ],
+)
+def test_bad_requests_are_refused_in_one_line(settings, tmp_path, blobs, changes, message):
+    np.savez(tmp_path / "other.npz", mu=np.zeros(5), sigma=np.eye(5))
+    request = {"source": npz(tmp_path / "a.npz", blobs(90, 0)), **changes}
+    request = {key: tmp_path / "other.npz" if x == "other" else x for key, x in request.items()}
+    if "reference" in changes and changes["reference"] == "other":
+        request["reference"] = str(request["reference"])
+    with pytest.raises(UserError, match=message) as caught:
+        evaluate(settings(**request))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("v_threshold", [0.0, -0.5])
+def test_a_threshold_of_zero_or_below_is_refused(settings, model, v_threshold):
+    sampling = SamplingSettings(steps=1, v_threshold=v_threshold)
+    with pytest.raises(UserError, match="v_threshold must be a positive number"):
+        evaluate(settings(source=str(model), samples=70, sampling=sampling))
+
+
+def test_kid_against_a_statistics_file_is_refused(settings, tmp_path, blobs, random_inception):
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(64), sigma=np.eye(64))
+    a = npz(tmp_path / "a.npz", blobs(8, 0))
+    with pytest.raises(UserError, match="kid needs images"):
+        evaluate(
+            settings(
+                source=a,
+                reference=str(tmp_path / "stats.npz"),
+                metrics=("kid",),
+                dim=64,
+                inception=random_inception[0],
+            )
+        )
+    with pytest.raises(UserError, match=r"fid has 64 dimensions, the features 192: .*--dim"):
+        evaluate(
+            settings(
+                source=a,
+                reference=str(tmp_path / "stats.npz"),
+                metrics=("fid",),
+                dim=192,
+                inception=random_inception[0],
+            )
+        )
+
+
+def test_a_folder_written_to_during_the_evaluation(settings, tmp_path, blobs, monkeypatch):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, image in enumerate(blobs(70, 0)):
+        Image.fromarray(image[0].numpy()).save(folder / f"{i:03d}.png")
+    write = Shards.write
+
+    def write_and_disturb(self, i, rows):
+        write(self, i, rows)
+        (folder / "late.png").write_bytes(b"more")
+
+    monkeypatch.setattr(Shards, "write", write_and_disturb)
+    with pytest.raises(UserError, match=r"being written to during the evaluation .*late\.png"):
+        evaluate(settings(source=str(folder)))
