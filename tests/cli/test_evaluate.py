@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -72,12 +73,10 @@ def test_a_line_a_json_and_a_grid(sddpm, model, options, tmp_path):
     assert f"{found['metrics']['fad']['value']:.6g}" in first
     assert found["samples"]["seeds"] == [3, 72]
     assert len(found["weights"]["fad"]["sha256"]) == len(found["samples"]["sha256"]) == 64
-    assert found["versions"]["torch"] == torch.__version__.replace("+cpu", "") or found["versions"]["torch"]
+    assert found["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert found["near_copies"]["checked"] == 70
 
     # The command in the file does it again, from what was kept.
-    import shlex
-
     repeated = shlex.split(found["command"])[1:]
     assert sddpm(*repeated)[0] == 2  # the result is there already
     assert sddpm(*repeated, "--force")[1].splitlines()[0] == first
@@ -108,6 +107,7 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
         (["MODEL", "--reference", "colour.npz"], "samples are grey 8x8, the reference (colour) colour 8x8"),
         (["MODEL", "--reference", "digits", "--inception", "no.pth", "--metric", "kid"], "no Inception weights"),
         (["MODEL", "--reference", "digits", "--out", "."], "is a folder"),
+        (["MODEL", "--reference", "digits", "--out", "cut.npz/x.json"], "cannot write cut.npz/x.json"),
         (["MODEL", "--reference", "digits", "--protocol", "x"], "unknown protocol"),
     ],
 )

@@ -190,6 +190,7 @@ def test_inception_metrics_in_one_pass(settings, tmp_path, blobs, random_incepti
     ("changes", "message"),
     [
         ({"samples": 64}, "64 samples are too few .* 64 features"),
+        ({"samples": 39, "interval": True}, "an interval needs at least 40 samples, not 39"),
         ({"samples": 0}, "--samples must be at least 1"),
         ({"samples": 91}, "holds 90 images, fewer than --samples 91"),
         ({"limit_reference": 60}, "60 reference images are too few"),

@@ -1,6 +1,7 @@
 """Moments and the Fréchet distance against NumPy, SciPy and closed forms; statistics files good and bad."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -49,6 +50,25 @@ def test_a_float32_offset_costs_no_digits():
     x = torch.randn(5000, 3, generator=torch.Generator().manual_seed(1)) + 1e5
     total = Moments.of_batches(x.split(100)).gaussian()
     np.testing.assert_allclose(total.covariance, np.cov(x.double().numpy(), rowvar=False), rtol=1e-9)
+
+
+def test_memory_does_not_grow_with_the_number_of_batches():
+    alive, most = weakref.WeakSet(), 0
+
+    class Batch(torch.Tensor):
+        pass
+
+    def batches():
+        nonlocal most
+        for i in range(50):
+            batch = torch.full((4, 3), float(i)).as_subclass(Batch)
+            alive.add(batch)
+            most = max(most, len(alive))
+            yield batch
+            del batch
+
+    assert Moments.of_batches(batches()).count == 200
+    assert most <= 3
 
 
 def test_too_few_or_nan():

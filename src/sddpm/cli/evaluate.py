@@ -98,6 +98,7 @@ def evaluate(
             if path.is_dir():
                 raise UserError(f"{path} is a folder: a file name is needed")
             refuse_existing(path, force)
+            refuse_unwritable(path)
     trained: dict[str, Any] = trained_on(source) if reference is None else {}
     from sddpm.evaluation import EvaluationSettings, SamplingSettings
     from sddpm.evaluation import evaluate as run_evaluation
@@ -135,6 +136,15 @@ def evaluate(
     )
     if evaluation is not None:
         show(evaluation, out, grid)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise `UserError` if a file could not be made at `path`, before hours of work end in it."""
+    import os
+
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"cannot write {path}: {parent} is no folder that can be written to")
 
 
 def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:

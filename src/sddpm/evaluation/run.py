@@ -14,6 +14,8 @@ from sddpm.evaluation.features.weights import INCEPTION_SHA256
 from sddpm.evaluation.images import ImageSet, refuse_changed
 from sddpm.evaluation.metrics import Features, Metric, Score
 from sddpm.evaluation.metrics.frechet import check_enough
+from sddpm.evaluation.metrics.inception_score import check_splits
+from sddpm.evaluation.metrics.score import check_interval
 from sddpm.evaluation.processes import Processes, launched_processes
 from sddpm.evaluation.protocols import Conditions, departures
 from sddpm.evaluation.settings import EvaluationSettings, Plan, make_plan
@@ -64,7 +66,7 @@ def evaluate(settings: EvaluationSettings) -> Evaluation | None:
         extractors = _extractors(settings, plan, samples, device)
         reference = open_reference(settings, plan, samples)
         targets = _known_targets(settings, plan, reference, extractors)
-        _check_counts(plan, samples, reference, targets, extractors)
+        _check_counts(settings, plan, samples, reference, targets, extractors)
 
         clock = _Clock()
         images = samples.make(processes)
@@ -166,12 +168,15 @@ def _fitting(gaussian: Gaussian, name: str, metric: Metric, extractors: dict[str
 
 
 def _check_counts(
+    settings: EvaluationSettings,
     plan: Plan,
     samples: Samples,
     reference: Reference,
     targets: dict[str, Features],
     extractors: dict[str, Extractor],
 ) -> None:
+    if settings.interval:
+        check_interval(samples.count)
     lengths = {name: length for extractor in extractors.values() for name, length in extractor.lengths.items()}
     for metric in plan.metrics:
         if metric.against == "statistics":
@@ -179,6 +184,8 @@ def _check_counts(
             check_enough(samples.count, "samples", lengths[name])
             if name not in targets and reference.images is not None:
                 check_enough(reference.images.count, "reference images", lengths[name])
+        if metric.name == "is":
+            check_splits(samples.count, settings.splits)
 
 
 def _features(

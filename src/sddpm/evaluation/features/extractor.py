@@ -62,11 +62,17 @@ def inception_extractor(
     path = inception_weights(weights)
     load_weights(network, path, f"the features {', '.join(features)}")
     network.to(device)
+    network.to(memory_format=torch.channels_last)  # 1.5 times as fast on a CPU  # pyright: ignore[reportCallIssue]
+
+    def compute(images: Tensor) -> dict[str, Tensor]:
+        x = preprocess(images.to(device), preprocessing)
+        return network(x.contiguous(memory_format=torch.channels_last))
+
     return Extractor(
         {name: FEATURES[name][1] for name in features},
         {"network": "inception-2015-12-05", "preprocessing": preprocessing, "sha256": sha256_of(path)},
         path,
-        lambda images: network(preprocess(images.to(device), preprocessing)),
+        compute,
         batch_size,
     )
 

@@ -18,14 +18,19 @@ def inception_score(logits: Features, *, splits: int = 10, interval: bool = Fals
         UserError: fewer samples than splits.
     """
     rows = torch.cat(list(logits.chunks()))
-    if not 1 <= splits <= len(rows):
-        raise UserError(f"the Inception score needs at least one sample a split: {len(rows)} samples, {splits} splits")
+    check_splits(len(rows), splits)
     scores = _scores(rows, splits)
     value = float(scores.mean())
     error, bounds = (
         jackknife_rows(lambda x: float(_scores(x, splits).mean()), rows, value) if interval else (None, None)
     )
     return Score(value, float(scores.std(correction=0)), error, bounds, {"splits": splits})
+
+
+def check_splits(count: int, splits: int) -> None:
+    """Raise `UserError` if `count` samples are too few for so many splits."""
+    if not 1 <= splits <= count:
+        raise UserError(f"the Inception score needs at least one sample a split: {count} samples, {splits} splits")
 
 
 def _scores(logits: Tensor, splits: int) -> Tensor:

@@ -93,6 +93,12 @@ def group(g: int, count: int) -> np.ndarray:
     return np.arange(g, count, GROUPS)
 
 
+def check_interval(count: int) -> None:
+    """Raise `UserError` if `count` samples are too few for an interval."""
+    if count < 2 * GROUPS:
+        raise UserError(f"an interval needs at least {2 * GROUPS} samples, not {count}")
+
+
 def jackknife(without: Callable[[int], float], value: float, count: int) -> tuple[float, tuple[float, float]]:
     """Standard error and 95 % interval by the delete-a-group jackknife (Kott 2001) with 20 groups.
 
@@ -107,8 +113,7 @@ def jackknife(without: Callable[[int], float], value: float, count: int) -> tupl
     Raises:
         UserError: fewer than two samples a group.
     """
-    if count < 2 * GROUPS:
-        raise UserError(f"an interval needs at least {2 * GROUPS} samples, not {count}")
+    check_interval(count)
     values = [without(g) for g in range(GROUPS)]
     mean = math.fsum(values) / GROUPS
     error = math.sqrt((GROUPS - 1) / GROUPS * math.fsum((v - mean) ** 2 for v in values))
