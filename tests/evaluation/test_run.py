@@ -168,6 +168,10 @@ def test_statistics_files_stand_for_their_images(settings, tmp_path, blobs, rand
     against_images = evaluate(settings(source=a, reference=b))
     against_file = evaluate(settings(source=a, reference=None, fad_statistics=out))
     assert value(against_file) == pytest.approx(value(against_images), rel=1e-9)
+    computed = len(list((tmp_path / "work" / "features").iterdir()))
+    both = evaluate(settings(source=a, reference=npz(tmp_path / "c.npz", blobs(100, 2)), fad_statistics=out))
+    assert value(both) == value(against_file)
+    assert len(list((tmp_path / "work" / "features").iterdir())) == computed  # none of the reference, which is known
     assert "own reference statistics" not in " ".join(against_file.measurements[0].departures)
 
 

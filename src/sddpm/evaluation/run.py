@@ -73,7 +73,9 @@ def evaluate(settings: EvaluationSettings) -> Evaluation | None:
         clock.lap("sampling")
         shared = refuse_overlap(images, reference.images, settings.allow_overlap) if reference.images else None
         found = _features(extractors, images, plan, processes, "features of samples")
-        against = _features(extractors, reference.images, plan, processes, "features of reference")
+        needed = {_feature_name(metric, plan) for metric in plan.metrics if metric.against != "nothing"} - set(targets)
+        useful = {kind: each for kind, each in extractors.items() if needed & set(each.lengths)}
+        against = _features(useful, reference.images, plan, processes, "features of reference")
         clock.lap("features")
         if samples.watched is not None:
             refuse_changed(*samples.watched)
