@@ -220,14 +220,15 @@ def _measure(
     if metric.name == "is":
         options |= {"splits": settings.splits}
     sides = (found[name],) if metric.against == "nothing" else (found[name], against[name])
+    published_fad = metric.features == "fad" and settings.fad_statistics is not None
     made = Conditions(
         samples.count,
-        reference.split,
+        None if published_fad else reference.split,
         plan.preprocessing,
         plan.dim,
-        settings.limit_reference,
+        None if published_fad else settings.limit_reference,
         "inception" not in extractors or extractors["inception"].about["sha256"] == INCEPTION_SHA256,
-        settings.fad_statistics is not None,
+        published_fad,
         samples.skipped + reference.skipped,
     )
     label = f"{metric.name}-{plan.dim}" if metric.features == "pool" else metric.name
