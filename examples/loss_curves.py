@@ -1,6 +1,6 @@
 """The loss of several runs in one picture.
 
-    python examples/loss_curves.py OUT.png RUN [RUN ...]
+python examples/loss_curves.py OUT.png RUN [RUN ...]
 """
 
 import sys

@@ -30,7 +30,9 @@ def main() -> None:
     images = pipeline(seeds=range(args.count), num_inference_steps=args.steps, solver="ddim", output_type="pt").images
     samples = to_uint8(2 * torch.as_tensor(images) - 1)
     indices, distances = nearest_images(samples, dataset)
-    side_by_side([("sample", samples), ("nearest training image", dataset.gather(indices[:, 0]))], scale=2).save(args.out)
+    side_by_side([("sample", samples), ("nearest training image", dataset.gather(indices[:, 0]))], scale=2).save(
+        args.out
+    )
     # The distance between a training image and the nearest other one says what is near for this data set.
     own = dataset.gather(torch.linspace(0, len(dataset) - 1, args.count).long())
     others = nearest_images(own, dataset, k=2)[1][:, 1]

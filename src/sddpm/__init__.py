@@ -24,7 +24,14 @@ _LAZY = {
     "load_pipeline": "sddpm.pipelines",
     "open_dataset": "sddpm.data",
 }
-__all__ = [*_LAZY, "__version__"]
+__all__ = [
+    "SpikingDiffusionPipeline",
+    "SpikingUNet2DModel",
+    "UserError",
+    "__version__",
+    "load_pipeline",
+    "open_dataset",
+]
 
 
 def __getattr__(name: str):
