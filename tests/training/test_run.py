@@ -297,3 +297,12 @@ def test_a_metrics_line_cut_short_is_dropped(tmp_path, tiny):
     train(tiny(), run, resume=True, progress=False)
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_out_of_memory_says_what_helps(tmp_path, tiny, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(loop_module, "backward", full)
+    with pytest.raises(UserError, match=r"ran out of memory: try train\.accumulation=4"):
+        train(tiny("train.accumulation=2"), tmp_path / "run", progress=False)

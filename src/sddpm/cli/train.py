@@ -1,5 +1,8 @@
 """`sddpm train`: from a config to a model in a run folder."""
 
+import json
+import os
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -54,8 +57,6 @@ def train(
     run_dir = out or Path("runs") / Path(str(config)).stem
     settings = list(overrides or [])
     if data is not None:
-        import json
-
         settings.append(f"data.path={json.dumps(data)}")
     if download:
         settings.append("data.download=true")
@@ -68,12 +69,13 @@ def train(
     from sddpm.training import train as train_model
 
     result = train_model(loaded, run_dir, resume=resume, init_from=init_from, device=device.value)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
     if result.stopped_by != "steps":
-        import signal
-
-        typer.echo(
-            f"stopped by {result.stopped_by} after step {result.step}; --resume continues the run in {run_dir}",
-            err=True,
-        )
+        if first:
+            typer.echo(
+                f"stopped by {result.stopped_by} after step {result.step}; --resume continues the run in {run_dir}",
+                err=True,
+            )
         raise typer.Exit(128 + signal.Signals[result.stopped_by])
-    typer.echo(f"trained {result.step} steps; the model is in {run_dir / 'model'}")
+    if first:
+        typer.echo(f"trained {result.step} steps; the model is in {run_dir / 'model'}")

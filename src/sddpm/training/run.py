@@ -4,6 +4,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from sddpm.data import ImageDataset, open_dataset
 from sddpm.errors import UserError
 from sddpm.models.batch_norm import synchronize_batch_norm
@@ -98,5 +100,9 @@ def train(
         open_run_folder(run_dir, config)
     loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), progress=progress)
     with closing(training_batches(dataset, config, state.step, rows)) as batches:
-        stopped_by = loop.run(batches)
+        try:
+            stopped_by = loop.run(batches)
+        except torch.OutOfMemoryError as error:
+            more = 2 * config.train.accumulation
+            raise UserError(f"{accelerator.device} ran out of memory: try train.accumulation={more}") from error
     return TrainResult(run_dir, state.step, loop.loss, stopped_by)
