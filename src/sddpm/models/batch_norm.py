@@ -2,8 +2,27 @@
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_fn
 from torch import Tensor, nn
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; every process's loss depends on every part, so gradients are summed."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        total = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    return _SumOverProcesses.apply(x)  # type: ignore[return-value]
 
 
 class StepBatchNorm2d(nn.BatchNorm2d):
@@ -25,11 +44,11 @@ class StepBatchNorm2d(nn.BatchNorm2d):
         # Two passes (mean, then squared deviations) cost one more exchange of C numbers, and do not cancel.
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         count = torch.tensor([float(wide.numel() // wide.shape[1])], device=x.device, dtype=wide.dtype)
-        total = dist_fn.all_reduce(torch.cat([wide.sum((0, 2, 3)), count]))
+        total = _sum_over_processes(torch.cat([wide.sum((0, 2, 3)), count]))
         n = total[-1].detach()
         mean = total[:-1] / n
         centred = wide - mean.view(1, -1, 1, 1)
-        var = dist_fn.all_reduce(centred.square().sum((0, 2, 3))) / n
+        var = _sum_over_processes(centred.square().sum((0, 2, 3))) / n
         self._update_running(mean.detach(), (var * n / (n - 1)).detach())
         scale = torch.rsqrt(var + self.eps)
         if self.weight is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from sddpm.models.batch_norm import StepBatchNorm2d
-from sddpm.models.layers import StepConv2d, upsample_nearest
+from sddpm.models.layers import StepConv2d, repeat_steps, upsample_nearest
 from sddpm.neurons import SpikingNeuron
 
 MakeNeuron = Callable[[], SpikingNeuron]
@@ -30,7 +30,7 @@ class SpikingEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         current = self.conv1(x.unsqueeze(0))
         # Norm sees all T copies, as its running variance counts them (n / (n - 1)).
-        current = self.norm1(current.expand(self.T, *current.shape[1:]))
+        current = self.norm1(repeat_steps(current, self.T))
         return self.norm2(self.conv2(self.neuron(current)))
 
 

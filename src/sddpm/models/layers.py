@@ -37,6 +37,11 @@ def make_conv(
     return ModulatedStepConv2d(in_channels, out_channels, kernel_size, stride, padding, T=modulated_T)
 
 
+def repeat_steps(x: Tensor, T: int) -> Tensor:
+    """[1 or T, B, C, H, W] -> [T, B, C, H, W], on the flattened tensors, so that a channels-last layout survives."""
+    return x if x.shape[0] == T else torch.cat([x[0]] * T).unflatten(0, (T, x.shape[1]))
+
+
 def upsample_nearest(x: Tensor) -> Tensor:
     """[T, B, C, H, W] -> [T, B, C, 2H, 2W]."""
     return F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest").unflatten(0, x.shape[:2])
