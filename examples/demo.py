@@ -18,7 +18,8 @@ from sddpm.figures.grid import denoising_strip, side_by_side
 from sddpm.pipelines import DenoisingRecorder, load_pipeline
 from sddpm.training import load_config, train
 
-SAMPLES = 64
+SAMPLES = 36
+SPACIOUS = {"scale": 5, "padding": 8}  # 8 x 8 digits reach to their borders and are hard to tell apart side by side
 
 
 def main(out: Path) -> None:
@@ -37,9 +38,11 @@ def main(out: Path) -> None:
     shuffled = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:SAMPLES]
     indices, _ = nearest_images(samples[:16], real)
     pictures = {
-        "samples.png": side_by_side([("samples", samples), ("real digits", real.gather(shuffled))]),
-        "denoising.png": denoising_strip(*recorder.frames()),
-        "nearest.png": side_by_side([("sample", samples[:16]), ("nearest real", real.gather(indices[:, 0]))]),
+        "samples.png": side_by_side([("samples", samples), ("real digits", real.gather(shuffled))], **SPACIOUS),
+        "denoising.png": denoising_strip(*recorder.frames(), padding=4),
+        "nearest.png": side_by_side(
+            [("sample", samples[:16]), ("nearest real", real.gather(indices[:, 0]))], **SPACIOUS
+        ),
     }
     for name, picture in pictures.items():
         picture.save(out / name)
