@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 Indices = Sequence[int] | Tensor
 
 
-class ImageDataset:
+class ImageDataset(ABC):
     """N images of one size and colour, uint8 [C, H, W].
 
     `channels` 1 or 3; `image_size` the side in pixels; `names` one a image; `labels` int64 [N] or None;
@@ -55,9 +56,9 @@ class ImageDataset:
             raise IndexError(f"image {index} of {len(self)}")
         return self.gather([index % len(self)])[0]
 
+    @abstractmethod
     def gather(self, indices: Indices) -> Tensor:
         """The images at `indices` (LongTensor [B] or a list, each 0 <= i < N), uint8 [B, C, H, W]."""
-        raise NotImplementedError
 
 
 class MemoryDataset(ImageDataset):

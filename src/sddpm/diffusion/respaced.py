@@ -9,6 +9,8 @@ of one end or the other.
 where diffusers looks up how to load the classes.
 """
 
+from typing import Any
+
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler, DDIMSchedulerOutput
@@ -16,7 +18,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401  see above
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
@@ -39,8 +41,8 @@ def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> li
     return [(2 * total * (n - i) + n) // (2 * n) - 1 for i in range(n)]
 
 
-def _timesteps(scheduler: SchedulerMixin, num_inference_steps: int, device: str | torch.device) -> Tensor:
-    total = scheduler.config["num_train_timesteps"]  # pyright: ignore[reportAttributeAccessIssue]
+def _timesteps(scheduler: Any, num_inference_steps: int, device: str | torch.device) -> Tensor:
+    total = scheduler.config["num_train_timesteps"]
     return torch.tensor(respaced_timesteps(num_inference_steps, total), device=device)
 
 
@@ -132,13 +134,13 @@ class RespacedDDIMScheduler(DDIMScheduler):
         return DDIMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
 
 
-class RespacedDPMSolverScheduler(DPMSolverMultistepScheduler):
-    """DPM-Solver++ (Lu et al., 2022), multistep; `thresholding` clamps x_0 to [-1, 1]."""
+class _SigmaTable:
+    """For schedulers that step through a table of sigmas: the right one, ending at 0; `thresholding` clamps x_0."""
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
         timesteps = _timesteps(self, num_inference_steps, device)
-        super().set_timesteps(num_inference_steps, device)
-        self.timesteps, self.sigmas = timesteps, _sigmas(self.alphas_cumprod, timesteps)
+        super().set_timesteps(num_inference_steps, device)  # type: ignore[misc]
+        self.timesteps, self.sigmas = timesteps, _sigmas(self.alphas_cumprod, timesteps)  # type: ignore[attr-defined]
         self.num_inference_steps = num_inference_steps
 
     def _threshold_sample(self, sample: Tensor) -> Tensor:
@@ -146,17 +148,12 @@ class RespacedDPMSolverScheduler(DPMSolverMultistepScheduler):
         return sample.clamp(-1.0, 1.0)
 
 
-class RespacedUniPCScheduler(UniPCMultistepScheduler):
+class RespacedDPMSolverScheduler(_SigmaTable, DPMSolverMultistepScheduler):
+    """DPM-Solver++ (Lu et al., 2022), multistep; `thresholding` clamps x_0 to [-1, 1]."""
+
+
+class RespacedUniPCScheduler(_SigmaTable, UniPCMultistepScheduler):
     """UniPC (Zhao et al., 2023), B2(h); `thresholding` clamps x_0 to [-1, 1]."""
-
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        timesteps = _timesteps(self, num_inference_steps, device)
-        super().set_timesteps(num_inference_steps, device)
-        self.timesteps, self.sigmas = timesteps, _sigmas(self.alphas_cumprod, timesteps)
-        self.num_inference_steps = num_inference_steps
-
-    def _threshold_sample(self, sample: Tensor) -> Tensor:
-        return sample.clamp(-1.0, 1.0)
 
 
 class RespacedPNDMScheduler(PNDMScheduler):
