@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from sddpm import open_dataset
-from sddpm.data import nearest_images, to_uint8
+from sddpm.data import nearest_images, unit_to_uint8
 from sddpm.figures.grid import denoising_strip, side_by_side
 from sddpm.pipelines import DenoisingRecorder, load_pipeline
 from sddpm.training import load_config, train
@@ -31,7 +31,7 @@ def main(out: Path) -> None:
     pipeline = load_pipeline(run)
     recorder = DenoisingRecorder()
     images = pipeline(seeds=range(SAMPLES), num_inference_steps=50, solver="ddim", output_type="pt", callback=recorder)
-    samples = to_uint8(2 * torch.as_tensor(images.images) - 1)
+    samples = unit_to_uint8(torch.as_tensor(images.images))
 
     # 2. draw
     real = open_dataset("digits")

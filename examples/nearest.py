@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sddpm import open_dataset
-from sddpm.data import nearest_images, to_uint8
+from sddpm.data import nearest_images, unit_to_uint8
 from sddpm.figures.grid import side_by_side
 from sddpm.pipelines import load_pipeline
 
@@ -28,7 +28,7 @@ def main() -> None:
     config = pipeline.unet.config
     dataset = open_dataset(args.dataset, args.data, image_size=config.sample_size, channels=config.in_channels)
     images = pipeline(seeds=range(args.count), num_inference_steps=args.steps, solver="ddim", output_type="pt").images
-    samples = to_uint8(2 * torch.as_tensor(images) - 1)
+    samples = unit_to_uint8(torch.as_tensor(images))
     indices, distances = nearest_images(samples, dataset)
     side_by_side([("sample", samples), ("nearest training image", dataset.gather(indices[:, 0]))], scale=2).save(
         args.out

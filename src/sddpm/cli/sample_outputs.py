@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sddpm.data import unit_to_uint8
 from sddpm.figures.grid import image_grid
 from sddpm.files import atomic_path
 
@@ -28,7 +29,7 @@ def write_images(kind: str, out: Path, batches: Batches, columns: int | None = N
     Raises:
         UserError: what cannot be written.
     """
-    pixels = ((seeds, (images * 255).round().to(torch.uint8)) for seeds, images in batches)
+    pixels = ((seeds, unit_to_uint8(images)) for seeds, images in batches)
     if kind == "folder":
         for seeds, images in pixels:
             for seed, image in zip(seeds, images, strict=True):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sddpm.data.transforms import random_flip as random_flip
     from sddpm.data.transforms import to_model as to_model
     from sddpm.data.transforms import to_uint8 as to_uint8
+    from sddpm.data.transforms import unit_to_uint8 as unit_to_uint8
 
 _LAZY = {
     "DATASETS": "registry",
@@ -26,6 +27,7 @@ _LAZY = {
     "random_flip": "transforms",
     "to_model": "transforms",
     "to_uint8": "transforms",
+    "unit_to_uint8": "transforms",
 }
 __all__ = [
     "DATASETS",
@@ -38,6 +40,7 @@ __all__ = [
     "random_flip",
     "to_model",
     "to_uint8",
+    "unit_to_uint8",
 ]
 
 

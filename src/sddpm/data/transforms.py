@@ -18,6 +18,11 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((wide + 1) * 127.5).round().clamp(0, 255).nan_to_num(0.0).to(torch.uint8)
 
 
+def unit_to_uint8(images: Tensor) -> Tensor:
+    """Float in [0, 1] of any shape, as a pipeline gives images -> uint8, rounded as an image file would hold it."""
+    return (images * 255).round().to(torch.uint8)
+
+
 def random_flip(batch: Tensor, generator: torch.Generator | None = None, probability: float = 0.5) -> Tensor:
     """Mirrors each image of [B, C, H, W] left to right with the given probability.
 

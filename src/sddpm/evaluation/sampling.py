@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sddpm.data import unit_to_uint8
 from sddpm.diffusion.noise import MAX_SEED
 from sddpm.errors import UserError
 from sddpm.evaluation.images import ShardImages
@@ -81,7 +82,7 @@ def sample_images(
             progress=False,
         )
         images = torch.cat([images for _, images in batches])
-        shards.write(i, (images * 255).round().to(torch.uint8).numpy())
+        shards.write(i, unit_to_uint8(images).numpy())
 
     fill(shards.missing(), make, processes, "sampling", len(shards.bounds))
     return ShardImages("samples", shards)

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0
 from sddpm.diffusion.solvers import clips_sample
 from sddpm.errors import UserError
+from sddpm.models.thresholds import Thresholds
 
-Thresholds = float | Mapping[str, float]
 ThresholdSchedule = Thresholds | Callable[[int, int], Thresholds | None] | None
 
 
