@@ -63,19 +63,19 @@ def evaluate(settings: EvaluationSettings) -> Evaluation | None:
     device = pick_device(settings.device)
     with launched_processes() as processes:
         samples = open_samples(settings, plan, device)
-        extractors = _extractors(settings, plan, samples, device)
+        extractors = open_extractors(settings, plan, samples, device)
         reference = open_reference(settings, plan, samples)
-        targets = _known_targets(settings, plan, reference, extractors)
-        _check_counts(settings, plan, samples, reference, targets, extractors)
+        targets = known_targets(settings, plan, reference, extractors)
+        check_counts(settings, plan, samples, reference, targets, extractors)
 
         clock = _Clock()
         images = samples.make(processes)
         clock.lap("sampling")
         shared = refuse_overlap(images, reference.images, settings.allow_overlap) if reference.images else None
-        found = _features(extractors, images, plan, processes, "features of samples")
-        needed = {_feature_name(metric, plan) for metric in plan.metrics if metric.against != "nothing"} - set(targets)
+        found = compute_features(extractors, images, plan, processes, "features of samples")
+        needed = {feature_name(metric, plan) for metric in plan.metrics if metric.against != "nothing"} - set(targets)
         useful = {kind: each for kind, each in extractors.items() if needed & set(each.lengths)}
-        against = _features(useful, reference.images, plan, processes, "features of reference")
+        against = compute_features(useful, reference.images, plan, processes, "features of reference")
         clock.lap("features")
         if samples.watched is not None:
             refuse_changed(*samples.watched)
@@ -113,14 +113,15 @@ class _Clock:
         self.laps[name], self._last = round(now - self._last, 2), now
 
 
-def _feature_name(metric: Metric, plan: Plan) -> str:
+def feature_name(metric: Metric, plan: Plan) -> str:
+    """The features that a metric is measured in, by the name that their extractor gives them."""
     return str(plan.dim) if metric.features == "pool" else metric.features
 
 
-def _extractors(settings: EvaluationSettings, plan: Plan, samples: Samples, device: Any) -> dict[str, Extractor]:
+def open_extractors(settings: EvaluationSettings, plan: Plan, samples: Samples, device: Any) -> dict[str, Extractor]:
     """{"inception": ..., "fad": ...}, as far as the metrics need them."""
     found = {}
-    names = list(dict.fromkeys(_feature_name(metric, plan) for metric in plan.metrics if metric.features != "fad"))
+    names = list(dict.fromkeys(feature_name(metric, plan) for metric in plan.metrics if metric.features != "fad"))
     if names:
         found["inception"] = inception_extractor(
             names, preprocessing=plan.preprocessing, weights=settings.inception, device=device
@@ -130,7 +131,7 @@ def _extractors(settings: EvaluationSettings, plan: Plan, samples: Samples, devi
     return found
 
 
-def _known_targets(
+def known_targets(
     settings: EvaluationSettings, plan: Plan, reference: Reference, extractors: dict[str, Extractor]
 ) -> dict[str, Features]:
     """Features of which only the Gaussian is known, from statistics files, checked against what they are for."""
@@ -146,7 +147,7 @@ def _known_targets(
         files |= {str(plan.dim): gaussians["pool"]}
         files |= {"spatial": gaussians["spatial"]} if "spatial" in gaussians else {}
     for metric in plan.metrics:
-        name = _feature_name(metric, plan)
+        name = feature_name(metric, plan)
         if metric.against == "nothing" or name in targets:
             continue
         if metric.against == "images" and reference.images is None:
@@ -169,7 +170,7 @@ def _fitting(gaussian: Gaussian, name: str, metric: Metric, extractors: dict[str
     return gaussian
 
 
-def _check_counts(
+def check_counts(
     settings: EvaluationSettings,
     plan: Plan,
     samples: Samples,
@@ -177,12 +178,13 @@ def _check_counts(
     targets: dict[str, Features],
     extractors: dict[str, Extractor],
 ) -> None:
+    """Raise `UserError` if there are fewer samples or reference images than a metric needs."""
     if settings.interval:
         check_interval(samples.count)
     lengths = {name: length for extractor in extractors.values() for name, length in extractor.lengths.items()}
     for metric in plan.metrics:
         if metric.against == "statistics":
-            name = _feature_name(metric, plan)
+            name = feature_name(metric, plan)
             check_enough(samples.count, "samples", lengths[name])
             if name not in targets and reference.images is not None:
                 check_enough(reference.images.count, "reference images", lengths[name])
@@ -190,9 +192,10 @@ def _check_counts(
             check_splits(samples.count, settings.splits)
 
 
-def _features(
+def compute_features(
     extractors: dict[str, Extractor], images: ImageSet | None, plan: Plan, processes: Processes, title: str
 ) -> dict[str, Features]:
+    """{feature: its vectors} of the images, from `plan.work` as far as they are there; nothing without images."""
     if images is None:
         return {}
     stores = {
@@ -213,7 +216,7 @@ def _measure(
     found: dict[str, Features],
     against: dict[str, Features],
 ) -> Measurement:
-    name = _feature_name(metric, plan)
+    name = feature_name(metric, plan)
     options: dict[str, Any] = {"interval": settings.interval}
     if metric.name == "kid":
         options |= {"subsets": settings.kid_subsets, "subset_size": settings.kid_subset_size}
