@@ -15,7 +15,9 @@ from safetensors import SafetensorError, safe_open
 
 from sddpm.errors import UserError
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
+from sddpm.pipelines.threshold_guidance import kept_thresholds
 
+INDEX_NAME = "model_index.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
@@ -31,22 +33,33 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     Raises:
         UserError: no such folder, a folder that holds no pipeline, or files that are damaged or do not fit.
     """
+    folder = pipeline_folder(path)
+    index = read_json(folder / INDEX_NAME)
+    if index.get("_class_name") != SpikingDiffusionPipeline.__name__:
+        raise UserError(f"{folder} holds a {index.get('_class_name')}, not a {SpikingDiffusionPipeline.__name__}")
+    try:
+        kept_thresholds(index.get("threshold_guidance"))
+    except UserError as error:
+        raise UserError(f"{folder / INDEX_NAME}: {error}") from error
+    unet, scheduler = _load_unet(folder, index), _load_scheduler(folder, index)
+    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance")).to(device)
+
+
+def pipeline_folder(path: str | PathLike[str]) -> Path:
+    """The folder with model_index.json: `path`, or its model/ if it is a run folder. Raises `UserError` if neither."""
     folder = Path(path)
     if not folder.exists():
         raise UserError(f"no model at {path}: there is no such folder")
-    if not (folder / "model_index.json").is_file() and (folder / "model" / "model_index.json").is_file():
+    if not (folder / INDEX_NAME).is_file() and (folder / "model" / INDEX_NAME).is_file():
         folder = folder / "model"
-    if not (folder / "model_index.json").is_file():
+    if not (folder / INDEX_NAME).is_file():
         raise UserError(f"{path} is no model: a folder with model_index.json, unet/ and scheduler/ is needed")
-    index = _read_json(folder / "model_index.json")
-    if index.get("_class_name") != SpikingDiffusionPipeline.__name__:
-        raise UserError(f"{folder} holds a {index.get('_class_name')}, not a {SpikingDiffusionPipeline.__name__}")
-    return SpikingDiffusionPipeline(unet=_load_unet(folder, index), scheduler=_load_scheduler(folder, index)).to(device)
+    return folder
 
 
 def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
     unet_class = _class_of(folder, index, "unet", ModelMixin)
-    _read_json(folder / "unet" / "config.json")
+    read_json(folder / "unet" / "config.json")
     weights = folder / "unet" / WEIGHTS_NAME
     verbosity = get_verbosity()
     set_verbosity(logging.CRITICAL)  # what diffusers would warn of is an error below
@@ -75,7 +88,7 @@ def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
 
 def _load_scheduler(folder: Path, index: dict[str, Any]) -> SchedulerMixin:
     scheduler_class = _class_of(folder, index, "scheduler", SchedulerMixin)
-    config = _read_json(folder / "scheduler" / "scheduler_config.json")
+    config = read_json(folder / "scheduler" / "scheduler_config.json")
     try:
         return scheduler_class.from_config(config)
     except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
@@ -94,7 +107,8 @@ def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any
     raise UserError(f"{folder / 'model_index.json'} names no {part} that sddpm or diffusers has: {index.get(part)}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `UserError` if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

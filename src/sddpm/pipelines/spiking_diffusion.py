@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from sddpm.diffusion.noise import check_seeds, draw_noise, generators_for
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.errors import UserError
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise, prepare_scheduler
+from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 DEFAULT_BATCH_SIZE = 64
@@ -36,15 +37,27 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         unet: `SpikingUNet2DModel`, or any diffusers model with config.sample_size and config.in_channels whose
             model(x_t, t).sample has the shape of x_t.
         scheduler: a diffusers scheduler; its config says on which noise schedule the model was trained.
+        threshold_guidance: firing thresholds to sample with unless others are given, under "v_threshold", and how they
+            were found: what `sddpm guide` keeps with a model.
     """
 
     model_cpu_offload_seq = "unet"
 
-    def __init__(self, unet: ModelMixin, scheduler: SchedulerMixin):
+    def __init__(
+        self, unet: ModelMixin, scheduler: SchedulerMixin, threshold_guidance: Mapping[str, Any] | None = None
+    ):
         super().__init__()
         self.unet: Any
         self.scheduler: Any
         self.register_modules(unet=unet, scheduler=scheduler)
+        kept_thresholds(threshold_guidance)  # for its checks
+        if threshold_guidance is not None:  # a model without guidance is saved as it always was
+            self.register_to_config(threshold_guidance=dict(threshold_guidance))
+
+    @property
+    def guided_thresholds(self) -> PlainThresholds | None:
+        """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
+        return kept_thresholds(self.config.get("threshold_guidance"))
 
     def __call__(
         self,
@@ -69,7 +82,8 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             solver: "ddpm", "ddim", "dpm++", "unipc" or "pndm"; None for the scheduler that the pipeline holds.
             eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
             v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a dict
-                {layer pattern: threshold}, or a function of (index, t) that gives either; None for the model's own.
+                {layer pattern: threshold}, or a function of (index, t) that gives either; None for those that threshold
+                guidance keeps with the model, or else the trained ones; {} for the trained ones in any case.
             output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
                 on the CPU, both in [0, 1].
             callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
@@ -123,6 +137,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             raise UserError(f"nothing to sample: {len(seeds)} seeds, {batch_size} at a time")
         check_seeds(seeds)
         scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
+        v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
         evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
         total = evaluations * math.ceil(len(seeds) / batch_size)
         options = {"num_inference_steps": num_inference_steps, "eta": eta, "v_threshold": v_threshold}

@@ -1,0 +1,55 @@
+"""Firing thresholds chosen after training (threshold guidance, SDDPM section 4.3), as they are kept with a model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sddpm.errors import UserError
+from sddpm.models.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class StagedThresholds:
+    """Firing thresholds for the noisy part of the denoising, t >= boundary, and for the rest. Is a schedule of the
+    pipeline."""
+
+    early: Thresholds
+    late: Thresholds
+    boundary: int
+
+    def __call__(self, index: int, t: int) -> Thresholds:
+        return self.early if t >= self.boundary else self.late
+
+
+PlainThresholds = Thresholds | StagedThresholds
+
+
+def to_json(thresholds: PlainThresholds) -> float | dict[str, Any]:
+    """A number, {layer pattern: number}, or {"early": ..., "late": ..., "boundary": t}; `from_json` undoes it."""
+    if isinstance(thresholds, StagedThresholds):
+        stages = {"early": to_json(thresholds.early), "late": to_json(thresholds.late)}
+        return {**stages, "boundary": thresholds.boundary}
+    return dict(thresholds) if isinstance(thresholds, Mapping) else thresholds
+
+
+def from_json(plain: Any) -> PlainThresholds:
+    """The thresholds that `to_json` wrote. Raises `UserError` for anything else."""
+    if isinstance(plain, Mapping) and set(plain) == {"early", "late", "boundary"} and type(plain["boundary"]) is int:
+        return StagedThresholds(_thresholds(plain["early"]), _thresholds(plain["late"]), plain["boundary"])
+    return _thresholds(plain)
+
+
+def kept_thresholds(guidance: Mapping[str, Any] | None) -> PlainThresholds | None:
+    """The thresholds of a pipeline's `threshold_guidance`; None if there is none. Raises `UserError` if damaged."""
+    if guidance is None:
+        return None
+    if not isinstance(guidance, Mapping) or "v_threshold" not in guidance:
+        raise UserError("threshold_guidance is damaged: it has no v_threshold; sddpm guide MODEL --clear removes it")
+    return from_json(guidance["v_threshold"])
+
+
+def _thresholds(plain: Any) -> Thresholds:
+    values = list(plain.values()) if isinstance(plain, Mapping) else [plain]
+    if not values or not all(type(value) in (int, float) and 0 < value < float("inf") for value in values):
+        raise UserError(f"threshold_guidance is damaged: {plain!r} is neither a threshold nor {{layers: threshold}}")
+    return dict(plain) if isinstance(plain, Mapping) else float(plain)
