@@ -57,6 +57,23 @@ def _at_threshold(model: nn.Module, thresholds: Thresholds | None) -> AbstractCo
     return model.at_threshold(thresholds)  # pyright: ignore[reportCallIssue]
 
 
+def predict(model: nn.Module, x: Tensor, t: int | Tensor, thresholds: Thresholds | None = None) -> Tensor:
+    """The model's answer to x_t [B, ...] in the precision of `x`; the model is left as it was.
+
+    Args:
+        model: answers model(x_t, t).sample, in any precision.
+        x: x_t.
+        t: diffusion step, or LongTensor [B].
+        thresholds: firing thresholds to ask it with; None for its own.
+
+    Raises:
+        UserError: thresholds that the model does not know.
+    """
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+    with evaluation_mode(model), _at_threshold(model, thresholds):
+        return model(x.to(dtype), t).sample.to(x.dtype)
+
+
 def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> tuple[Any, dict[str, Any]]:
     """A copy of the scheduler, set to that many steps, and the keyword arguments its step takes besides generators.
 
@@ -121,11 +138,9 @@ def _denoise(
     model: nn.Module, scheduler: Any, x: Tensor, step_options: dict[str, Any], v_threshold: ThresholdSchedule
 ) -> Iterator[DenoisingStep]:
     prediction_type, clips = scheduler.config.prediction_type, clips_sample(scheduler)
-    model_dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
     for index, t in enumerate(scheduler.timesteps.tolist()):
         thresholds = v_threshold(index, t) if callable(v_threshold) else v_threshold
-        with evaluation_mode(model), _at_threshold(model, thresholds):
-            output = model(x.to(model_dtype), t).sample.to(x.dtype)
+        output = predict(model, x, t, thresholds)
         x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
         x_prev = scheduler.step(output, t, x, **step_options).prev_sample
         yield DenoisingStep(index, t, x, x0.clamp(-1.0, 1.0) if clips else x0, x_prev)
