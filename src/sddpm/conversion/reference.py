@@ -101,7 +101,13 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
         UserError: a model that the reference's network cannot express.
     """
     config = model.config
-    expressible = {"patch_size": 1, "readout_decay": 0.8, "neuron": "if", "out_channels": config["in_channels"]}
+    expressible = {
+        "pure": False,
+        "patch_size": 1,
+        "readout_decay": 0.8,
+        "neuron": "if",
+        "out_channels": config["in_channels"],
+    }
     for key, value in expressible.items():
         if config[key] != value:
             raise UserError(f"the reference's network has {key}={value}, this model has {config[key]}")

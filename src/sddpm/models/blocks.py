@@ -57,6 +57,20 @@ class SpikingResBlock(nn.Module):
         return h + self.shortcut(x)
 
 
+class PureSpikingResBlock(SpikingResBlock):
+    """A residual block whose 1x1 shortcut convolution takes the block's spikes instead of its real-valued input.
+
+    Where the channels do not change the input is added as it is, which multiplies nothing.
+    """
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        spikes = self.neuron1(x)
+        h = self.norm1(self.conv1(spikes))
+        h = h + self.time_projection(emb)[:, :, None, None]
+        h = self.norm2(self.conv2(self.neuron2(h)))
+        return h + (x if isinstance(self.shortcut, nn.Identity) else self.shortcut(spikes))
+
+
 class SpikingDownsample(nn.Module):
     """neuron, 3x3 conv with stride 2, norm: H and W halve."""
 

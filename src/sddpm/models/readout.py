@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.models.batch_norm import StepBatchNorm2d
-from sddpm.models.blocks import MakeConv
+from sddpm.models.blocks import MakeConv, MakeNeuron
 from sddpm.models.layers import StepConv2d
 
 
@@ -37,3 +37,17 @@ class SpikingReadout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a = self.conv(self.act(self.norm(x)))
         return membrane_readout(a + self.act(self.out_norm(self.out_conv(a))), self.decay)
+
+
+class PureSpikingReadout(nn.Module):
+    """[T, B, C, H, W] -> [B, C_out, H, W]: conv(neuron(norm(x))), read over T. The convolution receives spikes."""
+
+    def __init__(self, channels: int, out_channels: int, decay: float, make_conv: MakeConv, make_neuron: MakeNeuron):
+        super().__init__()
+        self.decay = decay
+        self.norm = StepBatchNorm2d(channels)
+        self.neuron = make_neuron()
+        self.conv = make_conv(channels, out_channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return membrane_readout(self.conv(self.neuron(self.norm(x))), self.decay)

@@ -14,12 +14,18 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
-from sddpm.models.blocks import SpikingDownsample, SpikingEncoder, SpikingResBlock, SpikingUpsample
+from sddpm.models.blocks import (
+    PureSpikingResBlock,
+    SpikingDownsample,
+    SpikingEncoder,
+    SpikingResBlock,
+    SpikingUpsample,
+)
 from sddpm.models.config import check_config, check_sample
 from sddpm.models.embeddings import TimeEmbedding
 from sddpm.models.initialization import initialize
 from sddpm.models.layers import concatenate, make_conv
-from sddpm.models.readout import SpikingReadout
+from sddpm.models.readout import PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
 from sddpm.neurons import Dynamics, SpikingNeuron
 
@@ -63,6 +69,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         readout_decay: weight decay^(T-1-n) of time step n in the readout.
         num_train_timesteps: diffusion steps the time embedding has rows for.
         patch_size: pixels of a patch are moved into channels before the first layer and back after the last.
+        pure: every convolution but the first receives spikes: shortcuts take their block's, and the readout has
+            neurons. (The time embedding becomes a table with `folding.fold_time`.)
 
     Raises:
         UserError: a configuration that cannot be built, in one line that says why.
@@ -92,6 +100,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         readout_decay: float = 0.8,
         num_train_timesteps: int = 1000,
         patch_size: int = 1,
+        pure: bool = False,
     ):
         super().__init__()
         check_config(self.config)
@@ -108,7 +117,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         spiking = partial(SpikingNeuron, dynamics)
         time_channels = 4 * base_channels
         widths = [base_channels * mult for mult in channel_mult]
-        res_block = partial(SpikingResBlock, time_channels=time_channels, make_conv=conv, make_neuron=spiking)
+        kind = PureSpikingResBlock if pure else SpikingResBlock
+        res_block = partial(kind, time_channels=time_channels, make_conv=conv, make_neuron=spiking)
 
         # 1. time
         self.time_embedding = TimeEmbedding(num_train_timesteps, base_channels)
@@ -134,9 +144,11 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
                 current = width
             self.up.append(Level(blocks, SpikingUpsample(width, conv, spiking) if i > 0 else None))
         # 6. read out
-        self.readout = SpikingReadout(
-            base_channels * channel_mult[0], out_channels * patch_size**2, readout_decay, conv
-        )
+        ends = (base_channels * channel_mult[0], out_channels * patch_size**2)
+        if pure:
+            self.readout = PureSpikingReadout(*ends, readout_decay, conv, spiking)
+        else:
+            self.readout = SpikingReadout(*ends, readout_decay, conv)
 
         initialize(self)
         apply_thresholds(self, v_threshold)

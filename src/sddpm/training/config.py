@@ -1,6 +1,6 @@
 """The schema of a training run: what a YAML in `configs/` may say, with types, limits and meanings."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,6 +9,9 @@ class Section(BaseModel):
     """A part of the config: unknown keys are refused, values do not change once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes a neuron and SNN time step
 
 
 class DataConfig(Section):
@@ -61,6 +64,7 @@ class ModelConfig(Section):
     )
     readout_decay: float = Field(default=0.8, description="Decay per SNN time step of the membrane readout")
     patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
+    pure: bool = Field(default=False, description="Every convolution but the first receives spikes")
 
 
 class DiffusionConfig(Section):
@@ -101,6 +105,12 @@ class TrainConfig(Section):
     )
     weight_decay: float = Field(default=0.0, ge=0, description="Weight decay (decoupled for adamw)")
     max_grad_norm: float = Field(default=1.0, ge=0, description="Clip the norm of the gradient to this; 0: never")
+    rate_penalty: float = Field(
+        default=0.0, ge=0, description="Weight of the penalty on firing rates above rate_target; 0: none"
+    )
+    rate_target: FiringRate | dict[str, FiringRate] = Field(
+        default=0.1, description="Firing rate up to which neurons cost nothing, or one per layer name pattern"
+    )
     ema_decay: float = Field(
         default=0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are saved; 0: off"
     )

@@ -108,12 +108,15 @@ def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[st
 def changed_keys(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Keys by which two configs (as `Config.to_dict`) would learn something else."""
     pairs = {(section, key) for config in (before, now) for section, keys in config.items() for key in keys}
-    differing = (
-        f"{section}.{key}"
-        for section, key in pairs
-        if before.get(section, {}).get(key) != now.get(section, {}).get(key)
-    )
-    return sorted(set(differing) - HARMLESS)
+    default = Config().to_dict()  # what an older config did not name yet
+
+    def value(config: Mapping[str, Mapping[str, Any]], section: str, key: str) -> Any:
+        return config.get(section, {}).get(key, default.get(section, {}).get(key))
+
+    differing = {
+        f"{section}.{key}" for section, key in pairs if value(before, section, key) != value(now, section, key)
+    }
+    return sorted(differing - HARMLESS)
 
 
 def to_yaml(config: Config) -> str:
