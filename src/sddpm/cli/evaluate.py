@@ -48,7 +48,11 @@ def evaluate(
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     v_threshold: Annotated[
         list[str] | None,
-        typer.Option(help="Firing threshold, or LAYERS=V for some; may be repeated.", metavar="V"),
+        typer.Option(
+            help="Firing threshold, or LAYERS=V for some; may be repeated; or trained. (default: as sddpm guide chose,"
+            " else as trained)",
+            metavar="V",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the others follow.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,

@@ -28,7 +28,7 @@ def sample(
         list[str] | None,
         typer.Option(
             help="Firing threshold of all neurons, or LAYERS=V for some (* matches anything); may be repeated, later"
-            " ones win. (default: those of the model)",
+            " ones win; or trained. (default: as sddpm guide chose, else as trained)",
             metavar="V",
         ),
     ] = None,
@@ -133,18 +133,22 @@ def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
 
 
 def parse_thresholds(values: list[str]) -> float | dict[str, float] | None:
-    """Thresholds from "0.999" and "LAYERS=0.999".
+    """Thresholds from "0.999" and "LAYERS=0.999"; "trained" alone for those of the training, which is {}.
 
     Raises:
         UserError: no number.
     """
+    if values == ["trained"]:
+        return {}
     thresholds: dict[str, float] = {}
     for value in values:
         pattern, equals, number = value.rpartition("=")
         try:
             threshold = float(number)
         except ValueError as error:
-            raise UserError(f"--v-threshold {value!r}: a number such as 0.999, or LAYERS=0.999, is needed") from error
+            raise UserError(
+                f"--v-threshold {value!r}: a number such as 0.999, LAYERS=0.999 or trained is needed"
+            ) from error
         pattern = pattern if equals else "*"
         thresholds.pop(pattern, None)  # so that the later one comes later
         thresholds[pattern] = threshold

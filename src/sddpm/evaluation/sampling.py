@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from sddpm.evaluation.images import ShardImages
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
 from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.loading import INDEX_NAME, pipeline_folder, read_json
+from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SamplingSettings:
     steps: int = 50
     solver: str = "ddim"
     eta: float = 0.0
-    v_threshold: float | Mapping[str, float] | None = None
+    v_threshold: PlainThresholds | None = None
     first_seed: int = 0
     batch_size: int = 50
 
@@ -39,11 +40,16 @@ def is_model(path: Path) -> bool:
 
 
 def model_digest(path: Path) -> str:
-    """SHA-256 over the configs and weights of a saved model, by name."""
-    folder = path if (path / "model_index.json").is_file() else path / "model"
+    """SHA-256 over the configs and weights of a saved model, by name; the thresholds that guidance keeps with it do not
+    count, since samples are told apart by the thresholds they were made with."""
+    folder = pipeline_folder(path)
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".safetensors")):
         digest.update(file.relative_to(folder).as_posix().encode())
+        if file == folder / INDEX_NAME:
+            plain = {key: value for key, value in read_json(file).items() if key != "threshold_guidance"}
+            digest.update(hashlib.sha256((json.dumps(plain, indent=2, sort_keys=True) + "\n").encode()).digest())
+            continue
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
@@ -92,7 +98,7 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
     """The name under which samples are kept: the same only where the same model, settings and kind of device are."""
     thresholds = settings.v_threshold
     plain: dict[str, Any] = asdict(settings) | {
-        "v_threshold": dict(thresholds) if isinstance(thresholds, Mapping) else thresholds,
+        "v_threshold": None if thresholds is None else to_json(thresholds),
         "model": digest,
         "device": pipeline.device.type,
     }

@@ -1,7 +1,7 @@
 """The two sides of a comparison: the samples, which may have to be made first, and the reference."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sddpm.evaluation.sampling import is_model, model_digest, sample_images
 from sddpm.evaluation.settings import EvaluationSettings, Plan
 from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file, read_statistics
 from sddpm.pipelines import load_pipeline
+from sddpm.pipelines.threshold_guidance import to_json
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
     count = settings.samples or plan.protocol.samples
     digest = model_digest(path)
     s = settings.sampling
+    if s.v_threshold is None:
+        s = replace(s, v_threshold=pipeline.guided_thresholds)
     about = {
         "kind": "model",
         "path": str(path),
@@ -102,7 +105,7 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
         "solver": s.solver,
         "steps": s.steps,
         "eta": s.eta,
-        "v_threshold": s.v_threshold,
+        "v_threshold": None if s.v_threshold is None else to_json(s.v_threshold),
         "batch_size": s.batch_size,
     }
     return Samples(
