@@ -32,6 +32,13 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
+    def agree(self, value: T) -> T:
+        """The first process's value, so that all go the same way from here."""
+        values = [value]
+        if self.count > 1:
+            dist.broadcast_object_list(values)
+        return values[0]
+
 
 @contextmanager
 def launched_processes() -> Iterator[Processes]:
