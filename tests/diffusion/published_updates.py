@@ -29,6 +29,15 @@ class Gaussian:
     def std(self, t):
         return (self.a[t] * self.s**2 + 1 - self.a[t]) ** 0.5
 
+    def h(self, t):
+        """E eps(x_t, t)^2: the posterior is Gaussian, and x_t has the variance std(t)^2."""
+        return (1 - self.a[t]) / self.std(t) ** 2
+
+    def moments(self):
+        """As `Moments.to_dict`, for all t."""
+        h = [float(self.h(t)) for t in range(len(self.a))]
+        return {"h": h, "standard_error": [0.0] * len(h), "samples": 1}
+
     def flow(self, x, t_from, t_to):
         """Exact solution of the probability-flow ODE."""
         z = (x - self.a[t_from] ** 0.5 * self.mu) / self.std(t_from)

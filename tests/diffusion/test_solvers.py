@@ -20,6 +20,7 @@ from sddpm.pipelines.denoise import denoise
 
 A_LINEAR = NoiseSchedule().alphas_cumprod.numpy()
 DATA = published.Gaussian(A_LINEAR, mu=0.3, s=0.5)
+MOMENTS = DATA.moments()  # only the analytic solvers look at them
 UPDATES = {
     "ddim": published.ddim,
     "dpm++": published.dpm_solver_pp_2m,
@@ -42,7 +43,7 @@ class Oracle(torch.nn.Module):
 
 
 def run(solver, n, answer=DATA.eps, x=X_T, seeds=None, eta=0.0, **schedule):
-    scheduler = make_scheduler(solver, clip_sample=False, **schedule)
+    scheduler = make_scheduler(solver, clip_sample=False, moments=MOMENTS, **schedule)
     seeds = range(len(x)) if seeds is None else seeds
     noise = torch.tensor(x).reshape(-1, 1, 1, 1)
     return list(denoise(Oracle(answer), scheduler, noise, generators_for(seeds), num_inference_steps=n, eta=eta))
@@ -178,7 +179,7 @@ def test_impossible_step_counts_are_refused(solver, n):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("n", [1, 5, 50])
 def test_estimates_and_images_are_clamped(solver, n):
-    scheduler = make_scheduler(solver)
+    scheduler = make_scheduler(solver, moments=MOMENTS)
     x = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     for step in denoise(Oracle(lambda x, t: -x), scheduler, x, generators_for(range(3)), num_inference_steps=n):
         assert step.x0.abs().max() == 1.0
@@ -209,7 +210,9 @@ def test_thresholding_at_one_is_clamping(base):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_schedulers_survive_saving(solver, tmp_path):
-    scheduler = make_scheduler(solver, beta_schedule="cosine", prediction_type="v_prediction", clip_sample=False)
+    scheduler = make_scheduler(
+        solver, beta_schedule="cosine", prediction_type="v_prediction", clip_sample=False, moments=MOMENTS
+    )
     scheduler.save_pretrained(tmp_path)
     loaded = type(scheduler).from_pretrained(tmp_path)
     assert public(loaded) == public(scheduler)
@@ -224,6 +227,7 @@ def test_switching_keeps_what_belongs_to_the_model(before, after, clip):
         "prediction_type": "v_prediction",
         "num_train_timesteps": 100,
         "clip_sample": clip,
+        "moments": MOMENTS,
     }
     assert public(switch_solver(make_scheduler(before, **model), after)) == public(make_scheduler(after, **model))
 

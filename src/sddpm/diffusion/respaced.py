@@ -26,6 +26,13 @@ from sddpm.diffusion.objectives import predict_epsilon, predict_x0
 from sddpm.errors import UserError
 
 
+def check_steps(num_inference_steps: int, num_train_timesteps: int) -> None:
+    """Raise UserError for fewer than 1 or more than N steps."""
+    n, total = num_inference_steps, num_train_timesteps
+    if not 1 <= n <= total:
+        raise UserError(f"steps must be from 1 to {total} (the model was trained with {total}), not {n}")
+
+
 def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> list[int]:
     """The time steps at which the network is asked, falling from N - 1; after the last one comes the clean image.
 
@@ -35,9 +42,8 @@ def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> li
     Raises:
         UserError: fewer than 1 or more than N steps.
     """
+    check_steps(num_inference_steps, num_train_timesteps)
     n, total = num_inference_steps, num_train_timesteps
-    if not 1 <= n <= total:
-        raise UserError(f"steps must be from 1 to {total} (the model was trained with {total}), not {n}")
     return [(2 * total * (n - i) + n) // (2 * n) - 1 for i in range(n)]
 
 
@@ -75,7 +81,17 @@ def _adams_bashforth(slopes: list[Tensor]) -> Tensor:
     return torch.stack([weight * slope for weight, slope in zip(weights, slopes, strict=True)]).sum(0)
 
 
-class RespacedDDPMScheduler(DDPMScheduler):
+class _KeepsMoments:
+    """A scheduler whose config may hold the moments of the model, which are for Analytic-DPM alone."""
+
+    @classmethod
+    def _get_compatibles(cls) -> list[type]:
+        from sddpm.diffusion.analytic import AnalyticDPMScheduler
+
+        return [*super()._get_compatibles(), AnalyticDPMScheduler]  # type: ignore[misc]  or diffusers warns
+
+
+class RespacedDDPMScheduler(_KeepsMoments, DDPMScheduler):
     """Ancestral sampling (Ho et al., 2020); fewer steps use the posteriors of the respaced process (Nichol & Dhariwal,
     2021), whose betas are 1 - a_t / a_prev."""
 
@@ -90,7 +106,7 @@ class RespacedDDPMScheduler(DDPMScheduler):
         return super()._get_variance(t, predicted_variance, "fixed_small" if last else variance_type)
 
 
-class RespacedDDIMScheduler(DDIMScheduler):
+class RespacedDDIMScheduler(_KeepsMoments, DDIMScheduler):
     """DDIM (Song et al., 2021) whose epsilon is recomputed from the clamped x_0, so that the two agree."""
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
@@ -134,7 +150,7 @@ class RespacedDDIMScheduler(DDIMScheduler):
         return DDIMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
 
 
-class _SigmaTable:
+class _SigmaTable(_KeepsMoments):
     """For schedulers that step through a table of sigmas: the right one, ending at 0; `thresholding` clamps x_0."""
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
@@ -156,7 +172,7 @@ class RespacedUniPCScheduler(_SigmaTable, UniPCMultistepScheduler):
     """UniPC (Zhao et al., 2023), B2(h); `thresholding` clamps x_0 to [-1, 1]."""
 
 
-class RespacedPNDMScheduler(PNDMScheduler):
+class RespacedPNDMScheduler(_KeepsMoments, PNDMScheduler):
     """PNDM (Liu et al., 2022) with the linear multistep ("PLMS") alone.
 
     A first step of two evaluations (improved Euler) and Adams-Bashforth formulas of rising order stand in for the

@@ -14,6 +14,8 @@ from torch import Tensor
 from sddpm.errors import UserError
 
 BETA_SCHEDULES = ("linear", "cosine")
+DIFFUSERS_NAMES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+OUR_NAMES = {theirs: ours for ours, theirs in DIFFUSERS_NAMES.items()}
 
 
 @dataclass(frozen=True)

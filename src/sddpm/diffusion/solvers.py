@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from sddpm.diffusion.analytic import AnalyticDPMScheduler
 from sddpm.diffusion.objectives import check_prediction_type
 from sddpm.diffusion.respaced import (
     RespacedDDIMScheduler,
@@ -17,10 +18,8 @@ from sddpm.diffusion.respaced import (
     RespacedPNDMScheduler,
     RespacedUniPCScheduler,
 )
-from sddpm.diffusion.schedule import NoiseSchedule
+from sddpm.diffusion.schedule import DIFFUSERS_NAMES, OUR_NAMES, NoiseSchedule
 from sddpm.errors import UserError
-
-_DIFFUSERS_NAMES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 
 
 def ddpm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
@@ -70,12 +69,38 @@ def pndm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
     return RespacedPNDMScheduler(clip_sample=clip_sample, **schedule)
 
 
+def analytic_dpm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """Analytic-DPM (Bao et al., 2022): DDPM's steps with the optimal variance, from the model's moments. Stochastic."""
+    return AnalyticDPMScheduler(clip_sample=clip_sample, clip_noise=_clip_noise(clip_sample, schedule), **schedule)
+
+
+def analytic_ddim(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """Analytic-DPM with DDIM's mean: noise only for what the model leaves open. Stochastic."""
+    return AnalyticDPMScheduler(
+        form="ddim", clip_sample=clip_sample, clip_noise=1.0 if clip_sample else None, **schedule
+    )
+
+
+def analytic_dpm_ot(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """Analytic-DPM on its optimal trajectory, of least KL divergence: for likelihood rather than FID. Stochastic."""
+    clip_noise = _clip_noise(clip_sample, schedule)
+    return AnalyticDPMScheduler(trajectory="optimal", clip_sample=clip_sample, clip_noise=clip_noise, **schedule)
+
+
+def _clip_noise(clip_sample: bool, schedule: Mapping[str, Any]) -> float | None:
+    """Grey levels for DDPM's form, as in the code of the paper."""
+    return (2.0 if schedule["beta_schedule"] == "linear" else 1.0) if clip_sample else None
+
+
 SOLVERS: Mapping[str, Callable[..., SchedulerMixin]] = {
     "ddpm": ddpm,
     "ddim": ddim,
     "dpm++": dpm_solver_pp,
     "unipc": unipc,
     "pndm": pndm,
+    "analytic-dpm": analytic_dpm,
+    "analytic-ddim": analytic_ddim,
+    "analytic-dpm-ot": analytic_dpm_ot,
 }
 
 
@@ -88,6 +113,7 @@ def make_scheduler(
     beta_end: float = 0.02,
     prediction_type: str = "epsilon",
     clip_sample: bool = True,
+    moments: Mapping[str, Any] | None = None,
 ) -> SchedulerMixin:
     """A diffusers scheduler that samples with `solver` from a model trained on the given noise schedule.
 
@@ -96,6 +122,7 @@ def make_scheduler(
         num_train_timesteps, beta_schedule, beta_start, beta_end: as of `NoiseSchedule`.
         prediction_type: "epsilon" or "v_prediction".
         clip_sample: clamp the estimate of x_0 to [-1, 1] at every step.
+        moments: `Moments.to_dict()` of the model, kept in the config of any scheduler; the analytic ones need them.
 
     Raises:
         UserError: an unknown name, or values that make no schedule.
@@ -104,14 +131,17 @@ def make_scheduler(
         raise UserError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")
     check_prediction_type(prediction_type)
     NoiseSchedule(num_train_timesteps, beta_schedule, beta_start, beta_end)  # for its checks
-    return SOLVERS[solver](
+    scheduler: Any = SOLVERS[solver](
         clip_sample,
         num_train_timesteps=num_train_timesteps,
-        beta_schedule=_DIFFUSERS_NAMES[beta_schedule],
+        beta_schedule=DIFFUSERS_NAMES[beta_schedule],
         beta_start=beta_start,
         beta_end=beta_end,
         prediction_type=prediction_type,
     )
+    if moments is not None:
+        scheduler.register_to_config(moments=dict(moments))
+    return scheduler
 
 
 def clips_sample(scheduler: SchedulerMixin) -> bool:
@@ -121,7 +151,8 @@ def clips_sample(scheduler: SchedulerMixin) -> bool:
 
 
 def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
-    """A scheduler of another solver for the model that `scheduler` belongs to: same noise schedule and prediction type.
+    """A scheduler of another solver for the model that `scheduler` belongs to: same noise schedule, prediction type
+    and moments.
 
     (diffusers' own `from_config` between two schedulers silently changes the spacing and the clamping.)
 
@@ -129,9 +160,12 @@ def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
         UserError: unknown solver, or a noise schedule that is neither linear nor cosine.
     """
     config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
-    ours = {theirs: ours for ours, theirs in _DIFFUSERS_NAMES.items()}
     beta_schedule = config.get("beta_schedule")
-    if beta_schedule not in ours or config.get("trained_betas") is not None or config.get("rescale_betas_zero_snr"):
+    if (
+        beta_schedule not in OUR_NAMES
+        or config.get("trained_betas") is not None
+        or config.get("rescale_betas_zero_snr")
+    ):
         raise UserError(
             "the scheduler of this model has a noise schedule of its own, which no other solver can take over:"
             " leave out the solver (solver=None) to sample with the scheduler as it is"
@@ -139,9 +173,10 @@ def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
     return make_scheduler(
         solver,
         num_train_timesteps=config.num_train_timesteps,
-        beta_schedule=ours[beta_schedule],
+        beta_schedule=OUR_NAMES[beta_schedule],
         beta_start=config.beta_start,
         beta_end=config.beta_end,
         prediction_type=config.prediction_type,
         clip_sample=clips_sample(scheduler),
+        moments=config.get("moments"),
     )

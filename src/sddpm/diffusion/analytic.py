@@ -1,0 +1,141 @@
+"""Analytic-DPM (Bao et al., ICLR 2022) as a diffusers scheduler: steps whose variance is measured, not chosen.
+
+`model_index.json` of a saved pipeline names this module: do not move it, and keep `SchedulerMixin` in its namespace.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from sddpm.diffusion.moments import Moments
+from sddpm.diffusion.objectives import predict_x0
+from sddpm.diffusion.respaced import check_steps
+from sddpm.diffusion.reverse_variance import (
+    ancestral_variance,
+    cheapest_path,
+    even_trajectory,
+    optimal_variance,
+    posterior_variance,
+    trajectory_costs,
+)
+from sddpm.diffusion.schedule import OUR_NAMES, NoiseSchedule
+from sddpm.errors import UserError
+
+CHOICES = {"form": ("ddpm", "ddim"), "trajectory": ("even", "optimal")}
+
+
+class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
+    """Reverse steps with the mean of DDPM or DDIM and the variance that is optimal for the model at hand.
+
+    Args:
+        num_train_timesteps, beta_start, beta_end, beta_schedule: the noise schedule, in diffusers' names.
+        prediction_type: "epsilon" or "v_prediction".
+        clip_sample: images are in [-1, 1]: clamp x_0, and its posterior variance to at most 1.
+        form: "ddpm" or "ddim": the lambda of the forward process whose reversal it is.
+        trajectory: "even", or "optimal", the time steps of least KL divergence (finite for "ddpm" alone). That
+            is the best likelihood; the paper found even steps better in FID.
+        clip_noise: at most so many grey levels of 255, on average, are added by the step before the last, whose noise
+            stays in the picture (the paper's code: 2 with DDPM and the linear schedule, else 1); None for no limit.
+        moments: `Moments.to_dict()` of the model, which `sddpm moments MODEL` measures.
+
+    Raises:
+        UserError: unknown names, a noise schedule that cannot be; in `set_timesteps`, moments that are missing.
+    """
+
+    order = 1
+    init_noise_sigma = 1.0
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        prediction_type: str = "epsilon",
+        clip_sample: bool = True,
+        form: str = "ddpm",
+        trajectory: str = "even",
+        clip_noise: float | None = 2.0,
+        moments: Mapping[str, Any] | None = None,
+    ):
+        for key, choices in CHOICES.items():
+            if self.config[key] not in choices:
+                raise UserError(f"{key} must be {' or '.join(choices)}, not {self.config[key]!r}")
+        if form == "ddim" and trajectory == "optimal":
+            raise UserError("the optimal trajectory is that of form ddpm: the KL divergence of ddim is infinite")
+        schedule = NoiseSchedule(num_train_timesteps, OUR_NAMES.get(beta_schedule, beta_schedule), beta_start, beta_end)
+        self.alphas_cumprod = schedule.alphas_cumprod
+        self.timesteps = torch.arange(num_train_timesteps).flip(0)
+
+    def scale_model_input(self, sample: Tensor, timestep: int | None = None) -> Tensor:
+        """`sample` itself: the model sees x_t as it is."""
+        return sample
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
+        """Choose the trajectory of so many steps, and compute the variance of each.
+
+        Raises:
+            UserError: a number of steps that cannot be, or moments that are missing or damaged.
+        """
+        total = self.config["num_train_timesteps"]
+        check_steps(num_inference_steps, total)
+        if self.config["moments"] is None:
+            raise UserError("Analytic-DPM needs the moments of this model: run `sddpm moments MODEL` once")
+        h = torch.tensor(Moments.from_dict(self.config["moments"], total).h, dtype=torch.float64)
+        limit = 1.0 if self.config["clip_sample"] else float("inf")
+        posterior = posterior_variance(self.alphas_cumprod, h, limit)
+
+        if self.config["trajectory"] == "optimal":
+            timesteps = cheapest_path(trajectory_costs(self.alphas_cumprod, posterior), num_inference_steps)
+        else:
+            timesteps = even_trajectory(num_inference_steps, total)
+        self.timesteps = torch.tensor(timesteps, device=device)
+
+        # Of the strides between these time steps; the last one, to the clean image, adds nothing.
+        a = self.alphas_cumprod[timesteps]
+        a_t, a_s = a[:-1], a[1:]
+        ancestral = ancestral_variance(a_t, a_s)
+        self._forward = ancestral if self.config["form"] == "ddpm" else torch.zeros_like(ancestral)
+        self._variance = optimal_variance(a_t, a_s, posterior[timesteps[:-1]], self._forward)
+        if self.config["clip_noise"] is not None and len(self._variance):
+            # E |N(0, sigma^2)| = sigma sqrt(2 / pi); a grey level is 2 / 255.
+            sigma = self.config["clip_noise"] * 2 / 255 * (torch.pi / 2) ** 0.5
+            self._variance[-1] = self._variance[-1].clamp(max=sigma**2)
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: int,
+        sample: Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+    ) -> DDPMSchedulerOutput | tuple:
+        """One reverse step; arguments and result as in diffusers. `timestep` is one of `self.timesteps`."""
+        index = self.timesteps.tolist().index(int(timestep))
+        alpha = self.alphas_cumprod[int(timestep)].item()
+
+        # 1. clean image and noise that the network sees
+        x0 = predict_x0(self.config["prediction_type"], self.alphas_cumprod, model_output, sample, int(timestep))
+        if self.config["clip_sample"]:
+            x0 = x0.clamp(-1.0, 1.0)
+        if index == len(self.timesteps) - 1:
+            return DDPMSchedulerOutput(x0, x0) if return_dict else (x0, x0)
+        epsilon = (sample - alpha**0.5 * x0) / (1 - alpha) ** 0.5
+
+        # 2. towards them, and fresh noise of the optimal variance
+        alpha_prev = self.alphas_cumprod[self.timesteps[index + 1]].item()
+        forward, variance = self._forward[index].item(), self._variance[index].item()
+        noise = randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
+        mean = alpha_prev**0.5 * x0 + max(1 - alpha_prev - forward, 0.0) ** 0.5 * epsilon
+        prev_sample = mean + variance**0.5 * noise
+        return DDPMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
+
+    def __len__(self) -> int:
+        return self.config["num_train_timesteps"]
