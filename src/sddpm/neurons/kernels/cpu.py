@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sddpm.neurons.functional import Dynamics
+from sddpm.neurons.kernels.layouts import dense, matching, new_like
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}
@@ -99,27 +100,6 @@ def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
     return None if library() is not None else "it was not built"
 
 
-def _dense(x: Tensor) -> bool:
-    """Whether x fills its memory without gaps or overlaps, in whatever order of dimensions."""
-    expected = 1
-    for stride, size in sorted((stride, size) for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1):
-        if stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def _new_like(x: Tensor) -> Tensor:
-    """Uninitialised [T, ...] in the memory order of x[0], with time outermost."""
-    return torch.empty_strided(x.shape, (x[0].numel(), *x.stride()[1:]), dtype=x.dtype)
-
-
-def _matching(grad: Tensor, x: Tensor) -> Tensor:
-    """grad as it is if each of its time steps lies in memory like those of x, else a copy that does."""
-    same = all(a == b for a, b, size in zip(grad.stride()[1:], x.stride()[1:], x.shape[1:], strict=True) if size > 1)
-    return grad if same else _new_like(x).copy_(grad)
-
-
 def _call(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float) -> Call:
     charge = {"if": 0, "lif": 1, "plif": 3}[dynamics.neuron]
     return Call(
@@ -148,7 +128,7 @@ def _run(function, call: Call) -> None:
 def _forward(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float) -> Tensor:
     kernel = library()
     assert kernel is not None
-    spikes = _new_like(x)
+    spikes = new_like(x)
     call = _call(x, leak, dynamics, v_threshold)
     call.spikes = spikes.data_ptr()
     _run(kernel.sddpm_neuron_forward, call)
@@ -166,7 +146,7 @@ class _Neuron(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):  # type: ignore[override]
         x, leak = ctx.saved_tensors
-        grad, grad_x = _matching(grad, x), _new_like(x)
+        grad, grad_x = matching(grad, x), new_like(x)
         call = _call(x, leak, ctx.dynamics, ctx.v_threshold)
         call.grad, call.grad_stride, call.grad_x = grad.data_ptr(), grad.stride(0), grad_x.data_ptr()
         kernel = library()
@@ -185,7 +165,7 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
 
     Currents whose time steps are not dense in memory are copied first.
     """
-    if not _dense(x[0]):
+    if not dense(x[0]):
         x = x.contiguous()
     leak = w.sigmoid() if w is not None and dynamics.neuron == "plif" else None
     differentiate = torch.is_grad_enabled() and (x.requires_grad or (leak is not None and leak.requires_grad))
