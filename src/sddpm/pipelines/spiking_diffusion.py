@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import sddpm.models  # noqa: F401  diffusers loads only classes whose module is 
 from sddpm.diffusion.noise import check_seeds, draw_noise, generators_for
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.errors import UserError
+from sddpm.inference.engine import Engines, check_engine
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise, prepare_scheduler
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 
@@ -50,6 +52,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         self.unet: Any
         self.scheduler: Any
         self.register_modules(unet=unet, scheduler=scheduler)
+        self._engines = Engines()
         kept_thresholds(threshold_guidance)  # for its checks
         if threshold_guidance is not None:  # a model without guidance is saved as it always was
             self.register_to_config(threshold_guidance=dict(threshold_guidance))
@@ -68,6 +71,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         solver: str | None = None,
         eta: float = 0.0,
         v_threshold: ThresholdSchedule = None,
+        engine: str = "auto",
         output_type: str = "pil",
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
@@ -84,6 +88,8 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a dict
                 {layer pattern: threshold}, or a function of (index, t) that gives either; None for those that threshold
                 guidance keeps with the model, or else the trained ones; {} for the trained ones in any case.
+            engine: "eager" for the model as it is; "exact" or "fast" for a compiled form (`sddpm.inference.MODES`);
+                "auto" for the exact one where the model has one and it pays, else eager.
             output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
                 on the CPU, both in [0, 1].
             callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
@@ -107,6 +113,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             solver=solver,
             eta=eta,
             v_threshold=v_threshold,
+            engine=engine,
             callback=callback,
             progress=progress,
         )
@@ -125,6 +132,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         solver: str | None = None,
         eta: float = 0.0,
         v_threshold: ThresholdSchedule = None,
+        engine: str = "auto",
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
     ) -> Iterator[tuple[list[int], Tensor]]:
@@ -136,15 +144,17 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         if batch_size < 1 or len(seeds) < 1:
             raise UserError(f"nothing to sample: {len(seeds)} seeds, {batch_size} at a time")
         check_seeds(seeds)
+        check_engine(engine, self.unet)
         scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
         v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
         evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
         total = evaluations * math.ceil(len(seeds) / batch_size)
         options = {"num_inference_steps": num_inference_steps, "eta": eta, "v_threshold": v_threshold}
+        model = partial(self._engines.choose, engine=engine, steps=num_inference_steps)
         chunks = [list(seeds[i : i + batch_size]) for i in range(0, len(seeds), batch_size)]
-        return self._stream(chunks, scheduler, options, callback, total if progress else None)
+        return self._stream(chunks, model, scheduler, options, callback, total if progress else None)
 
-    def _stream(self, chunks, scheduler, options, callback, total) -> Iterator[tuple[list[int], Tensor]]:
+    def _stream(self, chunks, model, scheduler, options, callback, total) -> Iterator[tuple[list[int], Tensor]]:
         config = self.unet.config
         size = config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
@@ -154,7 +164,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             for seeds in chunks:
                 generators = generators_for(seeds)
                 x = draw_noise(generators, (config.in_channels, height, width), dtype, self._execution_device)
-                for step in denoise(self.unet, scheduler, x, generators, **options):
+                for step in denoise(model(self.unet), scheduler, x, generators, **options):
                     x = step.x_prev
                     if callback is not None:
                         callback(step)

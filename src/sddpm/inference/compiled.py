@@ -1,0 +1,112 @@
+"""`compile_model`: a spiking U-Net in a form that computes the same, faster, and can do nothing but sample."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.errors import UserError
+from sddpm.inference.arithmetic import Arithmetic
+from sddpm.inference.network import FoldedUNet
+from sddpm.inference.support import Snapshot, snapshot, unchanged, unsupported
+from sddpm.models.config import check_sample
+from sddpm.models.thresholds import Thresholds
+from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
+from sddpm.neurons import SpikingNeuron
+
+MODES = {
+    "exact": "the error of every layer is no larger than that of float32",
+    "fast": "coarser weights; what that costs in quality is measured in docs/performance.md",
+}
+
+
+def compile_model(unet: SpikingUNet2DModel, mode: str = "exact") -> "CompiledUNet":
+    """Fold a spiking U-Net for sampling. The model itself is left as it is.
+
+    Args:
+        unet: on the CPU or a CUDA device, float32 (or, in exact mode, float64).
+        mode: "exact" or "fast", as in `MODES`.
+
+    Raises:
+        UserError: an unknown mode, or a model that cannot be compiled, with the reason.
+    """
+    if mode not in MODES:
+        raise UserError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
+    compiled = CompiledUNet(unet, mode)
+    compiled.refresh()
+    return compiled
+
+
+class CompiledUNet(nn.Module):
+    """Answers as the `SpikingUNet2DModel` it was made of does in evaluation mode, without gradients.
+
+    Neurons are shared with the model, so thresholds act at once, whichever of the two they are set on. Weights are
+    folded; a call folds them anew if they have changed since. That is told by their addresses and versions: after a
+    change through `.data`, which leaves both as they were, call `refresh`. Nothing else is kept between calls.
+    """
+
+    def __init__(self, unet: SpikingUNet2DModel, mode: str):
+        super().__init__()
+        self.unet, self.mode = unet, mode
+        self._folded: tuple[Snapshot, FoldedUNet] | None = None
+
+    def refresh(self) -> FoldedUNet:
+        """Fold the weights as they are now. Raises `UserError` if the model cannot be compiled (any more)."""
+        reason = unsupported(self.unet, self.mode)
+        if reason is not None:
+            raise UserError(f"this model cannot be compiled in {self.mode} mode: {reason}")
+        with torch.no_grad():
+            network = FoldedUNet(self.unet, Arithmetic(self.unet.device, self.unet.dtype, self.mode))
+        self._folded = snapshot(self.unet), network
+        return network
+
+    @torch.no_grad()
+    def forward(
+        self, sample: Tensor, timestep: Tensor | int, return_dict: bool = True
+    ) -> SpikingUNet2DOutput | tuple[Tensor]:
+        """As of `SpikingUNet2DModel`. Images of different diffusion steps are computed one step after the other.
+
+        Raises:
+            UserError: a sample that the model cannot take, or a model that cannot be compiled any more: one with a
+                forward hook, say, which would see nothing here.
+        """
+        check_sample(self.config, sample.shape)
+        folded = self._folded
+        network = folded[1] if folded and unchanged(self.unet, folded[0]) else self.refresh()
+        t = torch.as_tensor(timestep).expand(len(sample)).tolist()
+        if len(set(t)) == 1:
+            out = network(sample, t[0])
+        else:
+            out = torch.empty(len(sample), self.config["out_channels"], *sample.shape[2:]).to(sample)
+            for step in set(t):
+                chosen = [i for i, other in enumerate(t) if other == step]
+                out[chosen] = network(sample[chosen], step)
+        return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
+
+    def at_threshold(self, thresholds: Thresholds | None) -> AbstractContextManager[None]:
+        """As of `SpikingUNet2DModel`."""
+        return self.unet.at_threshold(thresholds)
+
+    def set_v_threshold(self, thresholds: Thresholds, pattern: str = "*") -> None:
+        """As of `SpikingUNet2DModel`."""
+        self.unet.set_v_threshold(thresholds, pattern)
+
+    def neurons(self) -> dict[str, SpikingNeuron]:
+        """As of `SpikingUNet2DModel`."""
+        return self.unet.neurons()
+
+    @property
+    def config(self) -> Any:
+        return self.unet.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_folded": None}  # a copy folds for itself

@@ -1,0 +1,81 @@
+"""The whole spiking U-Net, folded: `SpikingUNet2DModel.forward`, layer by layer, at one state of the weights."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sddpm.inference.arithmetic import Arithmetic
+from sddpm.inference.blocks import Encoder, PureReadout, Readout, Resample, ResBlock
+from sddpm.inference.time import TimeBiases
+from sddpm.models.blocks import SpikingResBlock
+from sddpm.models.readout import PureSpikingReadout
+from sddpm.models.unet import Level, SpikingUNet2DModel
+
+
+@dataclass
+class FoldedLevel:
+    """One resolution of the U-Net."""
+
+    blocks: list[ResBlock]
+    resample: Resample | None
+
+
+class FoldedUNet:
+    """x_t [B, C, H, W] and one diffusion step for all -> prediction [B, C_out, H, W]. Nothing is kept between calls."""
+
+    def __init__(self, unet: SpikingUNet2DModel, arithmetic: Arithmetic):
+        self.patch_size = unet.config["patch_size"]
+        self.encoder = Encoder(unet.encoder, arithmetic)
+        width = unet.encoder.conv2.out_channels
+
+        def res_blocks(blocks: Iterable[SpikingResBlock]) -> list[ResBlock]:
+            nonlocal width
+            folded = []
+            for block in blocks:
+                parts = [width, block.conv1.in_channels - width]  # on the way up the second one is the skip connection
+                folded.append(ResBlock(block, [part for part in parts if part], arithmetic))
+                width = block.conv2.out_channels
+            return folded
+
+        def level(source: Level) -> FoldedLevel:
+            resample = None if source.resample is None else Resample(source.resample, arithmetic)  # type: ignore[arg-type]
+            return FoldedLevel(res_blocks(cast("Iterable[SpikingResBlock]", source.blocks)), resample)
+
+        self.down = [level(source) for source in cast("Iterable[Level]", unet.down)]
+        self.middle = res_blocks(cast("Iterable[SpikingResBlock]", unet.middle))
+        self.up = [level(source) for source in cast("Iterable[Level]", unet.up)]
+        pure = isinstance(unet.readout, PureSpikingReadout)
+        self.readout = (PureReadout if pure else Readout)(unet.readout, unet.config["T"], arithmetic)  # type: ignore[arg-type]
+        levels = [*self.down, FoldedLevel(self.middle, None), *self.up]
+        self.time_biases = TimeBiases(
+            unet.time_embedding, [block for level in levels for block in level.blocks], arithmetic
+        )
+
+    def __call__(self, sample: Tensor, t: int) -> Tensor:
+        # 1. time
+        biases = iter(self.time_biases(t))
+        # 2. encode
+        h = self.encoder(F.pixel_unshuffle(sample, self.patch_size).permute(0, 2, 3, 1).contiguous())
+        # 3. down
+        skips = [h]
+        for level in self.down:
+            for block in level.blocks:
+                h = block([h], next(biases))
+                skips.append(h)
+            if level.resample is not None:
+                h = level.resample(h)
+                skips.append(h)
+        # 4. middle
+        for block in self.middle:
+            h = block([h], next(biases))
+        # 5. up
+        for level in self.up:
+            for block in level.blocks:
+                h = block([h, skips.pop()], next(biases))
+            if level.resample is not None:
+                h = level.resample(h)
+        # 6. read out
+        return F.pixel_shuffle(self.readout(h).permute(0, 3, 1, 2), self.patch_size)
