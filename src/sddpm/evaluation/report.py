@@ -55,7 +55,7 @@ def as_json(evaluation: Evaluation, command: str) -> str:
             },
             "metrics": {each.metric.name: _entry(each) for each in evaluation.measurements},
             **evaluation.facts,
-            "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "versions": versions(),
         },
         indent=2,
     )
@@ -73,6 +73,11 @@ def _entry(measurement: Measurement) -> dict[str, Any]:
         "lower_is_better": measurement.metric.lower_is_better,
         "departures": measurement.departures,
     }
+
+
+def versions() -> dict[str, str | None]:
+    """The versions that a number may depend on."""
+    return {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
 def _version(package: str) -> str | None:
