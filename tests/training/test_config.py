@@ -80,6 +80,8 @@ def test_networks_can_be_built_for_their_images(name):
         ("model.neuron=relu", ["model.neuron", "'relu'", "'if', 'lif' or 'plif'"]),
         ("train.betas=[0.9]", ["train.betas", "[0.9]"]),
         ("train.ema_decay=1", ["train.ema_decay", "less than 1"]),
+        ("train.rate_target=1.5", ["train.rate_target", "1.5", "less than or equal to 1"]),
+        ("train.rate_target={'up.*': -1}", ["train.rate_target", "-1", "0 to 1"]),
         ("train.lr", ["--set train.lr", "section.key=value"]),
         ("lr=1", ["--set lr=1", "section.key=value"]),
         ("data.path=[a", ["--set data.path=[a", "YAML"]),
@@ -159,3 +161,10 @@ def test_changed_keys_leaves_out_harmless_ones():
     before = load_config("digits")
     now = load_config("digits", ["train.steps=7", "train.log_every=3", "data.path=x", "model.T=2", "train.lr=3"])
     assert changed_keys(before.to_dict(), now.to_dict()) == ["model.T", "train.lr"]
+
+
+def test_changed_keys_takes_what_an_older_config_does_not_name_for_the_default():
+    older = load_config("digits").to_dict()
+    del older["model"]["pure"]
+    assert changed_keys(older, load_config("digits").to_dict()) == []
+    assert changed_keys(older, load_config("digits", ["model.pure=true"]).to_dict()) == ["model.pure"]

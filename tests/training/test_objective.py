@@ -43,7 +43,7 @@ def test_a_network_that_answers_zero_pays_the_targets_square(tiny, batch):
     for kind, target in (("epsilon", noise), ("v_prediction", kept.sqrt() * noise - (1 - kept).sqrt() * x0)):
         config = tiny("train.precision=float64", f"diffusion.prediction_type={kind}")
         loss = make_loss(config, torch.device("cpu"))(zero, batch)
-        assert loss.item() == pytest.approx(target.square().mean().item(), rel=1e-6)  # to_model works in float32
+        assert loss.total.item() == pytest.approx(target.square().mean().item(), rel=1e-6)  # to_model works in float32
         torch.testing.assert_close(zero.x_t, kept.sqrt() * x0 + (1 - kept).sqrt() * noise, rtol=0, atol=1e-6)
         assert torch.equal(zero.t, batch.t)
 
@@ -56,7 +56,7 @@ def test_a_network_that_knows_the_image_pays_nothing(tiny, batch):
     }
     for kind, function in perfect.items():
         config = tiny("train.precision=float64", f"diffusion.prediction_type={kind}", "diffusion.min_snr_gamma=5")
-        assert make_loss(config, torch.device("cpu"))(Answer(function), batch).item() < 1e-8
+        assert make_loss(config, torch.device("cpu"))(Answer(function), batch).total.item() < 1e-8
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -68,7 +68,7 @@ def test_min_snr_weights_the_error_of_x0_by_the_capped_snr(tiny, batch, kind):
     x_t = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
     implied_x0 = x_t / kept.sqrt() if kind == "epsilon" else kept.sqrt() * x_t
     weight = (kept / (1 - kept)).clamp(max=2.0)
-    assert loss.item() == pytest.approx((weight * (implied_x0 - x0).square()).mean().item(), rel=1e-4)
+    assert loss.total.item() == pytest.approx((weight * (implied_x0 - x0).square()).mean().item(), rel=1e-4)
 
 
 def test_layout_and_precision_of_what_the_network_sees(tiny, batch):

@@ -17,6 +17,21 @@ def spiking_neurons(model: nn.Module) -> dict[str, SpikingNeuron]:
     return {name: module for name, module in model.named_modules() if isinstance(module, SpikingNeuron)}
 
 
+def match_layers(names: list[str], patterns: Mapping[str, float]) -> dict[str, float]:
+    """{layer: number} from {layer name pattern: number}; later patterns win over earlier ones.
+
+    Raises:
+        UserError: a pattern that no layer matches.
+    """
+    resolved = {}
+    for pattern, value in patterns.items():
+        matches = [name for name in names if fnmatchcase(name, pattern)]
+        if not matches:
+            raise UserError(f"no neuron layer matches {pattern!r}; layers are named like {names[0]!r} or {names[-1]!r}")
+        resolved.update(dict.fromkeys(matches, float(value)))
+    return resolved
+
+
 def resolve_thresholds(names: list[str], thresholds: Thresholds) -> dict[str, float]:
     """The layers that `thresholds` speaks of, and their value; later patterns win over earlier ones.
 
@@ -26,15 +41,10 @@ def resolve_thresholds(names: list[str], thresholds: Thresholds) -> dict[str, fl
     if not names:
         raise UserError("v_threshold was given, but this model has no spiking neurons")
     patterns = thresholds if isinstance(thresholds, Mapping) else {"*": thresholds}
-    resolved = {}
     for pattern, value in patterns.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise UserError(f"v_threshold must be a positive number, got {value!r} for layers {pattern!r}")
-        matches = [name for name in names if fnmatchcase(name, pattern)]
-        if not matches:
-            raise UserError(f"no neuron layer matches {pattern!r}; layers are named like {names[0]!r} or {names[-1]!r}")
-        resolved.update(dict.fromkeys(matches, float(value)))
-    return resolved
+    return match_layers(names, patterns)
 
 
 def apply_thresholds(model: nn.Module, thresholds: Thresholds) -> None:

@@ -109,7 +109,7 @@ class TrainConfig(Section):
         default=0.0, ge=0, description="Weight of the penalty on firing rates above rate_target; 0: none"
     )
     rate_target: FiringRate | dict[str, FiringRate] = Field(
-        default=0.1, description="Firing rate up to which neurons cost nothing, or one per layer name pattern"
+        default=0.1, description="Firing rate, 0 to 1, up to which neurons cost nothing, or one per layer name pattern"
     )
     ema_decay: float = Field(
         default=0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are saved; 0: off"

@@ -110,14 +110,14 @@ class Loop:
                 self._save()
 
     def _begin_interval(self) -> None:
-        self.sums = torch.zeros(2, device=self.accelerator.device)  # of the loss and of the gradient's norm
+        self.sums = torch.zeros(3, device=self.accelerator.device)  # of what `backward` returns
         self.interval = (self.state.step, self.watch.seconds)
 
     def _measure(self) -> None:
         """Means since the last call go to metrics.jsonl and to the screen."""
         state, (since_step, since_seconds) = self.state, self.interval
         steps = state.step - since_step
-        loss, grad_norm = (self.accelerator.reduce(self.sums, "mean") / steps).tolist()  # type: ignore[operator]
+        loss, grad_norm, firing_rate = (self.accelerator.reduce(self.sums, "mean") / steps).tolist()  # type: ignore[operator]
         state.seconds = self.watch.seconds
         steps_per_second = steps / max(state.seconds - since_seconds, 1e-9)
         self.loss = loss
@@ -130,6 +130,8 @@ class Loop:
             "seconds": state.seconds,
             "epoch": state.step * self.options.batch_size / self.epoch_size,
         }
+        if self.options.rate_penalty:
+            row["firing_rate"] = firing_rate
         if self.metrics is not None:
             self.metrics.write(row)
         self.progress.report(state.step, loss, row["images_per_second"], steps_per_second)

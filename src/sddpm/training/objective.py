@@ -1,8 +1,11 @@
-"""The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if asked."""
+"""The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if asked; spikes may cost too."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from sddpm.data import to_model
@@ -10,6 +13,16 @@ from sddpm.diffusion.objectives import min_snr_weight, target
 from sddpm.diffusion.schedule import NoiseSchedule, add_noise
 from sddpm.training.batches import Batch
 from sddpm.training.config import Config, DiffusionConfig
+from sddpm.training.firing_rates import rate_targets, record_rates
+
+
+class Loss(NamedTuple):
+    """total: what is minimised, []; error: of the prediction alone, [] without gradient; firing_rate: of all neurons,
+    [] without gradient, 0 where no penalty asks for it."""
+
+    total: Tensor
+    error: Tensor
+    firing_rate: Tensor
 
 
 def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
@@ -17,27 +30,34 @@ def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
     return NoiseSchedule(config.num_train_timesteps, config.beta_schedule, config.beta_start, config.beta_end)
 
 
-def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batch], Tensor]:
-    """A function (model, batch) -> mean loss [] on `device`.
+def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batch], Loss]:
+    """A function (model, batch) -> `Loss`, means over the batch on `device`.
 
     The tables stay on the CPU, where t is drawn: exact in float64 (which mps lacks), and nothing waits for a GPU.
     """
     prediction_type, gamma = config.diffusion.prediction_type, config.diffusion.min_snr_gamma
     alphas_cumprod = noise_schedule(config.diffusion).alphas_cumprod
     dtype = torch.float64 if config.train.precision == "float64" else torch.float32
+    penalty, rate_target = config.train.rate_penalty, config.train.rate_target
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
 
-    def loss(model: nn.Module, batch: Batch) -> Tensor:
+    def loss(model: nn.Module, batch: Batch) -> Loss:
         images = batch.images.to(device, non_blocking=True)
         x0 = to_model(images, dtype).contiguous(memory_format=layout)
         noise = batch.noise.to(device, non_blocking=True).to(dtype)
         x_t = add_noise(alphas_cumprod, x0, noise, batch.t)
-        (prediction,) = model(x_t, batch.t.to(device, non_blocking=True), return_dict=False)
+        network = extract_model_from_parallel(model)
+        with record_rates(network) if penalty else nullcontext() as rates:
+            (prediction,) = model(x_t, batch.t.to(device, non_blocking=True), return_dict=False)
         error = prediction - target(prediction_type, alphas_cumprod, x0, noise, batch.t)
         per_image = error.square().flatten(1).mean(1)
         if gamma is not None:
             weight = min_snr_weight(prediction_type, alphas_cumprod, batch.t, gamma)
             per_image = per_image * weight.to(dtype).to(device, non_blocking=True)
-        return per_image.mean()
+        total = per_image.mean()
+        if rates is None:
+            return Loss(total, total.detach(), total.new_zeros(()))
+        price = penalty * rates.penalty(rate_targets(network, rate_target))
+        return Loss(total + price, total.detach(), rates.overall())
 
     return loss

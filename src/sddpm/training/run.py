@@ -14,6 +14,7 @@ from sddpm.training.batches import share_of_batch, training_batches
 from sddpm.training.checkpoint import newest_checkpoint, restore
 from sddpm.training.config import Config, DataConfig
 from sddpm.training.config_files import changed_keys
+from sddpm.training.firing_rates import rate_targets
 from sddpm.training.loop import Loop
 from sddpm.training.objective import noise_schedule
 from sddpm.training.processes import make_accelerator
@@ -91,6 +92,8 @@ def train(
     model = build_model(config, dataset.channels)
     if init_from is not None:
         load_weights(model, init_from)
+    if config.train.rate_penalty:
+        rate_targets(model, config.train.rate_target)  # refuses names of no layer
     synchronize_batch_norm(model, config.train.sync_batch_norm)
     state = make_state(model, config, accelerator.device)
     if checkpoint:

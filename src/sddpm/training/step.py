@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sddpm.training.batches import Batch
 from sddpm.training.config import TrainConfig
 from sddpm.training.ema import ema_decay_at, update_ema
+from sddpm.training.objective import Loss
 from sddpm.training.optim import learning_rate, set_learning_rate
 from sddpm.training.state import TrainState
 
@@ -17,7 +18,7 @@ from sddpm.training.state import TrainState
 def backward(
     prepared: nn.Module,
     batch: Batch,
-    loss_of: Callable[[nn.Module, Batch], Tensor],
+    loss_of: Callable[[nn.Module, Batch], Loss],
     accelerator: Accelerator,
     config: TrainConfig,
 ) -> Tensor:
@@ -27,18 +28,21 @@ def backward(
         prepared: the model as accelerate wraps it; gradients meet over the processes at the last micro-batch.
 
     Returns:
-        [2] on the device: this process's mean loss, and the gradient's norm before clipping.
+        [3] on the device: this process's mean error of the prediction, the gradient's norm before clipping, and the
+        firing rate.
     """
-    total = torch.zeros((), device=accelerator.device)
+    error = torch.zeros((), device=accelerator.device)
+    firing_rate = torch.zeros((), device=accelerator.device)
     parts = batch.split(config.accumulation)
     for i, part in enumerate(parts):
         with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(prepared):
-            loss = loss_of(prepared, part) / len(parts)
-            accelerator.backward(loss)
-        total += loss.detach()
+            loss = loss_of(prepared, part)
+            accelerator.backward(loss.total / len(parts))
+        error += loss.error / len(parts)
+        firing_rate += loss.firing_rate / len(parts)
     limit = config.max_grad_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(prepared.parameters(), limit, foreach=True)
-    return torch.stack([total, norm.to(total)])
+    return torch.stack([error, norm.to(error), firing_rate])
 
 
 def update(state: TrainState, config: TrainConfig) -> None:
