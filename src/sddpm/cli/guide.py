@@ -1,0 +1,213 @@
+"""`sddpm guide`: firing thresholds with which a model samples better, searched, validated and kept with it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.cli.evaluate import refuse_unwritable, trained_on
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from sddpm.guidance import GuidanceReport
+
+
+@app.command()
+def guide(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    metric: Annotated[str, typer.Option(help="fid, sfid, kid or fad, by which to choose.")] = "fid",
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set, folder, zip or .npz of images, or statistics .npz. (default: what a run was trained on)",
+            metavar="WHAT",
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
+    split: Annotated[str, typer.Option(help="Of the reference: train or test.")] = "train",
+    preprocessing: Annotated[str, typer.Option(help="pytorch-fid or clean-fid.", metavar="NAME")] = "pytorch-fid",
+    dim: Annotated[int, typer.Option(help="Inception features: 64, 192, 768 or 2048.")] = 2048,
+    inception: Annotated[
+        Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")
+    ] = None,
+    fad_weights: Annotated[Path | None, typer.Option(help="FSVAE's autoencoder, for fad.", metavar="PATH")] = None,
+    fad_statistics: Annotated[
+        Path | None, typer.Option(help="Published statistics for fad. (default: of the reference)", metavar="NPZ")
+    ] = None,
+    limit_reference: Annotated[int | None, typer.Option(help="The first so many reference images only.")] = None,
+    samples: Annotated[int, typer.Option(help="Samples of one seed set.")] = 2000,
+    seed_sets: Annotated[int, typer.Option(help="Seed sets of the search; the same at every threshold.")] = 2,
+    validation_sets: Annotated[int, typer.Option(help="Fresh seed sets, for the verdict.")] = 2,
+    seed: Annotated[int, typer.Option(help="First seed of the search; fresh ones are 2^31 further.")] = 0,
+    solver: Annotated[str, typer.Option(help="ddpm, ddim, dpm++, unipc or pndm.", metavar="NAME")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
+    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
+    search: Annotated[str, typer.Option(help="What is free: scalar, layers, time or layers-time.")] = "scalar",
+    method: Annotated[
+        str | None, typer.Option(help="grid (scalar only, default there), coordinate or bayes.", metavar="NAME")
+    ] = None,
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="Thresholds with commas, in multiples of the trained one; paper is 0.997 to 1.003, wide 0.9 to 1.1.",
+            metavar="LIST",
+        ),
+    ] = "paper,wide",
+    refine: Annotated[int, typer.Option(help="How often the grid is refined around its best.")] = 2,
+    range_: Annotated[
+        str, typer.Option("--range", help="Least and largest multiple of coordinate and bayes.", metavar="LOW,HIGH")
+    ] = "0.9,1.1",
+    budget: Annotated[
+        int | None, typer.Option(help="Thresholds tried at most, the trained ones included. (default: the grid's)")
+    ] = None,
+    groups: Annotated[
+        str, typer.Option(help="Groups of layers: encoder, middle, decoder, or name patterns.", metavar="NAMES")
+    ] = "encoder,middle,decoder",
+    boundary: Annotated[
+        int | None, typer.Option(help="Early is from this diffusion step on. (default: half)", metavar="T")
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 300,
+    proxy_images: Annotated[int, typer.Option(help="Images for the noise-prediction loss; 0: leave it out.")] = 256,
+    held_out: Annotated[
+        str | None, typer.Option(help="Whence they come. (default: the reference's test split)", metavar="WHAT")
+    ] = None,
+    store: Annotated[
+        bool | None,
+        typer.Option(
+            "--store/--no-store",
+            help="Keep the choice with the model, whatever the verdict, or never. (default: if it beats the trained"
+            " thresholds beyond noise)",
+        ),
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Only take out what was kept with the model.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write all there is to know here.", metavar="FILE.json")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the curve here.", metavar="FILE.png")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Keeps samples and features, so that a stopped search goes on. (default: in the cache)"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Find firing thresholds with which a model samples better (threshold guidance).
+
+    Every choice is sampled with the same seeds; the best is judged on fresh ones. What is kept with the model is used
+    by sample and evaluate unless they are given --v-threshold.
+    """
+    from sddpm.files import refuse_existing
+
+    if clear:
+        from sddpm.guidance import store_guidance
+
+        store_guidance(model, None)
+        typer.echo(f"{model}: samples with the thresholds it was trained with")
+        return
+    for path in (out, figure):
+        if path is not None:
+            if path.is_dir():
+                raise UserError(f"{path} is a folder: a file name is needed")
+            refuse_existing(path, force)
+            refuse_unwritable(path)
+    low, high = _range(range_)
+    trained: dict[str, Any] = trained_on(str(model)) if reference is None else {}
+    chosen_grid = parse_grid(grid)
+    from sddpm.evaluation import EvaluationSettings, SamplingSettings
+    from sddpm.guidance import GuidanceSettings, store_guidance
+    from sddpm.guidance import guide as run_guide
+
+    report = run_guide(
+        GuidanceSettings(
+            evaluation=EvaluationSettings(
+                source=str(model),
+                reference=reference or trained.get("reference"),
+                data=data or trained.get("data"),
+                metrics=(metric.strip(),),
+                samples=samples,
+                split=split,
+                preprocessing=preprocessing,
+                dim=dim,
+                channels=trained.get("channels"),
+                crop=trained.get("crop"),
+                resize=trained.get("resize", "bilinear"),
+                limit_reference=limit_reference,
+                sampling=SamplingSettings(steps, solver, eta, None, seed, batch_size),
+                inception=inception,
+                fad_weights=fad_weights,
+                fad_statistics=fad_statistics,
+                device=device,
+                download=download,
+                work=work,
+            ),
+            seed_sets=seed_sets,
+            validation_sets=validation_sets,
+            search=search,
+            method=method,
+            grid=chosen_grid,
+            refinements=refine,
+            low=low,
+            high=high,
+            budget=budget,
+            groups=tuple(name.strip() for name in groups.split(",") if name.strip()),
+            boundary=boundary,
+            resamples=resamples,
+            proxy_images=proxy_images,
+            held_out=held_out,
+        ),
+        say=lambda line: typer.echo(line, err=True),
+    )
+    if report is not None:
+        keep = report.beats_trained if store is None else store
+        _show(report, model, keep, store, out, figure)
+
+
+def parse_grid(text: str) -> tuple[float, ...]:
+    """Multiples from "paper,wide,0.85". Raises `UserError` for what is neither a number nor a grid's name."""
+    from sddpm.guidance.settings import GRIDS
+
+    found: set[float] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            found |= set(GRIDS[part]) if part in GRIDS else {float(part)}
+        except ValueError as error:
+            raise UserError(f"--grid: {part!r} is neither a number nor {' nor '.join(GRIDS)}") from error
+    if not found:
+        raise UserError("--grid needs at least one threshold")
+    return tuple(sorted(found))
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--range {text!r}: two numbers such as 0.9,1.1 are needed") from error
+    return low, high
+
+
+def _show(
+    report: "GuidanceReport", model: Path, keep: bool, asked: bool | None, out: Path | None, figure: Path | None
+) -> None:
+    """Keep the choice, print table and verdict, write the JSON and the figure."""
+    import shlex
+    import sys
+
+    from sddpm.files import atomic_path
+    from sddpm.guidance import store_guidance
+    from sddpm.guidance.report import as_json, draw, kept_with_model, table, verdict
+
+    if out is not None:
+        with atomic_path(out) as temporary:
+            temporary.write_text(as_json(report, shlex.join(["sddpm", *sys.argv[1:]]), keep), encoding="utf-8")
+    if figure is not None:
+        with atomic_path(figure) as temporary:
+            draw(report).savefig(temporary)
+    typer.echo(table(report))
+    for line in verdict(report):
+        typer.echo(line)
+    if keep:
+        store_guidance(model, kept_with_model(report))
+        typer.echo(f"kept with {model}: sample and evaluate use it; --v-threshold trained, or guide --clear, undoes it")
+    else:
+        typer.echo(f"{model} was not changed" + ("" if asked is False else "; --store keeps the choice all the same"))

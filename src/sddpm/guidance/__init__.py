@@ -1,0 +1,20 @@
+"""Threshold guidance: other firing thresholds than the trained ones, found, validated and kept (SDDPM section 4.3).
+Names are imported on first use (torch is slow to load)."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sddpm.guidance.run import GuidanceReport as GuidanceReport
+    from sddpm.guidance.run import guide as guide
+    from sddpm.guidance.settings import GuidanceSettings as GuidanceSettings
+    from sddpm.guidance.store import store_guidance as store_guidance
+
+_LAZY = {"GuidanceReport": "run", "GuidanceSettings": "settings", "guide": "run", "store_guidance": "store"}
+__all__ = ["GuidanceReport", "GuidanceSettings", "guide", "store_guidance"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(f"sddpm.guidance.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'sddpm.guidance' has no attribute {name!r}")

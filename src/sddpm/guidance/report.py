@@ -1,0 +1,219 @@
+"""Threshold guidance in words (a table, verdicts), as JSON with everything to repeat it, and as kept with a model."""
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sddpm.evaluation.report import versions
+from sddpm.guidance.bootstrap import Estimate
+from sddpm.guidance.run import Comparison, GuidanceReport
+from sddpm.guidance.space import Point
+from sddpm.pipelines.threshold_guidance import to_json
+
+
+def table(report: GuidanceReport) -> str:
+    """A line for each choice of thresholds, in their order; differences are to the trained ones, on the same seeds."""
+    losses = {loss.point: loss for loss in report.proxy.losses} if report.proxy is not None else {}
+    sets = len(report.search.search_seeds)
+    header = [*report.space.axes, report.label, "difference", "95 % interval"]
+    header += [f"set {i + 1}" for i in range(sets)] if sets > 1 else []
+    header += ["loss", "difference %"] if losses else []
+    rows = [header]
+    for each in sorted(report.trials, key=lambda each: each.point):
+        trained = each.point == report.space.origin
+        row = [f"{report.space.value(x):g}" for x in each.point] + [f"{each.value:.6g}"]
+        row += ["trained", ""] if trained else [f"{each.difference.value:+.4g}", _interval(each.difference)]
+        row += ["" if trained else f"{one.value:+.4g}" for one in each.differences] if sets > 1 else []
+        if losses:
+            loss = losses[each.point]
+            before = loss.value - loss.difference.value
+            row += [f"{loss.value:.5g}", "" if trained else f"{100 * loss.difference.value / before:+.3g}"]
+        rows.append([*row[:-1], row[-1] + " *"] if each.point == report.chosen else row)
+    widths = [max(len(row[i].removesuffix(" *")) for row in rows) for i in range(len(header))]
+    lines = []
+    for row in rows:
+        marked = row[-1].endswith(" *")
+        cells = [cell.removesuffix(" *").rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append(("* " if marked else "  ") + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def verdict(report: GuidanceReport) -> list[str]:
+    """What was chosen and whether it is better beyond noise; whether the loss could have told."""
+    name = report.space.describe
+    if report.validation is None:
+        return [f"chosen: the trained thresholds ({name(report.chosen)}); none tried was better", *_proxy(report)]
+    found = report.validation
+    sets, count = len(report.search.validation_seeds), report.samples
+    lines = [
+        f"chosen: {name(report.chosen)}. On fresh seeds ({sets} x {count:,} samples): {report.label} "
+        f"{found.value:.6g}, {_before(found):.6g} as trained, difference {found.difference.value:+.4g}, 95 % interval "
+        f"{_interval(found.difference)}"
+        + (f", by seed set {', '.join(f'{one.value:+.4g}' for one in found.differences)}" if sets > 1 else "")
+    ]
+    if found.difference.below_zero:
+        lines.append(f"verdict: {name(report.chosen)} beats the trained thresholds beyond noise")
+    elif found.difference.above_zero:
+        lines.append(
+            f"verdict: {name(report.chosen)} is worse than the trained thresholds on fresh seeds, beyond noise"
+        )
+    else:
+        lines.append(f"verdict: {name(report.chosen)} is not better than the trained thresholds beyond noise")
+    return [*lines, *_proxy(report)]
+
+
+def kept_with_model(report: GuidanceReport) -> dict[str, Any]:
+    """What is worth keeping beside the chosen thresholds: which they replace, and why."""
+    found = report.validation or next(each for each in report.trials if each.point == report.chosen)
+    seeds = report.search.validation_seeds if report.validation is not None else report.search.search_seeds
+    return {
+        "v_threshold": to_json(report.space.thresholds(report.chosen)),
+        "trained_v_threshold": to_json(report.space.thresholds(report.space.origin)),
+        "metric": report.label,
+        "value": found.value,
+        "trained_value": _before(found),
+        "difference": found.difference.value,
+        "interval_95": list(found.difference.interval),
+        "beats_trained": report.beats_trained,
+        "protocol": {
+            **report.facts["sampling"],
+            "samples_per_seed_set": report.samples,
+            "seed_sets": seeds,
+            "reference": {key: report.facts["reference"].get(key) for key in ("kind", "path", "split")},
+            "fad_statistics": report.facts["fad_statistics"],
+            "model_sha256": report.facts["sha256"],
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def as_json(report: GuidanceReport, command: str, stored: bool) -> str:
+    """The whole search as JSON text.
+
+    Args:
+        report: what was found.
+        command: the command line that does it again.
+        stored: whether the choice was kept with the model.
+    """
+    search, space, proxy = report.search, report.space, report.proxy
+    return json.dumps(
+        {
+            "command": command,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **report.facts,
+            "search": {
+                "method": search.method,
+                "axes": space.axes,
+                "boundary": space.boundary if len(space.stages) > 1 else None,
+                "groups": {name or "all": list(patterns) for name, patterns in space.groups.items()},
+                "budget": search.budget,
+                "first_seeds": search.search_seeds,
+            },
+            "trained": to_json(space.thresholds(space.origin)),
+            "trials": [_comparison(report, each) for each in report.trials],
+            "chosen": to_json(space.thresholds(report.chosen)),
+            "validation": None
+            if report.validation is None
+            else {"first_seeds": search.validation_seeds, **_comparison(report, report.validation)},
+            "beats_trained": report.beats_trained,
+            "stored": stored,
+            "proxy": None
+            if proxy is None
+            else {
+                "images": proxy.images,
+                "held_out": proxy.held_out,
+                "rank_correlation": None if math.isnan(proxy.correlation) else proxy.correlation,
+                "p_value": proxy.p_value,
+                "trusted": proxy.trusted,
+                "would_choose": to_json(space.thresholds(proxy.best)),
+                "steps": proxy.tenths,
+                "losses": [
+                    {
+                        "multiples": loss.point,
+                        "loss": loss.value,
+                        "difference": _estimate(loss.difference),
+                        "by_tenth": loss.by_tenth,
+                    }
+                    for loss in proxy.losses
+                ],
+            },
+            "versions": versions(),
+        },
+        indent=2,
+    )
+
+
+def _proxy(report: GuidanceReport) -> list[str]:
+    proxy = report.proxy
+    if proxy is None:
+        return ["proxy: the noise-prediction loss was not measured (no images: give --reference or --held-out)"]
+    seen = "" if proxy.held_out else ", not held out as far as is known"
+    if math.isnan(proxy.correlation):
+        return [f"proxy: too few different values to rank the noise-prediction loss ({proxy.images}{seen})"]
+    if proxy.trusted:
+        advice = "it ranks these thresholds much as the metric does"
+    elif proxy.correlation <= -0.7 and proxy.p_value < 0.05:
+        advice = "it ranks these thresholds the other way round: do not choose by it"
+    else:
+        advice = "it does not say which thresholds sample best: do not choose by it"
+    return [
+        f"proxy: noise-prediction loss ({proxy.images}{seen}): rank correlation with {report.label} "
+        f"{proxy.correlation:+.2f}, p = {proxy.p_value:.2g}; {advice}; it would have chosen "
+        f"{report.space.describe(proxy.best)} ({report.label} {_value(report, proxy.best):.6g})"
+    ]
+
+
+def _value(report: GuidanceReport, point: Point) -> float:
+    return next(each.value for each in report.trials if each.point == point)
+
+
+def _before(comparison: Comparison) -> float:
+    return comparison.value - comparison.difference.value
+
+
+def _interval(estimate: Estimate) -> str:
+    return "{:+.4g} to {:+.4g}".format(*estimate.interval)
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "standard_error": estimate.standard_error, "interval_95": estimate.interval}
+
+
+def _comparison(report: GuidanceReport, each: Comparison) -> dict[str, Any]:
+    return {
+        "multiples": each.point,
+        "v_threshold": to_json(report.space.thresholds(each.point)),
+        "value": each.value,
+        "difference": _estimate(each.difference),
+        "seed_sets": [
+            {"value": value, "difference": _estimate(difference)}
+            for value, difference in zip(each.values, each.differences, strict=True)
+        ],
+    }
+
+
+def draw(report: GuidanceReport) -> Any:
+    """The metric and the loss over the thresholds, a matplotlib figure: save it with `figure.savefig(path)`."""
+    from sddpm.figures.thresholds import Curve, threshold_curves, threshold_trials
+
+    one = report.space.axes == ["threshold"]
+    trials = sorted(report.trials, key=lambda each: each.point) if one else report.trials
+    points = [each.point for each in trials]
+    intervals = [each.difference.interval for each in trials]
+    curves = [Curve(report.label, [each.value for each in trials], intervals)]
+    if report.proxy is not None:
+        losses = {loss.point: loss for loss in report.proxy.losses}
+        found = [losses[point] for point in points]
+        intervals = [loss.difference.interval for loss in found]
+        curves.append(Curve("noise-prediction loss", [loss.value for loss in found], intervals))
+    places = {"trained": points.index(report.space.origin), "chosen": points.index(report.chosen)}
+    sampling = report.facts["sampling"]
+    title = (
+        f"{Path(report.facts['model']).name}: {report.label}, {len(report.search.search_seeds)} x {report.samples:,} "
+        f"samples, {sampling['solver']} with {sampling['steps']} steps"
+    )
+    if one:
+        return threshold_curves([report.space.value(x) for (x,) in points], curves, title=title, **places)
+    return threshold_trials([report.space.describe(point) for point in points], curves, title=title, **places)

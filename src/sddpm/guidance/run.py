@@ -1,0 +1,317 @@
+"""Threshold guidance from beginning to end: search, validate on fresh seeds, judge the cheap proxy."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sddpm.data.registry import find_dataset
+from sddpm.errors import UserError
+from sddpm.evaluation.features.weights import sha256_of
+from sddpm.evaluation.metrics import Features, Metric
+from sddpm.evaluation.processes import Processes, launched_processes
+from sddpm.evaluation.run import check_counts, compute_features, feature_name, known_targets, open_extractors
+from sddpm.evaluation.settings import Plan, make_plan
+from sddpm.evaluation.sources import Reference, Samples, open_reference, open_reference_images, open_samples
+from sddpm.guidance.bayes import bayes_search
+from sddpm.guidance.bootstrap import Estimate, estimate, spearman
+from sddpm.guidance.distances import Distance, frechet_to, kid_to
+from sddpm.guidance.proxy import NoisyImages, bin_edges
+from sddpm.guidance.search import BudgetSpent, Objective, coordinate_search, grid_search
+from sddpm.guidance.settings import METRICS, GuidanceSettings, SearchPlan, default_held_out, plan_search
+from sddpm.guidance.space import Point, Space, make_space
+from sddpm.guidance.trials import Trials
+from sddpm.models.thresholds import spiking_neurons
+from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.pipelines.devices import pick_device
+
+FIRST_STEP = 0.04  # of the coordinate search
+_LEAST_FOR_RANKS = 4
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The metric at a point, and its difference to the trained thresholds on the same seeds (below 0 is better):
+    of all samples together, and of each seed set by itself."""
+
+    point: Point
+    value: float
+    difference: Estimate
+    values: list[float]
+    differences: list[Estimate]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The noise-prediction loss at a point: its mean, its difference to the trained thresholds on the same images and
+    noise, and its mean in each tenth of the diffusion steps."""
+
+    point: Point
+    value: float
+    difference: Estimate
+    by_tenth: list[float]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """How the loss ranks the points, against how the metric does.
+
+    images: what the loss was measured on. held_out: whether the model was not trained on them, as far as is known.
+    """
+
+    losses: list[Loss]
+    correlation: float
+    p_value: float
+    images: str
+    held_out: bool
+    tenths: list[tuple[int, int]]
+
+    @property
+    def best(self) -> Point:
+        """What a search by the loss alone would have chosen among the same points."""
+        return min(self.losses, key=lambda loss: loss.value).point
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the ranks agree well and not by chance."""
+        return self.correlation >= 0.7 and self.p_value < 0.05
+
+
+@dataclass(frozen=True)
+class GuidanceReport:
+    """What `guide` found.
+
+    trials: on the seeds of the search, in the order tried; the trained thresholds are among them.
+    chosen: the best of them. validation: chosen, on fresh seeds; None if those trained with were the best.
+    """
+
+    label: str
+    space: Space
+    search: SearchPlan
+    samples: int
+    trials: list[Comparison]
+    chosen: Point
+    validation: Comparison | None
+    proxy: Proxy | None
+    facts: dict[str, Any]
+
+    @property
+    def beats_trained(self) -> bool:
+        """Whether the chosen thresholds are better beyond noise on seeds that the search never saw."""
+        return self.validation is not None and self.validation.difference.below_zero
+
+
+def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: None) -> GuidanceReport | None:
+    """Find firing thresholds with which a model samples better than with those it was trained with.
+
+    Samples, features, losses and resampled distances are kept in `evaluation.work`, so that an interrupted search goes
+    on where it was. Started by torchrun, several processes share the sampling; the first returns the report, the others
+    None. Nothing is stored with the model: see `sddpm.guidance.store`.
+
+    Args:
+        settings: what to search for, and how to measure.
+        say: called with a line of progress now and then.
+
+    Raises:
+        UserError: whatever cannot be searched or measured, in one line.
+    """
+    started = time.perf_counter()
+    evaluation = settings.evaluation
+    if evaluation.sampling.v_threshold is not None:
+        raise UserError("guidance chooses the thresholds itself: leave out v_threshold")
+    if len(evaluation.metrics or ()) != 1 or (evaluation.metrics or ("",))[0] not in METRICS:
+        raise UserError(f"guidance goes by one metric: choose one of {', '.join(METRICS)}")
+    plan = make_plan(evaluation)
+    metric = plan.metrics[0]
+    device = pick_device(evaluation.device)
+    pipeline = load_pipeline(Path(evaluation.source).expanduser(), device)
+    trained = {name: neuron.v_threshold for name, neuron in spiking_neurons(pipeline.unet).items()}
+    total = int(pipeline.scheduler.config.num_train_timesteps)
+    space = make_space(trained, settings.search, settings.groups, settings.boundary, total)
+    search = plan_search(settings, len(space.axes), evaluation.samples or plan.protocol.samples)
+    with launched_processes() as processes:
+        if not processes.first:
+            say = lambda line: None  # noqa: E731
+        samples = open_samples(evaluation, plan, device)
+        reference = open_reference(evaluation, plan, samples)
+        noisy, images, held_out = _noisy_images(settings, samples, total)
+        trials, about = _open_trials(settings, plan, pipeline, space, samples, reference, noisy, processes, device)
+        label = f"{metric.name}-{plan.dim}" if metric.features == "pool" else metric.name
+        say(_announce(settings, search, space, samples, label))
+        values = _search(trials, search, settings, space, processes, say, label)
+        chosen = min(values, key=values.__getitem__)
+        if chosen != space.origin:
+            say(f"validating {space.describe(chosen)} on fresh seeds")
+            for point in (space.origin, chosen):
+                trials.value(point, search.validation_seeds)
+        if not processes.first:
+            return None
+        say("intervals")
+        found = [_compare(trials, point, search.search_seeds) for point in values]
+        validation = None if chosen == space.origin else _compare(trials, chosen, search.validation_seeds)
+        proxy = _judge_proxy(trials, found, images, held_out, total, say) if noisy is not None else None
+    facts = {
+        "model": str(evaluation.source),
+        "sha256": samples.about["sha256"],
+        "metric": label,
+        "sampling": {key: samples.about[key] for key in ("solver", "steps", "eta", "batch_size")},
+        "samples_per_seed_set": samples.count,
+        "reference": reference.about,
+        **about,
+        "preprocessing": plan.preprocessing if metric.features != "fad" else None,
+        "device": str(device),
+        "processes": processes.count,
+        "work": str(plan.work),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    return GuidanceReport(label, space, search, samples.count, found, chosen, validation, proxy, facts)
+
+
+def _open_trials(
+    settings: GuidanceSettings,
+    plan: Plan,
+    pipeline: SpikingDiffusionPipeline,
+    space: Space,
+    samples: Samples,
+    reference: Reference,
+    noisy: NoisyImages | None,
+    processes: Processes,
+    device: torch.device,
+) -> tuple[Trials, dict[str, Any]]:
+    """The trials, and what is to be said of their weights and statistics."""
+    evaluation, metric = settings.evaluation, plan.metrics[0]
+    name = feature_name(metric, plan)
+    extractors = open_extractors(evaluation, plan, samples, device)
+    targets = known_targets(evaluation, plan, reference, extractors)
+    check_counts(evaluation, plan, samples, reference, targets, extractors)
+    target = targets.get(name)
+    if target is None:
+        target = compute_features(extractors, reference.images, plan, processes, "features of reference")[name]
+    extractor = next(iter(extractors.values()))
+    trials = Trials(
+        pipeline=pipeline,
+        digest=samples.about["sha256"],
+        space=space,
+        sampling=evaluation.sampling,
+        count=samples.count,
+        extractor=extractor,
+        feature=name,
+        distance=_distance(metric, target),
+        resamples=settings.resamples,
+        noisy=noisy,
+        work=plan.work,
+        processes=processes,
+    )
+    statistics = evaluation.fad_statistics if name == "fad" else None
+    return trials, {
+        "weights": {"path": str(extractor.path), "sha256": extractor.about["sha256"]},
+        "fad_statistics": statistics and {"path": str(statistics), "sha256": sha256_of(statistics)},
+    }
+
+
+def _distance(metric: Metric, target: Features) -> Distance:
+    return kid_to(target) if metric.name == "kid" else frechet_to(target.gaussian)
+
+
+def _announce(settings: GuidanceSettings, search: SearchPlan, space: Space, samples: Samples, label: str) -> str:
+    axes = "" if space.axes == ["threshold"] else f" ({', '.join(space.axes)})"
+    steps = settings.evaluation.sampling.steps
+    images = search.budget * settings.seed_sets * samples.count
+    return (
+        f"{search.method} search by {label}{axes}: at most {search.budget} thresholds x {settings.seed_sets} seed sets "
+        f"x {samples.count:,} samples = {images:,} images of {steps} steps, then fresh seeds for the verdict"
+    )
+
+
+def _search(
+    trials: Trials,
+    search: SearchPlan,
+    settings: GuidanceSettings,
+    space: Space,
+    processes: Processes,
+    say: Callable[[str], None],
+    label: str,
+) -> dict[Point, float]:
+    """The metric at every point tried, the trained thresholds first."""
+
+    def measure(point: Point) -> float:
+        value = processes.agree(trials.value(point, search.search_seeds))
+        if not math.isfinite(value):
+            raise UserError(f"{label} is not finite at {space.describe(point)}: nothing can be compared with it")
+        say(f"{space.describe(point)}: {label} {value:.6g}")
+        return value
+
+    objective = Objective(measure, search.budget)
+    try:
+        objective(space.origin)
+        if search.method == "grid":
+            grid_search(objective, search.grid, settings.refinements)
+        elif search.method == "coordinate":
+            step = min(FIRST_STEP, settings.high - 1, 1 - settings.low)
+            coordinate_search(objective, space.origin, settings.low, settings.high, step)
+        else:
+            bayes_search(objective, space.origin, settings.low, settings.high)
+    except BudgetSpent:
+        pass
+    return objective.values
+
+
+def _compare(trials: Trials, point: Point, seed_sets: list[int]) -> Comparison:
+    origin = trials.space.origin
+
+    def difference(seeds: list[int]) -> Estimate:
+        change = trials.value(point, seeds) - trials.value(origin, seeds)
+        return estimate(change, trials.resampled(point, seeds) - trials.resampled(origin, seeds))
+
+    values = [trials.value(point, [first]) for first in seed_sets]
+    return Comparison(
+        point,
+        trials.value(point, seed_sets),
+        difference(seed_sets),
+        values,
+        [difference([first]) for first in seed_sets],
+    )
+
+
+def _noisy_images(
+    settings: GuidanceSettings, samples: Samples, num_train_timesteps: int
+) -> tuple[NoisyImages | None, str, bool]:
+    """Images for the loss, evenly spaced over the held-out set; what they are; whether they are held out."""
+    where = default_held_out(settings)
+    if settings.proxy_images == 0 or where is None:
+        return None, "", False
+    entry = find_dataset(where)
+    split = "test" if entry is not None and "test" in entry.splits else "train"
+    dataset = open_reference_images(replace(settings.evaluation, reference=where), split, samples)
+    count = min(settings.proxy_images, len(dataset))
+    chosen = torch.linspace(0, len(dataset) - 1, count).round().long()
+    held_out = split == "test" or settings.held_out is not None
+    name = f"{count} images of {where}" + (f", {split} split" if entry is not None else "")
+    return NoisyImages.of(dataset.gather(chosen), num_train_timesteps), name, held_out
+
+
+def _judge_proxy(
+    trials: Trials,
+    found: list[Comparison],
+    images: str,
+    held_out: bool,
+    num_train_timesteps: int,
+    say: Callable[[str], None],
+) -> Proxy:
+    origin = trials.space.origin
+    losses = []
+    for each in found:
+        say(f"loss at {trials.space.describe(each.point)}")
+        rows = trials.losses(each.point)
+        change = float(rows.mean() - trials.losses(origin).mean())
+        resampled = trials.resampled_losses(each.point) - trials.resampled_losses(origin)
+        losses.append(Loss(each.point, float(rows.mean()), estimate(change, resampled), rows.mean(0).tolist()))
+    enough = len(found) >= _LEAST_FOR_RANKS
+    correlation, p_value = (
+        spearman([loss.value for loss in losses], [each.value for each in found]) if enough else (math.nan, 1.0)
+    )
+    return Proxy(losses, correlation, p_value, images, held_out, bin_edges(num_train_timesteps))

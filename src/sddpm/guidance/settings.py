@@ -1,0 +1,127 @@
+"""What threshold guidance is asked to do."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sddpm.diffusion.noise import MAX_SEED
+from sddpm.errors import UserError
+from sddpm.evaluation.settings import EvaluationSettings
+from sddpm.evaluation.statistics_files import is_statistics_file
+from sddpm.guidance.search import smallest_budget
+
+GRIDS = {
+    "paper": (0.997, 0.998, 0.999, 1.0, 1.001, 1.002, 1.003),
+    "wide": (0.9, 0.95, 0.98, 0.99, 1.0, 1.01, 1.02, 1.05, 1.1),
+}
+DEFAULT_GRID = tuple(sorted({*GRIDS["paper"], *GRIDS["wide"]}))
+METRICS = ("fid", "sfid", "kid", "fad")
+METHODS = ("grid", "coordinate", "bayes")
+FRESH = 2**31
+"""Seeds from here on are for validation only: no search reaches them, whatever its settings."""
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """As the options of `sddpm guide`. Thresholds are multiples of the trained ones (which are 1 in SDDPM).
+
+    evaluation: the model, one metric, the reference, how to sample; `samples` are those of one seed set.
+    seed_sets, validation_sets: on which the search and the validation measure.
+    search: a name of `SEARCHES`. method: one of `METHODS`; None: grid for a scalar search, else coordinate.
+    grid, refinements: of the method grid. low, high: the range of the others. budget: thresholds tried, the trained
+    ones included; None: what the grid needs.
+    groups, boundary: of layers and of the denoising, as of `make_space`.
+    resamples: of the bootstrap.
+    proxy_images: on which the noise-prediction loss is measured; 0 for none. held_out: whence (a data set, of which the
+    test split is taken if it has one, or a folder, zip or .npz); None: the reference.
+    """
+
+    evaluation: EvaluationSettings
+    seed_sets: int = 2
+    validation_sets: int = 2
+    search: str = "scalar"
+    method: str | None = None
+    grid: tuple[float, ...] = DEFAULT_GRID
+    refinements: int = 2
+    low: float = 0.9
+    high: float = 1.1
+    budget: int | None = None
+    groups: tuple[str, ...] = ("encoder", "middle", "decoder")
+    boundary: int | None = None
+    resamples: int = 300
+    proxy_images: int = 256
+    held_out: str | None = None
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """The settings with their defaults filled in. `grid` holds the trained thresholds too."""
+
+    method: str
+    grid: tuple[float, ...]
+    budget: int
+    search_seeds: list[int] = field(default_factory=list)
+    validation_seeds: list[int] = field(default_factory=list)
+
+
+def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPlan:
+    """Fill in the defaults.
+
+    Args:
+        settings: what is asked.
+        axes: how many thresholds are free.
+        samples: of a seed set.
+
+    Raises:
+        UserError: values that cannot be, in one line that says what can.
+    """
+    method = settings.method or ("grid" if settings.search == "scalar" else "coordinate")
+    if method not in METHODS:
+        raise UserError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    if method == "grid" and axes > 1:
+        raise UserError(f"a grid is for one threshold, not for {axes}: choose --method coordinate or bayes")
+    for multiple in (*settings.grid, settings.low, settings.high):
+        if not (math.isfinite(multiple) and multiple > 0):
+            raise UserError(f"thresholds must be positive numbers, not {multiple:g}")
+    if not settings.low < 1 < settings.high:
+        raise UserError(f"the range must go from below 1 to above, not from {settings.low:g} to {settings.high:g}")
+    for name, value, least in (
+        ("--seed-sets", settings.seed_sets, 1),
+        ("--validation-sets", settings.validation_sets, 1),
+        ("--refine", settings.refinements, 0),
+        ("--resamples", settings.resamples, 20),
+        ("--proxy-images", settings.proxy_images, 0),
+    ):
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+    if settings.proxy_images == 1:
+        raise UserError("--proxy-images must be 0, for none, or at least 2")
+    grid = tuple(sorted({*settings.grid, 1.0}))
+    least = smallest_budget(method, axes, grid)
+    budget = settings.budget
+    if budget is None:
+        if method != "grid":
+            raise UserError(f"--budget is needed: how many thresholds may be tried, at least {least}")
+        budget = len(grid) + 3 * settings.refinements
+    if budget < least:
+        raise UserError(f"--budget {budget} is too small: {method} needs at least {least}, the trained ones included")
+    first = settings.evaluation.sampling.first_seed
+    if first < 0 or first + settings.seed_sets * samples > FRESH:
+        raise UserError(f"the seeds of the search must lie in 0 to {FRESH - 1}: choose another --seed")
+    if FRESH + first + settings.validation_sets * samples - 1 > MAX_SEED:
+        raise UserError("there are not enough fresh seeds: choose a smaller --seed or fewer --validation-sets")
+    return SearchPlan(
+        method,
+        grid,
+        budget,
+        [first + i * samples for i in range(settings.seed_sets)],
+        [FRESH + first + i * samples for i in range(settings.validation_sets)],
+    )
+
+
+def default_held_out(settings: GuidanceSettings) -> str | None:
+    """Whence the images for the loss come; None if there are none."""
+    if settings.held_out is not None:
+        return settings.held_out
+    reference = settings.evaluation.reference
+    return None if reference is None or is_statistics_file(Path(reference)) else reference
