@@ -20,6 +20,7 @@ UNIX_FLAGS = [
     "-fvisibility=hidden",
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
+KERNELS = "src/sddpm/neurons/kernels"
 
 
 class BuildKernel(build_ext):
@@ -45,7 +46,13 @@ class BuildPackage(build_py):
 
 setup(
     ext_modules=[
-        Extension("sddpm.neurons.kernels._cpu", ["src/sddpm/neurons/kernels/neuron.cpp"], language="c++", optional=True)
+        Extension(
+            "sddpm.neurons.kernels._cpu",
+            [f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron")],
+            depends=[f"{KERNELS}/{name}.h" for name in ("platform", "neuron")],
+            language="c++",
+            optional=True,
+        )
     ],
     cmdclass={"build_ext": BuildKernel, "build_py": BuildPackage},
 )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sddpm.neurons import Dynamics, functional
-from sddpm.neurons.kernels import cpu, describe
+from sddpm.neurons.kernels import cpu, describe, native
 
 DYNAMICS = Dynamics()  # SDDPM's: IF, hard reset, attached, ATan(2)
 SHAPES = [(4, 32, 64, 16, 16), (4, 4, 128, 32, 32), (4, 1, 32, 32, 32)]
@@ -27,7 +27,7 @@ SHAPES = [(4, 32, 64, 16, 16), (4, 4, 128, 32, 32), (4, 1, 32, 32, 32)]
 def implementations() -> dict[str, Callable[[Tensor], Tensor]]:
     """The multi-step neuron by name, plain PyTorch first."""
     found: dict[str, Callable[[Tensor], Tensor]] = {"eager": lambda x: functional.multi_step(x, DYNAMICS)}
-    if cpu.library() is not None:
+    if native.library() is not None:
         found["fused"] = lambda x: cpu.multi_step(x, DYNAMICS)
     try:
         from spikingjelly.activation_based import functional as sj

@@ -13,9 +13,9 @@ from oracle import spikes_and_gradients
 
 from sddpm.errors import UserError
 from sddpm.neurons import SURROGATES, Dynamics, SpikingNeuron, functional, kernels
-from sddpm.neurons.kernels import cpu
+from sddpm.neurons.kernels import cpu, native
 
-built = pytest.mark.skipif(cpu.library() is None, reason="the native kernel was not built")
+built = pytest.mark.skipif(native.library() is None, reason="the native kernel was not built")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
 
@@ -32,7 +32,7 @@ def compare(dynamics: Dynamics, x: torch.Tensor, v_threshold: float = 1.0, w: fl
             lambda leaf: function(leaf, dynamics, v_threshold=v_threshold, **kwargs), x, *parameters
         )
 
-    assert cpu.unsupported(x, dynamics, v_threshold, parameters[0] if parameters else None) is None
+    assert native.unsupported(x, dynamics, v_threshold, parameters[0] if parameters else None) is None
     spikes, gx, *gw = run(cpu.multi_step)
     expected, gx_expected, *gw_expected = run(functional.multi_step)
     assert spikes.dtype == x.dtype and gx.dtype == x.dtype
@@ -93,18 +93,18 @@ def test_equals_the_definition_by_hypothesis(
 
 
 @built
-@pytest.mark.parametrize("level", range(len(cpu.INSTRUCTION_SETS)))
+@pytest.mark.parametrize("level", range(len(native.INSTRUCTION_SETS)))
 def test_every_instruction_set_gives_the_same(level):
-    kernel = cpu.library()
-    best = kernel.sddpm_neuron_instruction_set(-1)
+    kernel = native.library()
+    best = kernel.sddpm_instruction_set(-1)
     if level > best:
-        pytest.skip(f"this machine has no {cpu.INSTRUCTION_SETS[level]}")
+        pytest.skip(f"this machine has no {native.INSTRUCTION_SETS[level]}")
     try:
-        assert kernel.sddpm_neuron_instruction_set(level) == level
+        assert kernel.sddpm_instruction_set(level) == level
         for dtype, neuron, surrogate in itertools.product(DTYPES, ["if", "lif"], SURROGATES):
             compare(Dynamics(neuron=neuron, surrogate=surrogate), currents((4, 1500), dtype))
     finally:
-        kernel.sddpm_neuron_instruction_set(best)
+        kernel.sddpm_instruction_set(best)
 
 
 @built
@@ -207,7 +207,7 @@ def test_the_variable_chooses(monkeypatch):
     monkeypatch.setenv(kernels.VARIABLE, "fused")
     with pytest.raises(UserError, match="float16"):
         kernels.multi_step(x.half(), Dynamics())
-    if cpu.library() is not None:
+    if native.library() is not None:
         assert "fused" in kernels.describe()
         assert type(kernels.multi_step(x, Dynamics()).grad_fn).__name__ == "_NeuronBackward"
     monkeypatch.setenv(kernels.VARIABLE, "fastest")
@@ -216,8 +216,8 @@ def test_the_variable_chooses(monkeypatch):
 
 
 def test_without_the_kernel_one_log_line_and_plain_pytorch(monkeypatch, caplog, tmp_path):
-    cpu.library.cache_clear()
-    monkeypatch.setattr(cpu, "__file__", str(tmp_path / "cpu.py"))
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
     try:
         with caplog.at_level(logging.INFO, logger="sddpm"):
             x = torch.randn(4, 10)
@@ -229,7 +229,7 @@ def test_without_the_kernel_one_log_line_and_plain_pytorch(monkeypatch, caplog, 
         with pytest.raises(UserError, match="not built"):
             kernels.multi_step(x, Dynamics())
     finally:
-        cpu.library.cache_clear()
+        native.library.cache_clear()
 
 
 @pytest.mark.parametrize("x", [torch.zeros(3, 2, dtype=torch.int64), torch.zeros(0, 2), torch.tensor(1.0)])
@@ -251,8 +251,8 @@ def test_no_second_openmp_library_and_no_more_threads_than_torch_has():
         "libraries = lambda: {l.split()[-1] for l in open('/proc/self/maps') if 'omp' in l.split()[-1]}\n"
         "before = libraries(), len(os.listdir('/proc/self/task'))\n"
         "from sddpm.neurons import Dynamics\n"
-        "from sddpm.neurons.kernels import cpu\n"
-        "assert cpu.threads() == 2, 'GOMP_parallel was not found'\n"
+        "from sddpm.neurons.kernels import cpu, native\n"
+        "assert native.threads() == 2, 'GOMP_parallel was not found'\n"
         "cpu.multi_step(torch.randn(4, 1 << 20), Dynamics())\n"
         "assert (libraries(), len(os.listdir('/proc/self/task'))) == before\n"
     )

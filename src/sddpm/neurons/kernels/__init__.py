@@ -14,7 +14,7 @@ from torch import Tensor
 from sddpm.errors import UserError
 from sddpm.neurons import functional
 from sddpm.neurons.functional import Dynamics
-from sddpm.neurons.kernels import cpu
+from sddpm.neurons.kernels import cpu, native
 
 VARIABLE = "SDDPM_NEURON_KERNEL"
 
@@ -43,7 +43,7 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
     """
     choice = _choice()
     if choice != "eager":
-        reason = cpu.unsupported(x, dynamics, v_threshold, w)
+        reason = native.unsupported(x, dynamics, v_threshold, w)
         if reason is None:
             return cpu.multi_step(x, dynamics, v_threshold=v_threshold, w=w)
         if choice == "fused":
@@ -55,7 +55,7 @@ def describe() -> str:
     """Which implementation neurons on the CPU use, in a few words."""
     if _choice() == "eager":
         return f"plain PyTorch ({VARIABLE}=eager)"
-    if cpu.library() is None:
+    if native.library() is None:
         return "plain PyTorch (the native kernel was not built)"
-    count = cpu.threads()
-    return f"fused native kernel ({cpu.instruction_set()}, {count} thread{'s' * (count > 1)})"
+    count = native.threads()
+    return f"fused native kernel ({native.instruction_set()}, {count} thread{'s' * (count > 1)})"
