@@ -17,6 +17,13 @@ def mean_of_neighbours(x):
     return total / F.conv2d(torch.ones_like(x), ones, padding=1, groups=x.shape[1])
 
 
+def max_of_neighbours(x):
+    """The largest of each 3x3 neighbourhood, as the maximum of nine shifted maps."""
+    padded = F.pad(x, (1, 1, 1, 1), value=-torch.inf)
+    height, width = x.shape[2:]
+    return torch.stack([padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]).amax(0)
+
+
 def block_a(w, n, x):
     b5 = layer(w, f"{n}.branch5x5_2", layer(w, f"{n}.branch5x5_1", x), pad=(2, 2))
     b3 = layer(w, f"{n}.branch3x3dbl_2", layer(w, f"{n}.branch3x3dbl_1", x), pad=(1, 1))
@@ -58,7 +65,7 @@ def features(w, x):
     d = layer(w, "Mixed_6a.branch3x3dbl_3", d, stride=2)
     x = torch.cat([layer(w, "Mixed_6a.branch3x3", x, stride=2), d, F.max_pool2d(x, 3, 2)], 1)
     x = block_c(w, "Mixed_6c", block_c(w, "Mixed_6b", x))
-    found["spatial"] = layer(w, "Mixed_6d.branch1x1", x)[:, :7].reshape(len(x), 7 * 17 * 17)
+    found["spatial"] = torch.einsum("bchw->bhwc", layer(w, "Mixed_6d.branch1x1", x)[:, :7]).reshape(len(x), -1)
     x = block_c(w, "Mixed_6e", block_c(w, "Mixed_6d", x))
     found["768"] = x.mean((2, 3))
     if "Mixed_7a.branch3x3_1.conv.weight" not in w:
@@ -68,7 +75,7 @@ def features(w, x):
     b7 = layer(w, "Mixed_7a.branch7x7x3_4", layer(w, "Mixed_7a.branch7x7x3_3", b7, pad=(3, 0)), stride=2)
     x = torch.cat([b3, b7, F.max_pool2d(x, 3, 2)], 1)
     x = block_e(w, "Mixed_7b", x, mean_of_neighbours(x))
-    x = block_e(w, "Mixed_7c", x, F.max_pool2d(x, 3, 1, padding=1))
+    x = block_e(w, "Mixed_7c", x, max_of_neighbours(x))
     found["2048"] = x.mean((2, 3))
     found["logits"] = found["2048"] @ w["fc.weight"].T
     return found

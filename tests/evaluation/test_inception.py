@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from inception_by_hand import block_e, max_of_neighbours, mean_of_neighbours
 from inception_by_hand import features as features_by_hand
 
+from sddpm.data import open_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.features.extractor import inception_extractor
 from sddpm.evaluation.features.inception import FEATURES, InceptionV3
@@ -36,6 +38,37 @@ def test_real_weights_give_the_features_of_the_independent_forward(real_inceptio
     expected = features_by_hand(state, preprocess(images, "pytorch-fid"))
     for name, values in found.items():
         torch.testing.assert_close(values, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_folded_batch_norms_change_no_more_than_rounding(real_inception, random_inception, shared_dir):
+    """The folded float32 network is as near to float64 as the unfolded one is."""
+    images = open_dataset("cifar10", shared_dir / "data" / "cifar10", split="test", limit=2).gather(range(2))
+    x = preprocess(images, "pytorch-fid")
+    for path, names in ((real_inception, ["64", "192", "spatial", "768"]), (random_inception[0], ["2048", "logits"])):
+        plain = InceptionV3(names)
+        load_weights(plain, path, "a test")
+        exact = InceptionV3(names)
+        load_weights(exact, path, "a test")
+        with torch.inference_mode():
+            truth, before = exact.double()(x.double()), plain(x)
+            folded = inception_extractor(names, weights=path)(images)
+        for name in names:
+            scale = truth[name].std()
+            error = ((folded[name] - truth[name]) / scale).square().mean().sqrt()
+            unfolded = ((before[name] - truth[name]) / scale).square().mean().sqrt()
+            assert error < 1e-5 and error < 3 * unfolded + 1e-7, (name, error, unfolded)
+
+
+def test_the_last_block_pools_by_maximum_and_the_one_before_by_mean(random_inception):
+    state = {key: value.double() for key, value in random_inception[1].items()}
+    network = InceptionV3(["2048"]).double()
+    network.load_state_dict(state, strict=False)
+    generator = torch.Generator().manual_seed(4)
+    for name, channels, right in (("Mixed_7b", 1280, mean_of_neighbours), ("Mixed_7c", 2048, max_of_neighbours)):
+        x = torch.rand(1, channels, 8, 8, generator=generator, dtype=torch.float64)
+        found = network.get_submodule(name)(x)
+        for pool in (mean_of_neighbours, max_of_neighbours):
+            assert torch.allclose(found, block_e(state, name, x, pool(x)), atol=1e-10) == (pool is right)
 
 
 def test_only_the_layers_that_are_needed_are_asked_for(real_inception):

@@ -6,8 +6,18 @@ import torch
 from scipy.stats import t
 
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics import METRICS, Features, find_metrics, frechet, inception_score, kid, precision, recall
-from sddpm.evaluation.metrics.score import GROUPS
+from sddpm.evaluation.metrics import (
+    METRICS,
+    Features,
+    find_metrics,
+    frechet,
+    inception_score,
+    kid,
+    precision,
+    precision_recall,
+    recall,
+)
+from sddpm.evaluation.metrics.score import GROUPS, group, membership
 from sddpm.evaluation.statistics import Gaussian
 
 
@@ -19,19 +29,24 @@ def features(rows):
     return Features("test", rows)
 
 
-def jackknife_by_hand(metric, rows, value):
-    """Standard error and interval from a metric computed anew on the rows without each group."""
-    left = [metric(np.array([row for i, row in enumerate(rows) if i % GROUPS != g])) for g in range(GROUPS)]
+def check_interval(score, metric, rows):
+    """Against the metric computed anew on the rows without each group."""
+    left = [metric(np.delete(rows, group(g, len(rows)), 0)) for g in range(GROUPS)]
     error = np.sqrt((GROUPS - 1) * np.var(left))
     half = t.ppf(0.975, GROUPS - 1) * error
-    return error, (value - half, value + half)
-
-
-def check_interval(score, metric, rows):
-    error, (low, high) = jackknife_by_hand(metric, rows, score.value)
     assert error > 0
     assert score.standard_error == pytest.approx(error, rel=1e-6)
-    assert score.interval == (pytest.approx(low, rel=1e-3), pytest.approx(high, rel=1e-3))
+    assert score.interval == (pytest.approx(score.value - half, rel=1e-3), pytest.approx(score.value + half, rel=1e-3))
+
+
+def test_groups_are_even_fixed_and_in_no_order():
+    member = membership(1010)
+    assert np.array_equal(member, membership(1010))
+    assert set(np.bincount(member)) == {50, 51} and len(np.bincount(member)) == GROUPS
+    assert np.array_equal(np.concatenate([group(g, 1010) for g in range(GROUPS)]), np.argsort(member, kind="stable"))
+    # Samples of ten classes in turn: no group is short of a class, as every 20th sample would be.
+    present = [len(set(group(g, 1010) % 10)) for g in range(GROUPS)]
+    assert min(present) >= 8
 
 
 def test_frechet_and_its_interval():
@@ -72,7 +87,13 @@ def test_inception_score():
     logits = normal(103, 8, 2) * 3
     found = inception_score(features(logits), splits=4, interval=True)
     assert (found.value, found.std) == pytest.approx(score_by_definition(logits, 4), rel=1e-9)
-    check_interval(found, lambda rows: score_by_definition(rows, 4)[0], logits)
+
+    def of_the_rows_left_in_each_split(rows):
+        left = {row.tobytes() for row in rows}
+        parts = [[x for x in logits[i * 103 // 4 : (i + 1) * 103 // 4] if x.tobytes() in left] for i in range(4)]
+        return np.mean([score_by_definition(np.array(part), 1)[0] for part in parts])
+
+    check_interval(found, of_the_rows_left_in_each_split, logits)
 
 
 def test_inception_score_at_its_limits():
@@ -81,6 +102,8 @@ def test_inception_score_at_its_limits():
     assert inception_score(features(np.zeros((9, 5), np.float32)), splits=3).value == pytest.approx(1)
     with pytest.raises(UserError, match="3 samples, 10 splits"):
         inception_score(features(certain[:3]))
+    with pytest.raises(UserError, match="fewer than 20 splits, not 20"):
+        inception_score(features(normal(400, 3, 0)), splits=20, interval=True)
 
 
 def mmd_by_definition(x, y):
@@ -149,6 +172,22 @@ def test_precision_and_recall():
     found = recall(features(x), features(y), k=2, interval=True)
     assert 0 < found.value == in_manifold(y, x, 2).mean() < 1
     check_interval(found, lambda rows: in_manifold(y, rows, 2).mean(), x)
+
+
+def test_blocks_change_nothing(monkeypatch):
+    x, y = features(normal(130, 4, 14) * 0.8), features(normal(90, 4, 15))
+    whole = [metric(x, y, interval=True) for metric in (precision, recall)]
+    monkeypatch.setattr(precision_recall, "_BLOCK", 32)
+    assert [metric(x, y, interval=True) for metric in (precision, recall)] == whole
+
+
+def test_of_many_vectors_some_are_drawn_from_all(monkeypatch):
+    monkeypatch.setattr(precision_recall, "LIMIT", 100)
+    two_classes = np.concatenate([normal(200, 3, 16), normal(200, 3, 17, shift=50)])  # one after the other
+    found = precision(features(two_classes), features(normal(50, 3, 18)))
+    assert found.details == {"k": 3, "samples": 100, "reference": 50}
+    assert 0.35 < found.value < 0.65
+    assert recall(features(two_classes), features(normal(50, 3, 18))).value > 0.9
 
 
 def test_precision_and_recall_at_their_limits():

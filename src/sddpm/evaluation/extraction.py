@@ -12,6 +12,7 @@ from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
 
 SHARD = 256
+_EDITION = 2  # raised when the same settings give other features, so that old ones are not mixed in
 
 
 def extract(
@@ -40,5 +41,5 @@ def extract(
 
 def feature_key(extractor: Extractor, feature: str, images: ImageSet) -> str:
     """The name under which features are kept."""
-    plain = json.dumps([extractor.about, feature, images.identity], sort_keys=True)
+    plain = json.dumps([_EDITION, extractor.about, feature, images.identity], sort_keys=True)
     return f"{feature}-{hashlib.sha256(plain.encode()).hexdigest()[:24]}"

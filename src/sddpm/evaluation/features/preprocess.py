@@ -14,13 +14,14 @@ from sddpm.evaluation.features.inception import INPUT_SIZE
 
 def pytorch_fid(images: Tensor) -> Tensor:
     """pytorch-fid's (and SDDPM's): bilinear without align_corners and without antialiasing, then [-1, 1]."""
-    x = F.interpolate(images.float() / 255, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+    x = (images.float() / 255).contiguous(memory_format=torch.channels_last)  # resized faster so, to the same bits
+    x = F.interpolate(x, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
     return 2 * x - 1
 
 
 def clean_fid(images: Tensor) -> Tensor:
-    """clean-fid's (Parmar et al., arXiv 2104.11222; FSDDIM's): antialiased bicubic by Pillow on float channels, not
-    rounded and not clipped, then (x - 128) / 128."""
+    """clean-fid's (Parmar et al., arXiv 2104.11222; FSDDIM's): antialiased bicubic by Pillow on float channels, clipped
+    to 0..255 (as its releases do) but not rounded, then (x - 128) / 128."""
     planes = images.cpu().numpy().astype(np.float32)
     resized = [
         [
@@ -29,7 +30,7 @@ def clean_fid(images: Tensor) -> Tensor:
         ]
         for image in planes
     ]
-    return (torch.from_numpy(np.array(resized)).to(images.device) - 128) / 128
+    return (torch.from_numpy(np.array(resized)).clamp(0, 255).to(images.device) - 128) / 128
 
 
 PREPROCESSINGS: dict[str, Callable[[Tensor], Tensor]] = {"pytorch-fid": pytorch_fid, "clean-fid": clean_fid}

@@ -26,7 +26,7 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
         return Score(value)
 
     def without(g: int) -> float:
-        left_out = Moments.of(samples.take(group(g, len(samples))))
+        left_out = Moments.of_batches(samples.chunks(group(g, len(samples))))
         return frechet_distance((samples.moments - left_out).gaussian(), target, root)
 
     return Score(value, None, *jackknife(without, value, len(samples)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics.score import GROUPS, Features, Score, jackknife
+from sddpm.evaluation.metrics.score import GROUPS, Features, Score, jackknife, membership
 
 
 def kid(
@@ -43,12 +43,13 @@ def kid(
     if size < 2 or subsets < 1:
         raise UserError(f"kid needs at least 1 subset of at least 2 images a side, not {subsets} of {size}")
     rng = np.random.default_rng(seed)
+    member = membership(len(samples))
     whole, without = [], []
     for _ in range(subsets):
         chosen = rng.choice(len(samples), size, replace=False)
         x = samples.take(chosen)
         y = reference.take(rng.choice(len(reference), size, replace=False))
-        members = torch.from_numpy(chosen % GROUPS)
+        members = torch.from_numpy(member[chosen])
         value, left_out = _subset(x, y, members if interval else None)
         whole.append(value)
         without.append(left_out)

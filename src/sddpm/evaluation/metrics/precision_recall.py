@@ -1,45 +1,100 @@
 """Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991), in Inception features as ADM reports them."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics.score import Features, Score, jackknife_rows
+from sddpm.evaluation.metrics.score import GROUPS, Features, Score, jackknife, membership
 
 LIMIT = 10_000  # vectors a side, as in the paper's evaluation
-_CHUNK = 1000
+_BLOCK = 1000
 
 
 def precision(samples: Features, reference: Features, *, k: int = 3, interval: bool = False) -> Score:
     """The share of samples that lie within the reference's manifold: the balls around reference vectors that reach to
-    their k-th nearest neighbour. The first 10,000 vectors of each side count.
+    their k-th nearest neighbour. Of more than 10,000 vectors a side 10,000 count, drawn at random with a fixed seed.
+
+    Distances are computed in blocks, so that memory does not grow with their number.
 
     Raises:
         UserError: no more than k vectors on a side.
     """
     x, y = _both(samples, reference, k)
-    inside = covered(x, y, ball_radii(y, k)).double()
+    inside = covered(x, y, ball_radii(y, k)).double()[0].numpy()
     value = float(inside.mean())
-    bounds = jackknife_rows(lambda kept: float(kept.mean()), inside[:, None], value) if interval else (None, None)
+    member = membership(len(x))
+    bounds = jackknife(lambda g: float(inside[member != g].mean()), value, len(x)) if interval else (None, None)
     return Score(value, None, *bounds, _details(x, y, k))
 
 
 def recall(samples: Features, reference: Features, *, k: int = 3, interval: bool = False) -> Score:
     """The share of reference vectors that lie within the samples' manifold; otherwise as `precision`."""
     x, y = _both(samples, reference, k)
-    value = _coverage(y, x, k)
-    bounds = jackknife_rows(lambda kept: _coverage(y, kept, k), x, value) if interval else (None, None)
+    inside = covered(y, x, ball_radii(x, k, membership(len(x)) if interval else None)).double().mean(1)
+    value = float(inside[0])
+    bounds = jackknife(lambda g: float(inside[1 + g]), value, len(x)) if interval else (None, None)
     return Score(value, None, *bounds, _details(x, y, k))
 
 
-def ball_radii(vectors: Tensor, k: int) -> Tensor:
-    """Squared distance of each of [N, D] to its k-th nearest other, [N]."""
-    return torch.cat([squared_distances(chunk, vectors).kthvalue(k + 1, 1).values for chunk in vectors.split(_CHUNK)])
+@dataclass(frozen=True)
+class Vectors:
+    """The feature vectors at some indices, a block at a time."""
+
+    features: Features
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Where each block lies, and its vectors, float64 [B, D]."""
+        for start in range(0, len(self), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            yield part, self.features.take(self.indices[part])
 
 
-def covered(queries: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """Whether each query [N, D] lies in a ball of squared radius [M] around any centre [M, D]; bool [N]."""
-    return torch.cat([(squared_distances(chunk, centres) <= radii).any(1) for chunk in queries.split(_CHUNK)])
+def ball_radii(vectors: Vectors, k: int, member: np.ndarray | None = None) -> Tensor:
+    """Squared distance of each vector to its k-th nearest other: [1, N].
+
+    With the group of each vector in `member` [N] also what the radii are without each group, [1 + GROUPS, N], where
+    the vectors of that group have radius -1: no ball.
+    """
+    groups = torch.zeros(len(vectors), dtype=torch.long) if member is None else torch.from_numpy(member)
+    count = 1 if member is None else GROUPS
+    radii = torch.empty(1 if member is None else 1 + GROUPS, len(vectors), dtype=torch.float64)
+    for rows, queries in vectors.blocks():
+        near = _nearest_by_group(queries, vectors, groups, count, k + 1)  # each is its own nearest
+        radii[0, rows] = near.flatten(1).kthvalue(k + 1, 1).values
+        for g in range(len(radii) - 1):
+            others = near[:, torch.arange(count) != g]
+            radii[1 + g, rows] = others.flatten(1).kthvalue(k + 1, 1).values.where(groups[rows] != g, -1.0)
+    return radii
+
+
+def _nearest_by_group(queries: Tensor, vectors: Vectors, groups: Tensor, count: int, most: int) -> Tensor:
+    """The `most` smallest squared distances to the vectors of each group: [queries, count, most], padded with inf."""
+    near = torch.full((len(queries), count, most), torch.inf, dtype=torch.float64)
+    for columns, others in vectors.blocks():
+        distances = squared_distances(queries, others)
+        for g in range(count):
+            both = torch.cat([near[:, g], distances[:, groups[columns] == g]], 1)
+            near[:, g] = both.topk(most, 1, largest=False).values
+    return near
+
+
+def covered(queries: Vectors, centres: Vectors, radii: Tensor) -> Tensor:
+    """Whether each query lies in a ball around any centre, for each row of squared `radii` [R, M]: bool [R, N]."""
+    inside = torch.zeros(len(radii), len(queries), dtype=torch.bool)
+    for rows, points in queries.blocks():
+        for columns, middles in centres.blocks():
+            distances = squared_distances(points, middles)
+            for r, radius in enumerate(radii[:, columns]):
+                inside[r, rows] |= (distances <= radius).any(1)
+    return inside
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -47,18 +102,21 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
 
 
-def _coverage(queries: Tensor, centres: Tensor, k: int) -> float:
-    return float(covered(queries, centres, ball_radii(centres, k)).double().mean())
-
-
-def _both(samples: Features, reference: Features, k: int) -> tuple[Tensor, Tensor]:
-    x, y = samples.take(slice(0, LIMIT)), reference.take(slice(0, LIMIT))
+def _both(samples: Features, reference: Features, k: int) -> tuple[Vectors, Vectors]:
+    x, y = (Vectors(each, _chosen(len(each))) for each in (samples, reference))
     if k < 1 or min(len(x), len(y)) <= k:
         raise UserError(f"precision and recall need more than k = {k} images a side, not {len(x)} and {len(y)}")
-    if x.shape[1] != y.shape[1]:
+    if samples.take([0]).shape != reference.take([0]).shape:
         raise UserError("precision and recall need the same features of samples and reference")
     return x, y
 
 
-def _details(x: Tensor, y: Tensor, k: int) -> dict[str, int]:
+def _chosen(count: int) -> np.ndarray:
+    """At most `LIMIT` indices below `count`, in order, at random: what comes first may be one class."""
+    if count <= LIMIT:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, LIMIT, replace=False))
+
+
+def _details(x: Vectors, y: Vectors, k: int) -> dict[str, int]:
     return {"k": k, "samples": len(x), "reference": len(y)}

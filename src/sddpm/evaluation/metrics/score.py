@@ -28,11 +28,15 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Features:
-    """Feature vectors [N, D], or for a reference that is a statistics file only their Gaussian."""
+    """Feature vectors [N, D], or for a reference that is a statistics file only their Gaussian.
+
+    summed: the moments of all vectors, where they have been computed already (by several processes).
+    """
 
     name: str
     rows: Rows | None
     known: Gaussian | None = None
+    summed: Moments | None = None
 
     @property
     def count(self) -> int | None:
@@ -43,17 +47,18 @@ class Features:
     @cached_property
     def moments(self) -> Moments:
         """Count, mean and scatter of all vectors, in one pass."""
-        return Moments.of_batches(self.chunks())
+        return self.summed if self.summed is not None else Moments.of_batches(self.chunks())
 
     @cached_property
     def gaussian(self) -> Gaussian:
         """Mean and covariance. Raises `UserError` for fewer than 2 vectors."""
         return self.known if self.known is not None else self.moments.gaussian()
 
-    def chunks(self) -> Iterator[Tensor]:
-        """All vectors in order, a few hundred at a time."""
-        for start in range(0, len(self), _CHUNK):
-            yield self.take(slice(start, start + _CHUNK))
+    def chunks(self, indices: np.ndarray | None = None) -> Iterator[Tensor]:
+        """The vectors at `indices` (all of them for None) in order, a few hundred at a time."""
+        for start in range(0, len(self) if indices is None else len(indices), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            yield self.take(part if indices is None else indices[part])
 
     def take(self, index: Any) -> Tensor:
         """The vectors at a slice or an integer array, float64 [M, D].
@@ -88,9 +93,17 @@ class Score:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+def membership(count: int) -> np.ndarray:
+    """The group, 0 to `GROUPS` - 1, of each of `count` samples: int64 [count], always the same for a count.
+
+    Drawn at random, because samples may come in an order (by class, say) with which regular groups would beat.
+    """
+    return np.random.default_rng(0).permutation(count) % GROUPS
+
+
 def group(g: int, count: int) -> np.ndarray:
-    """The indices of group g of `GROUPS`: every GROUPS-th sample."""
-    return np.arange(g, count, GROUPS)
+    """The indices of group g, in order."""
+    return np.flatnonzero(membership(count) == g)
 
 
 def check_interval(count: int) -> None:
@@ -118,9 +131,3 @@ def jackknife(without: Callable[[int], float], value: float, count: int) -> tupl
     mean = math.fsum(values) / GROUPS
     error = math.sqrt((GROUPS - 1) / GROUPS * math.fsum((v - mean) ** 2 for v in values))
     return error, (value - _T_QUANTILE * error, value + _T_QUANTILE * error)
-
-
-def jackknife_rows(metric: Callable[[Tensor], float], rows: Tensor, value: float) -> tuple[float, tuple[float, float]]:
-    """The jackknife of a metric of vectors [N, D] that has no shorter way than computing it again."""
-    everyone = np.arange(len(rows))
-    return jackknife(lambda g: metric(rows[np.setdiff1d(everyone, group(g, len(rows)))]), value, len(rows))
