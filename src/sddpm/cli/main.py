@@ -2,7 +2,7 @@
 
 import sys
 
-from sddpm.cli import convert, evaluate, info, sample, stats, train  # noqa: F401  a verb adds itself to the application
+from sddpm.cli import convert, evaluate, guide, info, moments, sample, stats, train  # noqa: F401  each verb adds itself
 from sddpm.cli.app import app as app
 from sddpm.errors import UserError
 

@@ -1,0 +1,111 @@
+"""`sddpm moments`: measure on a model what Analytic-DPM needs to know of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from sddpm.diffusion.moments import Moments
+
+
+@app.command()
+def moments(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    config: Annotated[
+        str | None,
+        typer.Option(help="Whose data section says on which images. (default: that of the run)", metavar="CONFIG"),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where the data lie.", metavar="FOLDER|ZIP")] = None,
+    samples: Annotated[int, typer.Option(help="How many images, each at every diffusion step.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of the choice of images and of their noise.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    plot: Annotated[Path | None, typer.Option(help="Draw them here.", metavar="FILE.png")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Measure E |epsilon(x_t, t)|^2 at every diffusion step, and keep it with the model.
+
+    The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it.
+    """
+    from sddpm.files import atomic_path, refuse_existing
+    from sddpm.pipelines.moments import keep_moments, measure_moments, read_moments
+
+    if read_moments(model) is not None and not force:
+        raise UserError(f"the moments of {model} are measured already; pass --force to measure them again")
+    if plot is not None:
+        refuse_existing(plot, force)
+    if batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {batch_size}")
+
+    from sddpm.diffusion.noise import check_seeds
+    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines.devices import pick_device
+
+    check_seeds([seed])
+    batches = training_images(model, config, data, samples, batch_size, seed)
+    pipeline = load_pipeline(model, pick_device(device))
+    found = measure_moments(pipeline, batches, count=samples, seed=seed)
+    keep_moments(model, found)
+    typer.echo(
+        f"kept with {model}: the moments of {len(found.h)} diffusion steps, from {found.samples} images; "
+        f"largest standard error {max(found.standard_error):.2g}"
+    )
+    if plot is not None:
+        with atomic_path(plot) as temporary:
+            draw(found, pipeline.scheduler.alphas_cumprod).savefig(temporary)
+
+
+def training_images(model: Path, config: str | None, data: str | None, count: int, batch_size: int, seed: int):
+    """`count` images of those that the model was trained on, drawn by the seed, in batches uint8 [B, C, H, W]."""
+    import torch
+
+    from sddpm.data import iterate_batches
+    from sddpm.training import load_config
+    from sddpm.training.run import open_training_data
+
+    run_config = model / "config.yaml"
+    if config is None and not run_config.is_file():
+        raise UserError(f"{model} is not the folder of a run: name the data it was trained on with --config CONFIG")
+    section = load_config(config or run_config).data
+    if data is not None:
+        section = section.model_copy(update={"path": data})
+    dataset = open_training_data(section)
+    if count > len(dataset):
+        raise UserError(f"{dataset.name} holds {len(dataset):,} images, fewer than --samples {count:,}")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(dataset), generator=generator)[:count]
+    if section.flip:
+        from sddpm.data import random_flip
+
+        return (random_flip(images, generator) for images in iterate_batches(dataset, chosen.split(batch_size)))
+    return iterate_batches(dataset, chosen.split(batch_size))
+
+
+def draw(found: "Moments", alphas_cumprod: Any) -> Any:
+    """The figure of the moments, with the noise that they mean for 50 steps beside the two choices of DDPM."""
+    import torch
+
+    from sddpm.diffusion.reverse_variance import (
+        ancestral_variance,
+        even_trajectory,
+        optimal_variance,
+        posterior_variance,
+    )
+    from sddpm.figures.moments import moments_figure
+
+    timesteps = torch.tensor(even_trajectory(min(51, len(found.h)), len(found.h)))
+    a = alphas_cumprod.double().cpu()
+    posterior = posterior_variance(a, torch.tensor(found.h), 1.0)[timesteps[:-1]]
+    a_t, a_s = a[timesteps[:-1]], a[timesteps[1:]]
+    small = ancestral_variance(a_t, a_s)
+    rules = {
+        "DDPM, fixed large": 1 - a_t / a_s,
+        "optimal for this model": optimal_variance(a_t, a_s, posterior, small),
+        "DDPM, fixed small": small,
+    }
+    deviations = {rule: values.sqrt().tolist() for rule, values in rules.items()}
+    return moments_figure(found.h, found.standard_error, timesteps[:-1].tolist(), deviations)

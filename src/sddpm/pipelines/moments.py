@@ -1,0 +1,87 @@
+"""The moments that Analytic-DPM needs, measured on the model that will sample, and kept with it."""
+
+import json
+from collections.abc import Iterable
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sddpm.data import to_model
+from sddpm.diffusion.moments import Moments, MomentSums
+from sddpm.diffusion.objectives import predict_epsilon
+from sddpm.diffusion.schedule import add_noise
+from sddpm.errors import UserError
+from sddpm.files import atomic_path
+from sddpm.pipelines.denoise import predict
+from sddpm.pipelines.loading import pipeline_folder, read_json
+from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
+from sddpm.pipelines.threshold_guidance import StagedThresholds
+
+CONFIG_FILE = "scheduler/scheduler_config.json"
+
+
+def measure_moments(
+    pipeline: SpikingDiffusionPipeline, batches: Iterable[Tensor], *, count: int, seed: int = 0, progress: bool = True
+) -> Moments:
+    """E ||epsilon(x_t, t)||^2 / d of a pipeline's model at every diffusion step, with its standard error.
+
+    The model is asked with the thresholds it samples with. An image keeps its noise over all t.
+
+    Args:
+        pipeline: its model and noise schedule.
+        batches: images as the model was trained on, uint8 [B, C, H, W]; none is kept.
+        count: how many images there will be, for the progress bar and the refusal of too few.
+        seed: of the noise.
+        progress: whether to show a bar.
+
+    Raises:
+        UserError: fewer than 3 images, images of another shape than the model's, or a model that answers with NaN.
+    """
+    if count < 3:
+        raise UserError(f"moments need at least 3 images, not {count}")
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    steps, alphas_cumprod = scheduler.config.num_train_timesteps, scheduler.alphas_cumprod.cpu()
+    guided = pipeline.guided_thresholds
+    generator, sums = torch.Generator().manual_seed(seed), MomentSums(steps)
+    with tqdm(total=steps * count, desc="moments", unit="image", disable=not progress) as bar:
+        for images in batches:
+            _check_shape(unet.config, images)
+            x0 = to_model(images, torch.float64 if unet.dtype == torch.float64 else torch.float32)
+            noise = torch.randn(x0.shape, generator=generator).to(x0.dtype)
+            predicted = torch.empty(steps, len(images), dtype=torch.float64)
+            for t in range(steps):
+                x_t = add_noise(alphas_cumprod, x0, noise, t).to(unet.device)
+                answer = predict(unet, x_t, t, guided(0, t) if isinstance(guided, StagedThresholds) else guided)
+                epsilon = predict_epsilon(scheduler.config.prediction_type, alphas_cumprod, answer, x_t, t)
+                predicted[t] = epsilon.double().square().flatten(1).mean(1).cpu()
+                bar.update(len(images))
+            if not predicted.isfinite().all():
+                raise UserError("the model answered with NaN or infinity: it has no moments")
+            sums.add(predicted, noise.double().square().flatten(1).mean(1))
+    return sums.result()
+
+
+def read_moments(path: str | PathLike[str]) -> dict[str, Any] | None:
+    """What is kept with the model in a folder, as `Moments.to_dict`; None if nothing is. Raises `UserError`."""
+    return read_json(pipeline_folder(path) / CONFIG_FILE).get("moments")
+
+
+def keep_moments(path: str | PathLike[str], moments: Moments) -> None:
+    """Write moments into the config of a saved model's scheduler, whole or not at all. Raises `UserError`."""
+    file = pipeline_folder(path) / CONFIG_FILE
+    content = json.dumps({**read_json(file), "moments": moments.to_dict()}, indent=2, sort_keys=True)
+    with atomic_path(file) as temporary:
+        temporary.write_text(content + "\n", encoding="utf-8")
+
+
+def _check_shape(config: Any, images: Tensor) -> None:
+    size = config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if tuple(images.shape[1:]) != (config.in_channels, height, width):
+        raise UserError(
+            f"the model is for images of {config.in_channels} x {height} x {width}, these are "
+            f"{' x '.join(map(str, images.shape[1:]))}"
+        )
