@@ -56,6 +56,12 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the others follow.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
+        ),
+    ] = "auto",
     inception: Annotated[
         Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")
     ] = None,
@@ -123,7 +129,9 @@ def evaluate(
             crop=crop or trained.get("crop"),
             resize=trained.get("resize", resize),
             limit_reference=limit_reference,
-            sampling=SamplingSettings(steps, solver, eta, parse_thresholds(v_threshold or []), seed, batch_size),
+            sampling=SamplingSettings(
+                steps, solver, eta, parse_thresholds(v_threshold or []), seed, batch_size, engine
+            ),
             inception=inception,
             fad_weights=fad_weights,
             fad_statistics=fad_statistics,

@@ -44,6 +44,12 @@ def guide(
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
+        ),
+    ] = "auto",
     search: Annotated[str, typer.Option(help="What is free: scalar, layers, time or layers-time.")] = "scalar",
     method: Annotated[
         str | None, typer.Option(help="grid (scalar only, default there), coordinate or bayes.", metavar="NAME")
@@ -133,7 +139,7 @@ def guide(
                 crop=trained.get("crop"),
                 resize=trained.get("resize", "bilinear"),
                 limit_reference=limit_reference,
-                sampling=SamplingSettings(steps, solver, eta, None, seed, batch_size),
+                sampling=SamplingSettings(steps, solver, eta, None, seed, batch_size, engine),
                 inception=inception,
                 fad_weights=fad_weights,
                 fad_statistics=fad_statistics,

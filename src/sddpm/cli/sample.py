@@ -33,6 +33,12 @@ def sample(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time; it does not change what a seed draws.")] = 16,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
+        ),
+    ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     out: Annotated[Path, typer.Option(help="FILE.png, FOLDER, FILE.zip or FILE.npz.", metavar="PATH")] = Path(
         "samples.png"
@@ -94,6 +100,7 @@ def sample(
         solver=solver,
         eta=eta,
         v_threshold=thresholds,
+        engine=engine,
         callback=recorder if strip is not None else None,
     )
     # Opened before the work starts, so that a folder that cannot be written to is found out at once.

@@ -30,6 +30,7 @@ class SamplingSettings:
     v_threshold: PlainThresholds | None = None
     first_seed: int = 0
     batch_size: int = 50
+    engine: str = "auto"
 
 
 def is_model(path: Path) -> bool:
@@ -85,6 +86,7 @@ def sample_images(
             solver=settings.solver,
             eta=settings.eta,
             v_threshold=settings.v_threshold,
+            engine=settings.engine,
             progress=False,
         )
         images = torch.cat([images for _, images in batches])
@@ -99,6 +101,7 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
     thresholds = settings.v_threshold
     plain: dict[str, Any] = asdict(settings) | {
         "v_threshold": None if thresholds is None else to_json(thresholds),
+        "engine": pipeline.resolve_engine(settings.engine, settings.steps),
         "model": digest,
         "device": pipeline.device.type,
     }

@@ -19,7 +19,7 @@ import sddpm.models  # noqa: F401  diffusers loads only classes whose module is 
 from sddpm.diffusion.noise import check_seeds, draw_noise, generators_for
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.errors import UserError
-from sddpm.inference.engine import Engines, check_engine
+from sddpm.inference.engine import Engines
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise, prepare_scheduler
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 
@@ -61,6 +61,10 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
     def guided_thresholds(self) -> PlainThresholds | None:
         """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
         return kept_thresholds(self.config.get("threshold_guidance"))
+
+    def resolve_engine(self, engine: str, num_inference_steps: int) -> str:
+        """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
+        return self._engines.resolve(self.unet, engine, num_inference_steps)
 
     def __call__(
         self,
@@ -144,7 +148,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         if batch_size < 1 or len(seeds) < 1:
             raise UserError(f"nothing to sample: {len(seeds)} seeds, {batch_size} at a time")
         check_seeds(seeds)
-        check_engine(engine, self.unet)
+        self.resolve_engine(engine, num_inference_steps)
         scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
         v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
         evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
