@@ -1,4 +1,4 @@
-"""Images to be compared: .npz files, identity by pixels, folders that change meanwhile, and copies."""
+"""Images to be compared: identity by pixels, folders that change meanwhile, and copies."""
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from sddpm.evaluation.images import (
     ImageSet,
     check_alike,
     open_images,
-    read_npz_images,
     refuse_changed,
     snapshot,
 )
+from sddpm.evaluation.npz_images import NpzImages
 
 
 def save(path, array):
@@ -25,56 +25,8 @@ def save(path, array):
 
 def as_set(pixels, tmp_path, name):
     """uint8 [N, 1, H, W] as an `ImageSet`."""
-    images = read_npz_images(save(tmp_path / f"{name}.npz", pixels.permute(0, 2, 3, 1).numpy()))
+    images = NpzImages(save(tmp_path / f"{name}.npz", pixels.permute(0, 2, 3, 1).numpy()))
     return ImageSet(images, len(images))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_npz_of_uint8_and_of_floats_are_the_same_images(tmp_path, channels):
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, channels), np.uint8)
-    exact = read_npz_images(save(tmp_path / "a.npz", pixels))
-    assert (exact.channels, exact.image_size, len(exact)) == (channels, 8, 5)
-    assert np.array_equal(exact.gather([3, 1]).numpy(), pixels[[3, 1]].transpose(0, 3, 1, 2))
-    rounded = read_npz_images(save(tmp_path / "b.npz", (pixels / 255).astype(np.float32)))
-    assert torch.equal(rounded.images, exact.images)
-    if channels == 1:
-        assert torch.equal(read_npz_images(save(tmp_path / "c.npz", pixels[..., 0])).images, exact.images)
-
-
-def test_floats_are_rounded_as_a_png_would(tmp_path):
-    values = np.full((1, 2, 2), 0.5)  # 127.5 of 255, half to even
-    assert read_npz_images(save(tmp_path / "a.npz", values)).images.unique().tolist() == [128]
-    values = np.full((1, 2, 2), 100.4 / 255)
-    assert read_npz_images(save(tmp_path / "b.npz", values)).images.unique().tolist() == [100]
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.where(np.arange(8).reshape(2, 2, 2) == 5, np.nan, 0.5), "1 of 2 images hold NaN"),
-        (np.full((2, 4, 4), -1.0), r"must lie in \[0, 1\], these in \[-1, -1\]"),
-        (np.zeros((2, 4, 4), np.int64), "must be uint8"),
-        (np.zeros((2, 3, 4, 4), np.uint8), r"\[N, H, W, 1 or 3\], not \[2, 3, 4, 4\]"),
-        (np.zeros((4, 4), np.uint8), r"not \[4, 4\]"),
-        (np.zeros((0, 4, 4), np.uint8), r"not \[0, 4, 4\]"),
-        (np.zeros((2, 4, 5), np.uint8), "must be square, not 5x4"),
-        (np.array([{}]), "no .npz of images"),
-    ],
-)
-def test_what_is_no_image_is_refused_in_one_line(tmp_path, array, message):
-    with pytest.raises(UserError, match=message) as caught:
-        read_npz_images(save(tmp_path / "bad.npz", array))
-    assert "\n" not in str(caught.value)
-
-
-def test_truncated_or_other_npz(tmp_path):
-    content = save(tmp_path / "a.npz", np.zeros((9, 8, 8), np.uint8)).read_bytes()
-    (tmp_path / "a.npz").write_bytes(content[:-50])
-    with pytest.raises(UserError, match="truncated"):
-        read_npz_images(tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", x=np.zeros(2), y=np.zeros(2))
-    with pytest.raises(UserError, match=r"no arr_0 .* x, y"):
-        read_npz_images(tmp_path / "b.npz")
 
 
 def test_images_are_known_by_their_pixels(tmp_path, blobs):
@@ -82,7 +34,7 @@ def test_images_are_known_by_their_pixels(tmp_path, blobs):
     assert a.identity == again.identity != other.identity
     assert ImageSet(a.images, 4).identity != a.identity
     assert a.digests[:4] == ImageSet(a.images, 4).digests
-    flat = read_npz_images(save(tmp_path / "flat.npz", a.images.gather(range(5)).numpy().reshape(5, 8, 8)))
+    flat = NpzImages(save(tmp_path / "flat.npz", a.images.gather(range(5)).numpy().reshape(5, 8, 8)))
     assert ImageSet(flat, 5).identity == a.identity
 
 

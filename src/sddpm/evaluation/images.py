@@ -1,8 +1,6 @@
 """Images to be compared, from wherever they come, known by their pixels: sets are told apart, and overlaps seen."""
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +12,13 @@ import torch
 from torch import Tensor
 
 from sddpm.data import open_dataset
-from sddpm.data.dataset import ImageDataset, MemoryDataset
-from sddpm.data.decode import reason
+from sddpm.data.dataset import ImageDataset
 from sddpm.data.registry import find_dataset
-from sddpm.data.sources import source_of_arrays
 from sddpm.errors import UserError
+from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.shards import Shards
 
-_MEMORY_LIMIT = 1 << 28  # bytes of decoded pixels; beyond, images are decoded when they are needed
+_MEMORY_LIMIT = 1 << 26  # bytes of decoded pixels; beyond, images are decoded when they are needed
 _CHUNK = 500
 
 
@@ -99,11 +96,13 @@ def open_images(
         channels, crop, resize, limit, download: as of `open_dataset`.
 
     Raises:
-        UserError: as `open_dataset` and `read_npz_images`.
+        UserError: as `open_dataset` and `NpzImages`.
     """
     named = find_dataset(where) is not None
     if Path(where).suffix.lower() == ".npz":
-        images = read_npz_images(Path(where))
+        if not Path(where).is_file():
+            raise UserError(f"no such file: {where}")
+        images = NpzImages(Path(where))
         if (image_size or images.image_size) != images.image_size or (channels or images.channels) != images.channels:
             raise UserError(
                 f"{where}: images in an .npz are taken as they are, {_form(images.channels, images.image_size)}"
@@ -121,45 +120,6 @@ def open_images(
         limit=limit,
         memory_limit=_MEMORY_LIMIT,
     )
-
-
-def read_npz_images(path: Path) -> MemoryDataset:
-    """Images from an .npz, such as `sddpm sample --out x.npz` and ADM write: arr_0 (or its only array), [N, H, W, C]
-    or [N, H, W], uint8, or float in [0, 1], which is rounded to 8 bits as a PNG would.
-
-    Raises:
-        UserError: a damaged file, or an array that holds no images; NaN; another range.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            names = content.files
-            if "arr_0" not in names and len(names) != 1:
-                raise UserError(f"{path} has no arr_0 with images, but {', '.join(names) or 'nothing'}")
-            array = content["arr_0" if "arr_0" in names else names[0]]
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is no .npz of images, or is truncated: {reason(error)}") from error
-    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or 0 in array.shape:
-        raise UserError(f"{path}: images must be [N, H, W] or [N, H, W, 1 or 3], not {list(array.shape)}")
-    if array.shape[1] != array.shape[2]:
-        raise UserError(f"{path}: images must be square, not {array.shape[2]}x{array.shape[1]}")
-    pixels = _eight_bit(path, array)
-    planes = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
-    return MemoryDataset(path.stem, source_of_arrays(pixels, None, path.stem), np.ascontiguousarray(planes))
-
-
-def _eight_bit(path: Path, array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype.kind != "f":
-        raise UserError(f"{path}: images must be uint8, or float in [0, 1], not {array.dtype}")
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).reshape(len(array), -1).any(1).sum())
-        raise UserError(f"{path}: {bad} of {len(array)} images hold NaN or infinity")
-    if array.min() < 0 or array.max() > 1:
-        raise UserError(f"{path}: float images must lie in [0, 1], these in [{array.min():.4g}, {array.max():.4g}]")
-    return np.round(array.astype(np.float64) * 255).astype(np.uint8)
 
 
 def check_alike(samples: tuple[int, int], reference: Images) -> None:
