@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.neurons.functional import Dynamics
-from sddpm.neurons.kernels import multi_step
+from sddpm.neurons.kernels import multi_step, normalized_multi_step
 
 
 class SpikingNeuron(nn.Module):
@@ -27,3 +27,13 @@ class SpikingNeuron(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.dynamics.neuron}, v_threshold={self.v_threshold:g}"
+
+
+def normalize_and_fire(norm: nn.BatchNorm2d, neuron: SpikingNeuron, x: Tensor, shift: Tensor | None = None) -> Tensor:
+    """neuron(norm(x) + shift), fused where there is a kernel for it and nobody listens in between with a hook.
+
+    x is [T, B, C, H, W], shift [B, C] or None; see `kernels.normalized_multi_step`.
+    """
+    if any(module._forward_hooks or module._forward_pre_hooks for module in (norm, neuron)):
+        return neuron(norm(x) if shift is None else norm(x) + shift[:, :, None, None])
+    return normalized_multi_step(x, norm, neuron.dynamics, shift=shift, v_threshold=neuron.v_threshold, w=neuron.w)

@@ -5,11 +5,18 @@ The environment variable SDDPM_NEURON_KERNEL chooses, and is read at every call:
     auto    (default) the fused kernel where there is one for the call, else plain PyTorch
     eager   plain PyTorch, the definition
     fused   the fused kernel, or a `UserError` that says why it cannot be used
+
+The fused kernel is native code on the CPU and Triton on CUDA devices, where PyTorch brings Triton along. Inside
+torch.compile it is the definition that is compiled, which then fuses with what stands around it.
 """
 
+import logging
 import os
+from functools import cache
+from types import ModuleType
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from sddpm.errors import UserError
 from sddpm.neurons import functional
@@ -18,12 +25,41 @@ from sddpm.neurons.kernels import cpu, native
 
 VARIABLE = "SDDPM_NEURON_KERNEL"
 
+logger = logging.getLogger(__name__)
+
 
 def _choice() -> str:
     choice = os.environ.get(VARIABLE, "auto")
     if choice not in ("auto", "eager", "fused"):
         raise UserError(f"{VARIABLE} must be auto, eager or fused, got {choice!r}")
     return choice
+
+
+@cache
+def triton_neuron() -> ModuleType | None:
+    """The Triton kernels, or None (with one log line) where Triton is not installed."""
+    try:
+        from sddpm.neurons.kernels import triton_neuron
+    except ImportError as error:
+        logger.warning("the Triton neuron kernel cannot be used (%s); neurons on GPUs run as plain PyTorch", error)
+        return None
+    return triton_neuron
+
+
+def _fused(
+    x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None
+) -> tuple[ModuleType | None, str | None]:
+    """The fused kernel for a call, or None and why there is none."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # pyright: ignore[reportPrivateImportUsage]
+        return None, "the call is being traced or compiled"
+    if x.device.type not in ("cpu", "cuda"):
+        return None, f"there is none for {x.device.type}"
+    if x.device.type == "cpu":
+        kernel, reason = cpu, native.unsupported(x, dynamics, v_threshold, w)
+    else:
+        kernel = triton_neuron()
+        reason = "Triton is not installed" if kernel is None else kernel.unsupported(x, dynamics, v_threshold, w)
+    return (kernel if reason is None else None), reason
 
 
 def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
@@ -36,25 +72,68 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
         w: PLIF's learned scalar.
 
     Returns:
-        Spikes [T, ...], 0 or 1, in the dtype and memory order of x. Gradients: see `cpu` and `functional`.
+        Spikes [T, ...], 0 or 1, in the dtype and memory order of x. Gradients: see `functional`, `cpu` and
+        `triton_neuron`.
 
     Raises:
         UserError: x has no time step or is not floating point, or SDDPM_NEURON_KERNEL asks for what is impossible.
     """
     choice = _choice()
     if choice != "eager":
-        reason = native.unsupported(x, dynamics, v_threshold, w)
-        if reason is None:
-            return cpu.multi_step(x, dynamics, v_threshold=v_threshold, w=w)
+        kernel, reason = _fused(x, dynamics, v_threshold, w)
+        if kernel is not None:
+            return kernel.multi_step(x, dynamics, v_threshold=v_threshold, w=w)
         if choice == "fused":
             raise UserError(f"{VARIABLE}=fused, but the fused neuron kernel cannot be used: {reason}")
     return functional.multi_step(x, dynamics, v_threshold=v_threshold, w=w)
 
 
-def describe() -> str:
-    """Which implementation neurons on the CPU use, in a few words."""
+def normalized_multi_step(
+    x: Tensor,
+    norm: nn.BatchNorm2d,
+    dynamics: Dynamics,
+    *,
+    shift: Tensor | None = None,
+    v_threshold: float = 1.0,
+    w: Tensor | None = None,
+) -> Tensor:
+    """Spikes of the currents norm(x) + shift: in one kernel where there is one (CUDA, while training), else in turn.
+
+    Fused, neither the normalised currents nor their sum with the shift are ever written, or kept for the backward
+    pass, and both are float32 inside also for bfloat16 x.
+
+    Args:
+        x: [T, B, C, H, W].
+        norm: batch norm over [T, B, C, H, W].
+        dynamics: what neuron.
+        shift: [B, C], the same at all time steps (the time embedding's); None for 0.
+        v_threshold: firing threshold.
+        w: PLIF's learned scalar.
+
+    Raises:
+        UserError: as `multi_step`.
+    """
+    kernel = None if _choice() == "eager" or x.device.type == "cpu" else _fused(x, dynamics, v_threshold, w)[0]
+    if kernel is not None:
+        from sddpm.neurons.kernels import triton_channels
+
+        if triton_channels.unfusable(x, norm) is None:
+            return triton_channels.normalized_multi_step(x, norm, dynamics, shift=shift, v_threshold=v_threshold, w=w)
+    currents = norm(x) if shift is None else norm(x) + shift[:, :, None, None]
+    return multi_step(currents, dynamics, v_threshold=v_threshold, w=w)
+
+
+def describe(device: str | torch.device = "cpu") -> str:
+    """Which implementation neurons on a device use, in a few words."""
+    device = torch.device(device)
     if _choice() == "eager":
         return f"plain PyTorch ({VARIABLE}=eager)"
+    if device.type == "cuda":
+        kernel = triton_neuron()
+        reason = "Triton is not installed" if kernel is None else kernel.broken(device)
+        return "fused Triton kernel" if reason is None else f"plain PyTorch ({reason})"
+    if device.type != "cpu":
+        return "plain PyTorch"
     if native.library() is None:
         return "plain PyTorch (the native kernel was not built)"
     count = native.threads()
