@@ -46,20 +46,22 @@ def triton_neuron() -> ModuleType | None:
     return triton_neuron
 
 
+def _backend(device_type: str) -> ModuleType | None:
+    """The module of fused kernels for a kind of device, or None."""
+    return cpu if device_type == "cpu" else triton_neuron() if device_type == "cuda" else None
+
+
 def _fused(
     x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None
 ) -> tuple[ModuleType | None, str | None]:
-    """The fused kernel for a call, or None and why there is none."""
+    """The fused kernels for a call, or None and why there are none."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling():  # pyright: ignore[reportPrivateImportUsage]
         return None, "the call is being traced or compiled"
-    if x.device.type not in ("cpu", "cuda"):
-        return None, f"there is none for {x.device.type}"
-    if x.device.type == "cpu":
-        kernel, reason = cpu, native.unsupported(x, dynamics, v_threshold, w)
-    else:
-        kernel = triton_neuron()
-        reason = "Triton is not installed" if kernel is None else kernel.unsupported(x, dynamics, v_threshold, w)
-    return (kernel if reason is None else None), reason
+    backend = _backend(x.device.type)
+    if backend is None:
+        return None, "Triton is not installed" if x.device.type == "cuda" else f"there is none for {x.device.type}"
+    reason = backend.unsupported(x, dynamics, v_threshold, w)
+    return (backend if reason is None else None), reason
 
 
 def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
@@ -113,8 +115,7 @@ def normalized_multi_step(
     Raises:
         UserError: as `multi_step`.
     """
-    kernel = None if _choice() == "eager" or x.device.type == "cpu" else _fused(x, dynamics, v_threshold, w)[0]
-    if kernel is not None:
+    if _choice() != "eager" and _fused(x, dynamics, v_threshold, w)[0] not in (None, cpu):
         from sddpm.neurons.kernels import triton_channels
 
         if triton_channels.unfusable(x, norm) is None:

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from sddpm.neurons.functional import Dynamics
 from sddpm.neurons.kernels.layouts import dense, matching, new_like
 from sddpm.neurons.kernels.native import TYPES, Neuron, library, neuron_struct, run, threads_for
+from sddpm.neurons.kernels.native import unsupported as unsupported
 
 
 class Call(ctypes.Structure):
