@@ -31,9 +31,9 @@ class EarlyExit(nn.Module):
 
         y_n = sum over m < n of w[m] out[m] + (sum over m >= n of w[m]) out[n-1],   y_T = y
 
-    A sample leaves with y_n when |y_n - y_(n-1)| < tolerance |y_n| (Euclidean norms over its pixels), at n = 2 at the
-    earliest. What it would have done afterwards does not reach back, so that with a tolerance of 0 the answer is the
-    network's, up to rounding.
+    A sample leaves with y_n when 0 < |y_n - y_(n-1)| < tolerance |y_n| (Euclidean norms over its pixels), at n = 2 at
+    the earliest; no change at all means that no spike has come through to the readout yet. What the network would have
+    done afterwards does not reach back, so that with a tolerance of 0 the answer is the network's, up to rounding.
 
     Args:
         unet: the network, in evaluation mode when it is called.
@@ -73,7 +73,8 @@ class EarlyExit(nn.Module):
                 estimate = sofar + weights[n + 1 :].sum() * out
                 answer = torch.zeros_like(estimate) if answer is None else answer
                 answer[rows], taken[rows] = estimate, n + 1
-                going = _norm(estimate - previous) >= self.tolerance * _norm(estimate) if n else torch.ones_like(t) > 0
+                change = _norm(estimate - previous) if n else torch.zeros_like(_norm(estimate))
+                going = (change == 0) | (change >= self.tolerance * _norm(estimate))
                 if n == T - 1 or not going.any():
                     break
                 state.advance(going)
