@@ -17,6 +17,7 @@ def info(
     """Parameters, multiply-accumulates per SNN time step, layers and firing thresholds of a model."""
     from torch import nn
 
+    from sddpm.guidance.report import in_words
     from sddpm.models.macs import layer_macs
     from sddpm.models.thresholds import spiking_neurons
     from sddpm.neurons import SpikingNeuron
@@ -40,6 +41,8 @@ def info(
         print(f"neurons      {len(neurons)} layers of {config['neuron'].upper()}, T = {config['T']}, {reset}, "
               f"surrogate {config['surrogate']}")  # fmt: skip
         print(f"thresholds   {_thresholds([n.v_threshold for n in neurons.values()])}")
+        if guidance := pipeline.config.get("threshold_guidance"):
+            print(f"samples with {in_words(guidance)}")
         print(f"TSM          {'yes' if config['temporal_modulation'] else 'no'}")
         print(f"on this CPU  {describe()}")
     print(f"parameters   {sum(p.numel() for p in unet.parameters()):,}")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,24 @@ def kept_with_model(report: GuidanceReport) -> dict[str, Any]:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     }
+
+
+def in_words(guidance: Mapping[str, Any]) -> str:
+    """What `kept_with_model` gave, in a line; what is missing in it is left out."""
+    plain = guidance["v_threshold"]
+    if isinstance(plain, Mapping):
+        stages = [f"{key} {value}" for key, value in plain.items() if key != "boundary"]
+        words = ", ".join(stages).translate(str.maketrans("", "", "{}'"))
+        words += f" (early: t >= {plain['boundary']})" if "boundary" in plain else ""
+    else:
+        words = f"threshold {plain:g}"
+    if not {"metric", "value", "trained_value", "interval_95", "beats_trained"} <= set(guidance):
+        return words
+    low, high = guidance["interval_95"]
+    return (
+        f"{words}: {guidance['metric']} {guidance['value']:.4g} instead of {guidance['trained_value']:.4g}, "
+        f"95 % of the difference {low:+.3g} to {high:+.3g}" + ("" if guidance["beats_trained"] else ", not better beyond noise")
+    )
 
 
 def as_json(report: GuidanceReport, command: str, stored: bool) -> str:
