@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import Solver
 from sddpm.cli.sample import parse_thresholds
 from sddpm.errors import UserError
 
@@ -44,7 +45,7 @@ def evaluate(
     ] = None,
     dim: Annotated[int | None, typer.Option(help="Inception features: 64, 192, 768 or 2048 (default).")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
-    solver: Annotated[str, typer.Option(help="ddpm, ddim, dpm++, unipc or pndm.", metavar="NAME")] = "ddim",
+    solver: Solver = "ddim",
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     v_threshold: Annotated[
         list[str] | None,

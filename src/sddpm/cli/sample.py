@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import Solver
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def sample(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
     count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... (default: 16)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
-    solver: Annotated[str, typer.Option(help="ddpm, ddim, dpm++, unipc or pndm.", metavar="NAME")] = "ddim",
+    solver: Solver = "ddim",
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     v_threshold: Annotated[

@@ -1,0 +1,13 @@
+"""Options that several verbs share. (Names are spelled out: importing the registries would import torch.)"""
+
+from typing import Annotated
+
+import typer
+
+Solver = Annotated[
+    str,
+    typer.Option(
+        help="ddpm, ddim, dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim, analytic-dpm-ot.",
+        metavar="NAME",
+    ),
+]
