@@ -5,12 +5,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sddpm.guidance.run import GuidanceReport as GuidanceReport
+    from sddpm.guidance.results import GuidanceReport as GuidanceReport
     from sddpm.guidance.run import guide as guide
     from sddpm.guidance.settings import GuidanceSettings as GuidanceSettings
     from sddpm.guidance.store import store_guidance as store_guidance
 
-_LAZY = {"GuidanceReport": "run", "GuidanceSettings": "settings", "guide": "run", "store_guidance": "store"}
+_LAZY = {"GuidanceReport": "results", "GuidanceSettings": "settings", "guide": "run", "store_guidance": "store"}
 __all__ = ["GuidanceReport", "GuidanceSettings", "guide", "store_guidance"]
 
 

@@ -1,17 +1,13 @@
-"""Threshold guidance in words (a table, verdicts), as JSON with everything to repeat it, and as kept with a model."""
+"""Threshold guidance in words and as a figure: a table, verdicts, the curve."""
 
-import json
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sddpm.evaluation.report import versions
 from sddpm.guidance.bootstrap import Estimate
-from sddpm.guidance.run import Comparison, GuidanceReport
+from sddpm.guidance.results import GuidanceReport
 from sddpm.guidance.space import Point
-from sddpm.pipelines.threshold_guidance import to_json
 
 
 def table(report: GuidanceReport) -> str:
@@ -50,8 +46,8 @@ def verdict(report: GuidanceReport) -> list[str]:
     sets, count = len(report.search.validation_seeds), report.samples
     lines = [
         f"chosen: {name(report.chosen)}. On fresh seeds ({sets} x {count:,} samples): {report.label} "
-        f"{found.value:.6g}, {_before(found):.6g} as trained, difference {found.difference.value:+.4g}, 95 % interval "
-        f"{_interval(found.difference)}"
+        f"{found.value:.6g}, {found.trained_value:.6g} as trained, difference {found.difference.value:+.4g}, "
+        f"95 % interval {_interval(found.difference)}"
         + (f", by seed set {', '.join(f'{one.value:+.4g}' for one in found.differences)}" if sets > 1 else "")
     ]
     if found.difference.below_zero:
@@ -63,31 +59,6 @@ def verdict(report: GuidanceReport) -> list[str]:
     else:
         lines.append(f"verdict: {name(report.chosen)} is not better than the trained thresholds beyond noise")
     return [*lines, *_proxy(report)]
-
-
-def kept_with_model(report: GuidanceReport) -> dict[str, Any]:
-    """What is worth keeping beside the chosen thresholds: which they replace, and why."""
-    found = report.validation or next(each for each in report.trials if each.point == report.chosen)
-    seeds = report.search.validation_seeds if report.validation is not None else report.search.search_seeds
-    return {
-        "v_threshold": to_json(report.space.thresholds(report.chosen)),
-        "trained_v_threshold": to_json(report.space.thresholds(report.space.origin)),
-        "metric": report.label,
-        "value": found.value,
-        "trained_value": _before(found),
-        "difference": found.difference.value,
-        "interval_95": list(found.difference.interval),
-        "beats_trained": report.beats_trained,
-        "protocol": {
-            **report.facts["sampling"],
-            "samples_per_seed_set": report.samples,
-            "seed_sets": seeds,
-            "reference": {key: report.facts["reference"].get(key) for key in ("kind", "path", "split")},
-            "fad_statistics": report.facts["fad_statistics"],
-            "model_sha256": report.facts["sha256"],
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    }
 
 
 def in_words(guidance: Mapping[str, Any]) -> str:
@@ -103,64 +74,8 @@ def in_words(guidance: Mapping[str, Any]) -> str:
         return words
     low, high = guidance["interval_95"]
     return (
-        f"{words}: {guidance['metric']} {guidance['value']:.4g} instead of {guidance['trained_value']:.4g}, "
-        f"95 % of the difference {low:+.3g} to {high:+.3g}" + ("" if guidance["beats_trained"] else ", not better beyond noise")
-    )
-
-
-def as_json(report: GuidanceReport, command: str, stored: bool) -> str:
-    """The whole search as JSON text.
-
-    Args:
-        report: what was found.
-        command: the command line that does it again.
-        stored: whether the choice was kept with the model.
-    """
-    search, space, proxy = report.search, report.space, report.proxy
-    return json.dumps(
-        {
-            "command": command,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            **report.facts,
-            "search": {
-                "method": search.method,
-                "axes": space.axes,
-                "boundary": space.boundary if len(space.stages) > 1 else None,
-                "groups": {name or "all": list(patterns) for name, patterns in space.groups.items()},
-                "budget": search.budget,
-                "first_seeds": search.search_seeds,
-            },
-            "trained": to_json(space.thresholds(space.origin)),
-            "trials": [_comparison(report, each) for each in report.trials],
-            "chosen": to_json(space.thresholds(report.chosen)),
-            "validation": None
-            if report.validation is None
-            else {"first_seeds": search.validation_seeds, **_comparison(report, report.validation)},
-            "beats_trained": report.beats_trained,
-            "stored": stored,
-            "proxy": None
-            if proxy is None
-            else {
-                "images": proxy.images,
-                "held_out": proxy.held_out,
-                "rank_correlation": None if math.isnan(proxy.correlation) else proxy.correlation,
-                "p_value": proxy.p_value,
-                "trusted": proxy.trusted,
-                "would_choose": to_json(space.thresholds(proxy.best)),
-                "steps": proxy.tenths,
-                "losses": [
-                    {
-                        "multiples": loss.point,
-                        "loss": loss.value,
-                        "difference": _estimate(loss.difference),
-                        "by_tenth": loss.by_tenth,
-                    }
-                    for loss in proxy.losses
-                ],
-            },
-            "versions": versions(),
-        },
-        indent=2,
+        f"{words}: {guidance['metric']} {guidance['value']:.4g} instead of {guidance['trained_value']:.4g}, 95 % of the "
+        f"difference {low:+.3g} to {high:+.3g}{'' if guidance['beats_trained'] else ', not better beyond noise'}"
     )
 
 
@@ -188,29 +103,8 @@ def _value(report: GuidanceReport, point: Point) -> float:
     return next(each.value for each in report.trials if each.point == point)
 
 
-def _before(comparison: Comparison) -> float:
-    return comparison.value - comparison.difference.value
-
-
 def _interval(estimate: Estimate) -> str:
     return "{:+.4g} to {:+.4g}".format(*estimate.interval)
-
-
-def _estimate(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "standard_error": estimate.standard_error, "interval_95": estimate.interval}
-
-
-def _comparison(report: GuidanceReport, each: Comparison) -> dict[str, Any]:
-    return {
-        "multiples": each.point,
-        "v_threshold": to_json(report.space.thresholds(each.point)),
-        "value": each.value,
-        "difference": _estimate(each.difference),
-        "seed_sets": [
-            {"value": value, "difference": _estimate(difference)}
-            for value, difference in zip(each.values, each.differences, strict=True)
-        ],
-    }
 
 
 def draw(report: GuidanceReport) -> Any:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sddpm.guidance.bayes import bayes_search
 from sddpm.guidance.bootstrap import Estimate, estimate, spearman
 from sddpm.guidance.distances import Distance, frechet_to, kid_to
 from sddpm.guidance.proxy import NoisyImages, bin_edges
+from sddpm.guidance.results import Comparison, GuidanceReport, Loss, Proxy
 from sddpm.guidance.search import BudgetSpent, Objective, coordinate_search, grid_search
 from sddpm.guidance.settings import METRICS, GuidanceSettings, SearchPlan, default_held_out, plan_search
 from sddpm.guidance.space import Point, Space, make_space
@@ -31,78 +32,6 @@ from sddpm.pipelines.devices import pick_device
 
 FIRST_STEP = 0.04  # of the coordinate search
 _LEAST_FOR_RANKS = 4
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The metric at a point, and its difference to the trained thresholds on the same seeds (below 0 is better):
-    of all samples together, and of each seed set by itself."""
-
-    point: Point
-    value: float
-    difference: Estimate
-    values: list[float]
-    differences: list[Estimate]
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The noise-prediction loss at a point: its mean, its difference to the trained thresholds on the same images and
-    noise, and its mean in each tenth of the diffusion steps."""
-
-    point: Point
-    value: float
-    difference: Estimate
-    by_tenth: list[float]
-
-
-@dataclass(frozen=True)
-class Proxy:
-    """How the loss ranks the points, against how the metric does.
-
-    images: what the loss was measured on. held_out: whether the model was not trained on them, as far as is known.
-    """
-
-    losses: list[Loss]
-    correlation: float
-    p_value: float
-    images: str
-    held_out: bool
-    tenths: list[tuple[int, int]]
-
-    @property
-    def best(self) -> Point:
-        """What a search by the loss alone would have chosen among the same points."""
-        return min(self.losses, key=lambda loss: loss.value).point
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the ranks agree well and not by chance."""
-        return self.correlation >= 0.7 and self.p_value < 0.05
-
-
-@dataclass(frozen=True)
-class GuidanceReport:
-    """What `guide` found.
-
-    trials: on the seeds of the search, in the order tried; the trained thresholds are among them.
-    chosen: the best of them. validation: chosen, on fresh seeds; None if those trained with were the best.
-    """
-
-    label: str
-    space: Space
-    search: SearchPlan
-    samples: int
-    trials: list[Comparison]
-    chosen: Point
-    validation: Comparison | None
-    proxy: Proxy | None
-    facts: dict[str, Any]
-
-    @property
-    def beats_trained(self) -> bool:
-        """Whether the chosen thresholds are better beyond noise on seeds that the search never saw."""
-        return self.validation is not None and self.validation.difference.below_zero
 
 
 def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: None) -> GuidanceReport | None:
@@ -158,7 +87,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         "model": str(evaluation.source),
         "sha256": samples.about["sha256"],
         "metric": label,
-        "sampling": {key: samples.about[key] for key in ("solver", "steps", "eta", "batch_size")},
+        "sampling": {key: samples.about[key] for key in ("solver", "steps", "eta", "batch_size", "engine")},
         "samples_per_seed_set": samples.count,
         "reference": reference.about,
         **about,
