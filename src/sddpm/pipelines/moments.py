@@ -45,6 +45,7 @@ def measure_moments(
     unet, scheduler = pipeline.unet, pipeline.scheduler
     steps, alphas_cumprod = scheduler.config.num_train_timesteps, scheduler.alphas_cumprod.cpu()
     guided = pipeline.guided_thresholds
+    model = pipeline.model_for("auto", steps)
     generator, sums = torch.Generator().manual_seed(seed), MomentSums(steps)
     with tqdm(total=steps * count, desc="moments", unit="image", disable=not progress) as bar:
         for images in batches:
@@ -54,7 +55,7 @@ def measure_moments(
             predicted = torch.empty(steps, len(images), dtype=torch.float64)
             for t in range(steps):
                 x_t = add_noise(alphas_cumprod, x0, noise, t).to(unet.device)
-                answer = predict(unet, x_t, t, guided(0, t) if isinstance(guided, StagedThresholds) else guided)
+                answer = predict(model, x_t, t, guided(0, t) if isinstance(guided, StagedThresholds) else guided)
                 epsilon = predict_epsilon(scheduler.config.prediction_type, alphas_cumprod, answer, x_t, t)
                 predicted[t] = epsilon.double().square().flatten(1).mean(1).cpu()
                 bar.update(len(images))

@@ -12,7 +12,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
@@ -66,6 +66,10 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
         return self._engines.resolve(self.unet, engine, num_inference_steps)
 
+    def model_for(self, engine: str, num_inference_steps: int) -> nn.Module:
+        """The form of the model that `engine` means, compiled if need be. Raises `UserError`, as a call would."""
+        return self._engines.choose(self.unet, engine, num_inference_steps)
+
     def __call__(
         self,
         batch_size: int | None = None,
@@ -76,6 +80,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         eta: float = 0.0,
         v_threshold: ThresholdSchedule = None,
         engine: str = "auto",
+        exit_tolerance: float | None = None,
         output_type: str = "pil",
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
@@ -87,7 +92,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
                 many there are (1 unless said otherwise), with the seeds 0, 1, 2, ...
             seeds: one for each image, 0 to 2^32 - 1.
             num_inference_steps: steps of the solver, 1 to the number of training steps.
-            solver: "ddpm", "ddim", "dpm++", "unipc" or "pndm"; None for the scheduler that the pipeline holds.
+            solver: a name of `sddpm.diffusion.solvers.SOLVERS`; None for the scheduler that the pipeline holds.
             eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
             v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a dict
                 {layer pattern: threshold}, or a function of (index, t) that gives either; None for those that threshold
@@ -118,6 +123,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             eta=eta,
             v_threshold=v_threshold,
             engine=engine,
+            exit_tolerance=exit_tolerance,
             callback=callback,
             progress=progress,
         )
@@ -137,6 +143,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         eta: float = 0.0,
         v_threshold: ThresholdSchedule = None,
         engine: str = "auto",
+        exit_tolerance: float | None = None,
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
     ) -> Iterator[tuple[list[int], Tensor]]:
