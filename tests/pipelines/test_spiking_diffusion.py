@@ -196,3 +196,40 @@ def test_a_seed_means_the_same_noise_on_a_gpu(pipe, solver, eta):
     here = recorded(pipe.to("cpu"), seeds, solver=solver, eta=eta)
     assert torch.equal(there[1][:, 0].cpu(), here[1][:, 0])
     torch.testing.assert_close(there[0], here[0], rtol=0, atol=1e-3)
+
+
+# Early exit over SNN time steps
+
+
+def test_early_exit_reports_its_steps(spiking):
+    taken = []
+    options = {"num_inference_steps": 3, "output_type": "pt", "progress": False}
+    spiking(seeds=range(4), exit_tolerance=1e6, callback=lambda step: taken.append(step.snn_steps), **options)
+    assert [steps.tolist() for steps in taken] == [[2] * 4] * 3  # T = 2: the first exit is the end
+    spiking(seeds=range(4), callback=lambda step: taken.append(step.snn_steps), **options)
+    assert taken[3:] == [None] * 3
+
+
+def test_an_exit_that_never_comes_changes_nothing(spiking):
+    spiking.unet.double()
+    options = {"seeds": range(3), "num_inference_steps": 5, "output_type": "pt", "progress": False, "engine": "eager"}
+    late = spiking(exit_tolerance=0.0, **options).images
+    assert torch.allclose(late, spiking(**options).images, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exit_tolerance": -1.0}, "tolerance must be a number of at least 0"),
+        ({"exit_tolerance": 0.1, "engine": "exact"}, "early exit goes through the eager network"),
+    ],
+)
+def test_early_exits_that_cannot_be(spiking, options, message):
+    with pytest.raises(UserError, match=message):
+        spiking.stream([0], **options)
+
+
+def test_early_exit_of_a_model_without_spikes():
+    pipeline = SpikingDiffusionPipeline(PointwiseModel(), make_scheduler("ddim"))
+    with pytest.raises(UserError, match="needs a spiking U-Net, not a PointwiseModel"):
+        pipeline.stream([0], exit_tolerance=0.1)

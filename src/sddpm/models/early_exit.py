@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,13 +15,6 @@ from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.functional import step
 
 
-@dataclass
-class EarlyExitOutput(SpikingUNet2DOutput):
-    """snn_steps: LongTensor [B], the SNN time steps that each sample took, 1 to T."""
-
-    snn_steps: Tensor
-
-
 class EarlyExit(nn.Module):
     """A spiking U-Net that goes through its SNN time steps one by one and leaves out those that would change little.
 
@@ -34,6 +26,8 @@ class EarlyExit(nn.Module):
     A sample leaves with y_n when 0 < |y_n - y_(n-1)| < tolerance |y_n| (Euclidean norms over its pixels), at n = 2 at
     the earliest; no change at all means that no spike has come through to the readout yet. What the network would have
     done afterwards does not reach back, so that with a tolerance of 0 the answer is the network's, up to rounding.
+
+    `snn_steps` is what the samples of the last call took: LongTensor [B] of 1 to T.
 
     Args:
         unet: the network, in evaluation mode when it is called.
@@ -51,12 +45,13 @@ class EarlyExit(nn.Module):
             raise UserError(f"the exit tolerance must be a number of at least 0, not {tolerance}")
         self.unet, self.tolerance = unet, float(tolerance)
         self.config = unet.config
+        self.snn_steps: Tensor | None = None
 
     def at_threshold(self, thresholds: Thresholds | None):
         """As of the network."""
         return self.unet.at_threshold(thresholds)
 
-    def forward(self, sample: Tensor, timestep: Tensor | int) -> EarlyExitOutput:
+    def forward(self, sample: Tensor, timestep: Tensor | int) -> SpikingUNet2DOutput:
         """Arguments and errors as of the network, and `UserError` in training mode."""
         if self.unet.training:
             raise UserError("early exit is for evaluation: batch norm in training mode needs all time steps at once")
@@ -79,7 +74,8 @@ class EarlyExit(nn.Module):
                     break
                 state.advance(going)
                 x, t, rows, sofar, previous = (each[going] for each in (x, t, rows, sofar, estimate))
-        return EarlyExitOutput(sample=answer, snn_steps=taken)  # type: ignore[arg-type]
+        self.snn_steps = taken
+        return SpikingUNet2DOutput(sample=answer)  # type: ignore[arg-type]
 
 
 def _norm(x: Tensor) -> Tensor:

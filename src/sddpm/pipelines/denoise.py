@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0
 from sddpm.diffusion.solvers import clips_sample
 from sddpm.errors import UserError
+from sddpm.models.early_exit import EarlyExit
 from sddpm.models.thresholds import Thresholds
 
 ThresholdSchedule = Thresholds | Callable[[int, int], Thresholds | None] | None
@@ -27,6 +28,7 @@ class DenoisingStep:
     x_t: what it was asked about.
     x0: the clean image that its answer implies, clamped if the scheduler clamps.
     x_prev: what the solver goes on with; the images, after the last step.
+    snn_steps: SNN time steps that each sample took, LongTensor [B], if the model leaves early; else None.
     """
 
     index: int
@@ -34,6 +36,7 @@ class DenoisingStep:
     x_t: Tensor
     x0: Tensor
     x_prev: Tensor
+    snn_steps: Tensor | None = None
 
 
 @contextmanager
@@ -143,5 +146,6 @@ def _denoise(
         output = predict(model, x, t, thresholds)
         x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
         x_prev = scheduler.step(output, t, x, **step_options).prev_sample
-        yield DenoisingStep(index, t, x, x0.clamp(-1.0, 1.0) if clips else x0, x_prev)
+        snn_steps = model.snn_steps if isinstance(model, EarlyExit) else None
+        yield DenoisingStep(index, t, x, x0.clamp(-1.0, 1.0) if clips else x0, x_prev, snn_steps)
         x = x_prev

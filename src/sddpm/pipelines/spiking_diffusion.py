@@ -20,6 +20,7 @@ from sddpm.diffusion.noise import check_seeds, draw_noise, generators_for
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
+from sddpm.models.early_exit import EarlyExit
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise, prepare_scheduler
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 
@@ -62,8 +63,13 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
         return kept_thresholds(self.config.get("threshold_guidance"))
 
-    def resolve_engine(self, engine: str, num_inference_steps: int) -> str:
+    def resolve_engine(self, engine: str, num_inference_steps: int, exit_tolerance: float | None = None) -> str:
         """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
+        if exit_tolerance is not None:
+            EarlyExit(self.unet, exit_tolerance)  # for its checks
+            if engine not in ("auto", "eager"):
+                raise UserError(f"early exit goes through the eager network, which engine {engine!r} is not")
+            return "eager"
         return self._engines.resolve(self.unet, engine, num_inference_steps)
 
     def model_for(self, engine: str, num_inference_steps: int) -> nn.Module:
@@ -99,6 +105,8 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
                 guidance keeps with the model, or else the trained ones; {} for the trained ones in any case.
             engine: "eager" for the model as it is; "exact" or "fast" for a compiled form (`sddpm.inference.MODES`);
                 "auto" for the exact one where the model has one and it pays, else eager.
+            exit_tolerance: leave the network for each sample once its readout changes by less than this from one SNN
+                time step to the next, relatively (`sddpm.models.early_exit`); None for all T steps. Eager only.
             output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
                 on the CPU, both in [0, 1].
             callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
@@ -155,13 +163,15 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         if batch_size < 1 or len(seeds) < 1:
             raise UserError(f"nothing to sample: {len(seeds)} seeds, {batch_size} at a time")
         check_seeds(seeds)
-        self.resolve_engine(engine, num_inference_steps)
+        self.resolve_engine(engine, num_inference_steps, exit_tolerance)
         scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
         v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
         evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
         total = evaluations * math.ceil(len(seeds) / batch_size)
         options = {"num_inference_steps": num_inference_steps, "eta": eta, "v_threshold": v_threshold}
         model = partial(self._engines.choose, engine=engine, steps=num_inference_steps)
+        if exit_tolerance is not None:
+            model = partial(EarlyExit, tolerance=exit_tolerance)
         chunks = [list(seeds[i : i + batch_size]) for i in range(0, len(seeds), batch_size)]
         return self._stream(chunks, model, scheduler, options, callback, total if progress else None)
 
