@@ -13,6 +13,7 @@ torch.compile it is the definition that is compiled, which then fuses with what 
 import logging
 import os
 from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -36,19 +37,18 @@ def _choice() -> str:
 
 
 @cache
-def triton_neuron() -> ModuleType | None:
-    """The Triton kernels, or None (with one log line) where Triton is not installed."""
+def load_triton() -> ModuleType | None:
+    """The module `triton_neuron`, or None (with one log line) where Triton is not installed."""
     try:
-        from sddpm.neurons.kernels import triton_neuron
+        return import_module("sddpm.neurons.kernels.triton_neuron")
     except ImportError as error:
         logger.warning("the Triton neuron kernel cannot be used (%s); neurons on GPUs run as plain PyTorch", error)
         return None
-    return triton_neuron
 
 
 def _backend(device_type: str) -> ModuleType | None:
     """The module of fused kernels for a kind of device, or None."""
-    return cpu if device_type == "cpu" else triton_neuron() if device_type == "cuda" else None
+    return cpu if device_type == "cpu" else load_triton() if device_type == "cuda" else None
 
 
 def _fused(
@@ -130,7 +130,7 @@ def describe(device: str | torch.device = "cpu") -> str:
     if _choice() == "eager":
         return f"plain PyTorch ({VARIABLE}=eager)"
     if device.type == "cuda":
-        kernel = triton_neuron()
+        kernel = load_triton()
         reason = "Triton is not installed" if kernel is None else kernel.broken(device)
         return "fused Triton kernel" if reason is None else f"plain PyTorch ({reason})"
     if device.type != "cpu":
