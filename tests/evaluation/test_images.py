@@ -10,9 +10,9 @@ from sddpm.errors import UserError
 from sddpm.evaluation.copies import near_copies, refuse_overlap
 from sddpm.evaluation.images import (
     ImageSet,
+    Watched,
     check_alike,
     open_images,
-    refuse_changed,
     snapshot,
 )
 from sddpm.evaluation.npz_images import NpzImages
@@ -70,15 +70,16 @@ def test_images_of_another_size_or_mode_are_refused(tmp_path, blobs):
 
 def test_a_folder_that_changes_meanwhile_is_noticed(tmp_path, blobs):
     folder = write_folder(tmp_path / "images", blobs(3, 0))
-    before = snapshot(folder)
-    refuse_changed(folder, before)
+    watched = Watched.of(str(folder))
+    watched.refuse_changes()
     Image.new("L", (8, 8)).save(folder / "003.png")
     with pytest.raises(UserError, match=r"being written to during the evaluation \(1 files changed, such as 003\.png"):
-        refuse_changed(folder, before)
-    before = snapshot(folder)
+        watched.refuse_changes()
+    watched = Watched.of(str(folder))
     Image.new("L", (8, 8), 255).save(folder / "001.png")
     with pytest.raises(UserError, match=r"001\.png"):
-        refuse_changed(folder, before)
+        watched.refuse_changes()
+    assert Watched.of(str(tmp_path / "nowhere")) is Watched.of(None) is None
 
 
 def test_a_folder_with_a_half_written_image_is_being_written_to(tmp_path, blobs):

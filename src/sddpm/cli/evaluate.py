@@ -12,6 +12,7 @@ from sddpm.errors import UserError
 
 if TYPE_CHECKING:
     from sddpm.evaluation import Evaluation
+    from sddpm.evaluation.settings import TrainingData
 
 
 @app.command()
@@ -75,7 +76,9 @@ def evaluate(
         int | None, typer.Option(help="Bring images that come as files to 1 grey or 3 colours.")
     ] = None,
     crop: Annotated[str | None, typer.Option(help="center, center148 or ddim64, before resizing.")] = None,
-    resize: Annotated[str, typer.Option(help="Filter that resizes.")] = "bilinear",
+    resize: Annotated[
+        str | None, typer.Option(help="Filter that resizes. (default: as a run's training images, else bilinear)")
+    ] = None,
     limit_reference: Annotated[int | None, typer.Option(help="The first so many reference images only.")] = None,
     kid_subsets: Annotated[int, typer.Option(help="Subsets of kid.")] = 100,
     kid_subset_size: Annotated[int, typer.Option(help="Images a side in each subset.")] = 1000,
@@ -84,6 +87,13 @@ def evaluate(
         bool, typer.Option("--interval", help="A 95 % interval for every metric, by the jackknife over 20 groups.")
     ] = False,
     copies: Annotated[bool, typer.Option(help="Look for near copies of training images.")] = True,
+    training: Annotated[
+        str | None,
+        typer.Option(
+            help="Among which. (default: what a run was trained on, else the reference's training split)",
+            metavar="WHAT",
+        ),
+    ] = None,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Compare even if samples are images of the reference.")
     ] = False,
@@ -110,15 +120,17 @@ def evaluate(
                 raise UserError(f"{path} is a folder: a file name is needed")
             refuse_existing(path, force)
             refuse_unwritable(path)
-    trained: dict[str, Any] = trained_on(source) if reference is None else {}
+    trained = trained_on(source)
+    reference = reference or trained.get("reference")
+    prepared = trained if same_images(reference, trained.get("reference")) else {}
     from sddpm.evaluation import EvaluationSettings, SamplingSettings
     from sddpm.evaluation import evaluate as run_evaluation
 
     evaluation = run_evaluation(
         EvaluationSettings(
             source=source,
-            reference=reference or trained.get("reference"),
-            data=data or trained.get("data"),
+            reference=reference,
+            data=data or prepared.get("data"),
             protocol=protocol,
             metrics=None if metric is None else tuple(name.strip() for name in metric.split(",")),
             samples=samples,
@@ -126,9 +138,9 @@ def evaluate(
             preprocessing=preprocessing,
             dim=dim,
             image_size=image_size,
-            channels=channels or trained.get("channels"),
-            crop=crop or trained.get("crop"),
-            resize=trained.get("resize", resize),
+            channels=channels or prepared.get("channels"),
+            crop=crop or prepared.get("crop"),
+            resize=resize or prepared.get("resize", "bilinear"),
             limit_reference=limit_reference,
             sampling=SamplingSettings(
                 steps, solver, eta, parse_thresholds(v_threshold or []), seed, batch_size, engine
@@ -141,6 +153,7 @@ def evaluate(
             splits=splits,
             interval=interval,
             copies=copies,
+            training=training_images(training, data, trained),
             allow_overlap=allow_overlap,
             device=device,
             download=download,
@@ -171,8 +184,7 @@ def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
 
     for measurement in evaluation.measurements:
         typer.echo(line(measurement, evaluation.plan.protocol.name))
-    if evaluation.facts["near_copies"] is not None:
-        typer.echo(copies_line(evaluation.facts["near_copies"]))
+    typer.echo(copies_line(evaluation.facts["near_copies"]))
     if grid is not None:
         with atomic_path(grid) as temporary:
             image_grid(evaluation.grid, scale=None).save(temporary, "PNG")
@@ -200,3 +212,30 @@ def trained_on(source: str) -> dict[str, Any]:
         "crop": found.crop,
         "resize": found.resize,
     }
+
+
+def same_images(a: str | None, b: str | None) -> bool:
+    """Whether two references are one: the same data set, however it is spelled, or the same path."""
+    from sddpm.data.registry import find_dataset
+
+    if a is None or b is None:
+        return False
+    entry = find_dataset(a)
+    return a == b or (entry is not None and entry is find_dataset(b))
+
+
+def training_images(given: str | None, data: str | None, trained: dict[str, Any]) -> "TrainingData | None":
+    """Among which images copies are looked for: those given, which must be there, else what a run was `trained` on."""
+    from sddpm.evaluation.settings import TrainingData
+
+    where = given or trained.get("reference")
+    if where is None:
+        return None
+    prepared = trained if same_images(where, trained.get("reference")) else {}
+    return TrainingData(
+        where,
+        data or prepared.get("data"),
+        prepared.get("crop"),
+        prepared.get("resize", "bilinear"),
+        required=given is not None,
+    )

@@ -11,7 +11,8 @@ from sddpm.evaluation.images import ImageSet
 
 NEIGHBOURS, FACTOR = 50, 0.5
 MAX_OVERLAP = 0.01
-_CHUNK = 250
+_QUERIES = 1 << 26  # bytes of the samples looked for at a time, as float64
+_TRAINING = 1024  # training images they are compared with at a time
 
 
 def near_copies(samples: ImageSet, training: ImageDataset, limit: int = 10_000) -> dict[str, Any]:
@@ -24,10 +25,12 @@ def near_copies(samples: ImageSet, training: ImageDataset, limit: int = 10_000) 
         checked, count, share, criterion, and `pairs`: [sample, training image, distance in grey levels] of up to 20.
     """
     checked = min(limit, samples.count)
+    step = max(1, _QUERIES // (8 * training.channels * training.image_size**2))
     pairs: list[tuple[int, int, float]] = []
-    for start in range(0, checked, _CHUNK):
-        chosen = torch.arange(start, min(start + _CHUNK, checked))
-        indices, distances = nearest_images(samples.gather(chosen), training, min(NEIGHBOURS, len(training)))
+    for start in range(0, checked, step):
+        chosen = torch.arange(start, min(start + step, checked))
+        k = min(NEIGHBOURS, len(training))
+        indices, distances = nearest_images(samples.gather(chosen), training, k, _TRAINING)
         nearest = distances[:, 0]
         copied = (nearest < FACTOR * distances.mean(1)) | (nearest == 0)
         pairs += [(start + i, int(indices[i, 0]), float(nearest[i])) for i in copied.nonzero()[:, 0].tolist()]

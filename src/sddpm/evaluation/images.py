@@ -135,6 +135,29 @@ def _form(channels: int, size: int) -> str:
     return f"{'grey' if channels == 1 else 'colour'} {size}x{size}"
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A folder or file that has to stay as it was when it was opened."""
+
+    path: Path
+    before: list[tuple[str, int, int]]
+
+    @classmethod
+    def of(cls, where: str | None) -> "Watched | None":
+        """What is at the path `where`, if there is anything. Raises `UserError` as `snapshot`."""
+        path = None if where is None else Path(where).expanduser()
+        return cls(path, snapshot(path)) if path is not None and path.exists() else None
+
+    def refuse_changes(self) -> None:
+        """Raise `UserError` if files came, went or changed."""
+        if (now := snapshot(self.path)) != self.before:
+            changed = sorted({name for name, *_ in set(now) ^ set(self.before)})
+            raise UserError(
+                f"{self.path} was being written to during the evaluation ({len(changed)} files changed, such as "
+                f"{changed[0]}): wait until it is complete"
+            )
+
+
 def snapshot(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of every file at or below `path`.
 
@@ -150,13 +173,3 @@ def snapshot(path: Path) -> list[tuple[str, int, int]]:
         state = file.stat()
         found.append((name, state.st_size, state.st_mtime_ns))
     return found
-
-
-def refuse_changed(path: Path, before: list[tuple[str, int, int]]) -> None:
-    """Raise `UserError` if files came, went or changed since `before`."""
-    if (now := snapshot(path)) != before:
-        changed = sorted({name for name, *_ in set(now) ^ set(before)})
-        raise UserError(
-            f"{path} was being written to during the evaluation ({len(changed)} files changed, such as {changed[0]}): "
-            "wait until it is complete"
-        )

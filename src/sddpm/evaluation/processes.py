@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
+from torch import Tensor
+
+from sddpm.pipelines.devices import pick_device
 
 T = TypeVar("T")
 
@@ -39,6 +43,13 @@ class Processes:
             dist.broadcast_object_list(values)
         return values[0]
 
+    def to_first(self, tensor: Tensor, owner: int) -> None:
+        """Bring the tensor of process `owner` to the first one, into the tensor of the same shape given there."""
+        if owner != 0 and self.rank == owner:
+            dist.send(tensor, 0)
+        elif owner != 0 and self.first:
+            dist.recv(tensor, owner)
+
 
 @contextmanager
 def launched_processes() -> Iterator[Processes]:
@@ -53,3 +64,11 @@ def launched_processes() -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def local_device(name: str = "auto") -> torch.device:
+    """`pick_device`, and of several GPUs each process on this machine its own."""
+    device = pick_device(name)
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())

@@ -11,7 +11,8 @@ class Protocol:
     """How published numbers were measured.
 
     samples: how many. split: of the data set that is compared with. preprocessing: of Inception's input.
-    dim: length of the Inception features. metrics: those published.
+    dim: length of the Inception features. metrics: those published. splits: of the Inception score.
+    neighbours: vectors a side for precision and recall.
     """
 
     name: str
@@ -21,6 +22,8 @@ class Protocol:
     dim: int
     metrics: tuple[str, ...]
     help: str
+    splits: int = 10
+    neighbours: int = 10_000
 
 
 PROTOCOLS = {
@@ -43,6 +46,9 @@ class Conditions:
     published_inception: whether the Inception weights are the published file.
     published_fad: whether FAD was measured against a statistics file, not against images of one's own.
     skipped: images that were left out because they are damaged.
+    splits: of the Inception score.
+    neighbours: vectors of the samples and of the reference, for precision and recall.
+    crops: of the reference and of the training images, where they differ.
     """
 
     samples: int
@@ -53,6 +59,9 @@ class Conditions:
     published_inception: bool = True
     published_fad: bool = True
     skipped: int = 0
+    splits: int = 10
+    neighbours: tuple[int, int] | None = None
+    crops: tuple[str, str] | None = None
 
 
 def find_protocol(name: str) -> Protocol:
@@ -66,6 +75,7 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
     """In what a metric's value departs from the protocol, in words to print beside the number; empty if in nothing."""
     inception = metric.features != "fad"
     compared = metric.against != "nothing"
+    few = made.neighbours is not None and min(made.neighbours) < protocol.neighbours
     checks = [
         (made.samples != protocol.samples, f"{made.samples:,} samples instead of {protocol.samples:,}"),
         (
@@ -83,6 +93,17 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
         ),
         (inception and not made.published_inception, "Inception weights from another file than the published"),
         (metric.features == "fad" and not made.published_fad, "own reference statistics instead of the published"),
+        (metric.name == "is" and made.splits != protocol.splits, f"{made.splits} splits instead of {protocol.splits}"),
+        (
+            few,
+            "{:,} by {:,} images instead of {:,} by {:,}".format(
+                *(made.neighbours or (0, 0)), protocol.neighbours, protocol.neighbours
+            ),
+        ),
+        (
+            compared and made.crops is not None,
+            "reference cropped by {}, training images by {}".format(*(made.crops or ("", ""))),
+        ),
         (made.skipped > 0, f"{made.skipped:,} damaged images left out"),
     ]
     return [words for true, words in checks if true]

@@ -8,12 +8,13 @@ from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.extraction import extract
 from sddpm.evaluation.features.extractor import fad_extractor, inception_extractor
-from sddpm.evaluation.images import ImageSet, open_images
+from sddpm.evaluation.images import ImageSet, Watched, open_images
+from sddpm.evaluation.metrics.frechet import check_enough
 from sddpm.evaluation.metrics.score import Features
-from sddpm.evaluation.processes import launched_processes
+from sddpm.evaluation.processes import launched_processes, local_device
+from sddpm.evaluation.reduction import sum_moments
 from sddpm.evaluation.settings import DIMS, default_work
 from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
-from sddpm.pipelines.devices import pick_device
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
     """
     if settings.dim not in DIMS:
         raise UserError(f"--dim must be one of {', '.join(map(str, DIMS))}, not {settings.dim}")
-    device = pick_device(settings.device)
+    device = local_device(settings.device)
+    entry = find_dataset(settings.images)
     with launched_processes() as processes:
+        watched = Watched.of(settings.images if entry is None else settings.data)
         dataset = open_images(
             settings.images,
             data=settings.data,
@@ -71,19 +74,24 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
                 weights=settings.inception,
                 device=device,
             )
-        rows = extract(extractor, ImageSet(dataset, len(dataset)), settings.work or default_work(), processes)
+        count = min(len(dataset), settings.limit or len(dataset))
+        for length in extractor.lengths.values():
+            check_enough(count, "images", length)
+        rows = extract(extractor, ImageSet(dataset, count), settings.work or default_work(), processes)
+        found = {kind: sum_moments(Features(name, rows[name]), processes) for kind, name in kinds.items()}
+        if watched is not None:
+            watched.refuse_changes()
         if not processes.first:
             return None
     about: dict[str, Any] = extractor.about | {
         "images": settings.images,
-        "split": settings.split if find_dataset(settings.images) is not None else None,
+        "split": settings.split if entry is not None else None,
         "image_size": dataset.image_size,
         "channels": dataset.channels,
-        "crop": settings.crop,
+        "crop": settings.crop or (entry.crop if entry is not None else None),
         "resize": settings.resize,
         "skipped": len(dataset.skipped),
     }
-    gaussians = {kind: Features(name, rows[name]).gaussian for kind, name in kinds.items()}
-    statistics = StatisticsFile(gaussians, about)
+    statistics = StatisticsFile({kind: features.gaussian for kind, features in found.items()}, about)
     write_statistics(settings.out, statistics)
     return statistics

@@ -28,7 +28,9 @@ def line(measurement: Measurement, protocol: str) -> str:
 
 
 def copies_line(copies: dict[str, Any]) -> str:
-    """The share of near copies of training images."""
+    """The share of near copies of training images, or why they were not looked for."""
+    if "why" in copies:
+        return f"{'near copies':<14} not looked for: {copies['why']}"
     return (
         f"{'near copies':<14} {copies['share']:.2%}  {copies['count']:,} of {copies['checked']:,} samples, "
         f"among {copies['training_images']:,} images"

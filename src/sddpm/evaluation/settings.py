@@ -18,12 +18,35 @@ def default_work() -> Path:
 
 
 @dataclass(frozen=True)
+class TrainingData:
+    """The images that a model was trained on.
+
+    images: a data set's name, or a folder, zip or .npz.
+    data: where a data set known by name lies.
+    crop, resize: how they were prepared.
+    required: whether it is an error if they are not here.
+    """
+
+    images: str
+    data: str | None = None
+    crop: str | None = None
+    resize: str = "bilinear"
+    required: bool = True
+
+    def are(self, settings: "EvaluationSettings") -> bool:
+        """Whether these are the images of the settings' reference, prepared in the same way."""
+        here = (settings.reference, settings.data, settings.crop, settings.resize)
+        return (self.images, self.data, self.crop, self.resize) == here
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """As the options of `sddpm evaluate`; None means as the protocol says, or as the images are.
 
     source: a saved model, a folder, zip or .npz of images, or a data set and its split as NAME:SPLIT.
     reference: a data set's name, a folder, zip or .npz of images, or a statistics file.
     data: where data sets known by name lie.
+    training: among which copies are looked for; None: the training split of the reference, if it has images.
     """
 
     source: str
@@ -49,6 +72,7 @@ class EvaluationSettings:
     splits: int = 10
     interval: bool = False
     copies: bool = True
+    training: TrainingData | None = None
     allow_overlap: bool = False
     device: str = "auto"
     download: bool = False

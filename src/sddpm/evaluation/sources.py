@@ -1,7 +1,7 @@
 """The two sides of a comparison: the samples, which may have to be made first, and the reference."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from sddpm.data.dataset import ImageDataset
 from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
-from sddpm.evaluation.images import ImageSet, check_alike, open_images, snapshot
+from sddpm.evaluation.features.weights import sha256_of
+from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.sampling import is_model, model_digest, sample_images
-from sddpm.evaluation.settings import EvaluationSettings, Plan
+from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
 from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file, read_statistics
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.threshold_guidance import to_json
@@ -23,7 +24,8 @@ from sddpm.pipelines.threshold_guidance import to_json
 class Samples:
     """Images under test. `make` samples them, if they come from a model; `about` says what they are.
 
-    watched: the path whose files must stay as they are, with their state at the beginning.
+    skipped: (name, reason) of the images that could not be used; it may grow while they are read.
+    watched: the files that must stay as they are.
     """
 
     name: str
@@ -32,19 +34,25 @@ class Samples:
     count: int
     make: Callable[[Processes], ImageSet]
     about: dict[str, Any]
-    skipped: int = 0
-    watched: tuple[Path, list[tuple[str, int, int]]] | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    watched: Watched | None = None
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the samples are compared with: images, or statistics alone, or (for scores that need none) nothing."""
+    """What the samples are compared with: images, or statistics alone, or (for scores that need none) nothing.
+
+    split, crop: None where they are not known.
+    skipped, watched: as of `Samples`.
+    """
 
     about: dict[str, Any]
     images: ImageSet | None = None
     statistics: StatisticsFile | None = None
     split: str | None = None
-    skipped: int = 0
+    crop: str | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    watched: Watched | None = None
 
 
 def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Samples:
@@ -54,7 +62,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
         return _model_samples(path, settings, plan, device)
     name, _, split = settings.source.partition(":")
     named = not path.exists() and find_dataset(name) is not None
-    before = None if named or not path.exists() else (path, snapshot(path))
+    watched = Watched.of(settings.data if named else str(path))
     dataset = open_images(
         name if named else str(path),
         data=settings.data,
@@ -77,8 +85,8 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
         count,
         lambda processes: ImageSet(dataset, count),
         about,
-        len(dataset.skipped),
-        before,
+        dataset.skipped,
+        watched,
     )
 
 
@@ -130,11 +138,19 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
     path = Path(settings.reference).expanduser()
     if is_statistics_file(path):
         statistics = read_statistics(path)
-        about = {"kind": "statistics", "path": settings.reference, "made_with": statistics.about}
-        return Reference(about, None, statistics, statistics.about.get("split"))
+        about = {
+            "kind": "statistics",
+            "path": settings.reference,
+            "sha256": sha256_of(path),
+            "made_with": statistics.about,
+        }
+        return Reference(about, None, statistics, statistics.about.get("split"), statistics.about.get("crop"))
+    entry = find_dataset(settings.reference)
+    watched = Watched.of(str(path) if entry is None else settings.data)
     dataset = open_reference_images(settings, plan.split, samples, settings.limit_reference)
     count = min(len(dataset), settings.limit_reference or len(dataset))
-    split = plan.split if find_dataset(settings.reference) is not None else None
+    split = plan.split if entry is not None else None
+    crop = settings.crop or (entry.crop if entry is not None else None)
     about = {
         "kind": "images",
         "path": settings.reference,
@@ -143,10 +159,10 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
         "count": count,
         "image_size": dataset.image_size,
         "channels": dataset.channels,
-        "crop": settings.crop,
+        "crop": crop,
         "resize": settings.resize,
     }
-    return Reference(about, ImageSet(dataset, count), None, split, len(dataset.skipped))
+    return Reference(about, ImageSet(dataset, count), None, split, crop, dataset.skipped, watched)
 
 
 def open_reference_images(
@@ -168,3 +184,47 @@ def open_reference_images(
     )
     check_alike((samples.channels, samples.image_size), dataset)
     return dataset
+
+
+def open_training(
+    settings: EvaluationSettings, samples: Samples, reference: Reference
+) -> tuple[ImageDataset | None, str]:
+    """The images among which copies are looked for, or None and why there are none.
+
+    They are those of `settings.training`; else the training split of a reference that is a data set, else the images
+    of the reference.
+
+    Raises:
+        UserError: images that were asked for and cannot be had.
+    """
+    training = settings.training
+    if not settings.copies:
+        return None, "not asked for"
+    if training is None and reference.images is None:
+        return None, "no training images are known: --training WHAT"
+    if training is None:
+        training = TrainingData(str(settings.reference), settings.data, settings.crop, settings.resize, False)
+    whole = settings.limit_reference is None and reference.split in (None, "train")
+    if reference.images is not None and whole and training.are(settings):
+        assert isinstance(reference.images.images, ImageDataset)
+        return reference.images.images, ""
+    try:
+        wanted = replace(
+            settings, reference=training.images, data=training.data, crop=training.crop, resize=training.resize
+        )
+        return open_reference_images(wanted, "train", samples), ""
+    except UserError as error:
+        if training.required:
+            raise
+        return None, str(error)
+
+
+def other_crop(settings: EvaluationSettings, reference: Reference) -> str | None:
+    """How the training images were cropped, if the reference is the same data set cropped otherwise; else None."""
+    if settings.training is None or reference.crop is None:
+        return None
+    about = reference.about
+    entry = find_dataset(str(about["made_with"].get("images") if about["kind"] == "statistics" else about["path"]))
+    trained = find_dataset(settings.training.images)
+    crop = settings.training.crop or (entry.crop if entry is not None else None)
+    return crop if entry is not None and entry is trained and crop != reference.crop else None

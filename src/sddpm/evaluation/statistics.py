@@ -1,5 +1,6 @@
 """Means and covariances that stream, and the Fréchet distance between two Gaussians; all in float64."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -52,6 +53,22 @@ class Moments:
             raise UserError("no feature vectors: there are no images")
         return total
 
+    @classmethod
+    def nothing(cls, dim: int) -> "Moments":
+        """Of no vectors."""
+        return cls.of(torch.empty(0, dim))
+
+    def packed(self) -> Tensor:
+        """All numbers in a row, float64 [1 + D + D^2], to be sent elsewhere."""
+        count = torch.tensor([self.count], dtype=torch.float64)
+        return torch.cat([count, self.mean, self.scatter.flatten()])
+
+    @classmethod
+    def unpacked(cls, packed: Tensor) -> "Moments":
+        """The inverse of `packed`."""
+        dim = math.isqrt(len(packed) - 1)  # D^2 + D lies between D^2 and (D + 1)^2
+        return cls(int(packed[0]), packed[1 : 1 + dim], packed[1 + dim :].view(dim, dim))
+
     def __add__(self, other: "Moments") -> "Moments":
         return self._with(other, 1)
 
@@ -65,8 +82,9 @@ class Moments:
             return Moments(0, torch.zeros_like(self.mean), torch.zeros_like(self.scatter))
         apart = other.mean - self.mean
         mean = self.mean + sign * apart * (other.count / count)
-        between = torch.outer(apart, apart) * (self.count * other.count / count)
-        return Moments(count, mean, self.scatter + sign * (other.scatter + between))
+        between = sign * self.count * other.count / count
+        scatter = self.scatter.add(other.scatter, alpha=sign).addr_(apart, apart, alpha=between)
+        return Moments(count, mean, scatter)
 
     def gaussian(self) -> Gaussian:
         """Mean and unbiased covariance, scatter / (count - 1).

@@ -40,8 +40,7 @@ def kid(
     if samples.take([0]).shape != reference.take([0]).shape:
         raise UserError("kid needs the same features of samples and reference")
     size = min(subset_size, len(samples), len(reference))
-    if size < 2 or subsets < 1:
-        raise UserError(f"kid needs at least 1 subset of at least 2 images a side, not {subsets} of {size}")
+    check_subsets(subsets, size, interval)
     rng = np.random.default_rng(seed)
     member = membership(len(samples))
     whole, without = [], []
@@ -58,10 +57,16 @@ def kid(
     details = {"subsets": subsets, "subset_size": size, "seed": seed, "degree": 3}
     if not interval:
         return Score(mean, std, std / math.sqrt(subsets) if std is not None else None, None, details)
-    if size < 2 * GROUPS:
-        raise UserError(f"an interval of kid needs subsets of at least {2 * GROUPS} images, not {size}")
     means = torch.stack([x for x in without if x is not None]).mean(0)
     return Score(mean, std, *jackknife(lambda g: float(means[g]), mean, len(samples)), details)
+
+
+def check_subsets(subsets: int, size: int, interval: bool) -> None:
+    """Raise `UserError` if there are too few subsets, or of too few images."""
+    if size < 2 or subsets < 1:
+        raise UserError(f"kid needs at least 1 subset of at least 2 images a side, not {subsets} of {size}")
+    if interval and size < 2 * GROUPS:
+        raise UserError(f"an interval of kid needs subsets of at least {2 * GROUPS} images, not {size}")
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:

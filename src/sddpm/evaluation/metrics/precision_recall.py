@@ -102,10 +102,15 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
 
 
+def check_neighbours(samples: int, reference: int, k: int = 3) -> None:
+    """Raise `UserError` if there are too few images for a k-th neighbour."""
+    if k < 1 or min(samples, reference) <= k:
+        raise UserError(f"precision and recall need more than k = {k} images a side, not {samples} and {reference}")
+
+
 def _both(samples: Features, reference: Features, k: int) -> tuple[Vectors, Vectors]:
     x, y = (Vectors(each, _chosen(len(each))) for each in (samples, reference))
-    if k < 1 or min(len(x), len(y)) <= k:
-        raise UserError(f"precision and recall need more than k = {k} images a side, not {len(x)} and {len(y)}")
+    check_neighbours(len(x), len(y), k)
     if samples.take([0]).shape != reference.take([0]).shape:
         raise UserError("precision and recall need the same features of samples and reference")
     return x, y
