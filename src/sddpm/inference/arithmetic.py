@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sddpm.inference import kernels, torch_ops
-from sddpm.inference.dense import DenseConv, Shortcut
+from sddpm.inference.dense import Dense, TorchDense
 from sddpm.inference.folding import FoldedConv
 from sddpm.neurons import SpikingNeuron
 
@@ -31,12 +31,12 @@ class Arithmetic:
 
     @property
     def native(self) -> bool:
-        """Whether spikes are convolved and fired by the kernels of this package rather than by PyTorch's operators."""
+        """Whether the kernels of this package can compute, rather than PyTorch's operators."""
         return self.device.type == "cpu" and self.dtype == torch.float32
 
-    def place(self, x: Tensor) -> Tensor:
-        """x where the currents are, in their precision."""
-        return x.to(self.device, self.dtype)
+    def dense(self) -> Dense | TorchDense:
+        """For layers over real values."""
+        return Dense() if self.native and Dense.available() else TorchDense(self.device, self.dtype)
 
     def spike_conv(self, folded: FoldedConv, *, bias: bool = True, upsample: bool = False) -> SpikeConv:
         make = partial(kernels.SpikeConv2d, precision=self.precision)
@@ -50,12 +50,6 @@ class Arithmetic:
             stride=folded.stride,
             upsample=upsample,
         )
-
-    def dense_conv(self, folded: FoldedConv) -> DenseConv:
-        return DenseConv(folded, self.dtype, self.device)
-
-    def shortcut(self, folded: FoldedConv, widths: list[int]) -> Shortcut:
-        return Shortcut(folded, widths, self.dtype, self.device)
 
     def fire(self, neuron: SpikingNeuron, parts: list[Tensor]) -> Tensor:
         return (kernels if self.native else torch_ops).fire(neuron, parts)

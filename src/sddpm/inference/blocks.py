@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sddpm.inference.arithmetic import Arithmetic
@@ -27,11 +26,11 @@ class Encoder:
 
     def __init__(self, encoder: SpikingEncoder, arithmetic: Arithmetic):
         self.T, self.neuron, self.fire = encoder.T, encoder.neuron, arithmetic.fire
-        self.conv1 = arithmetic.dense_conv(fold(encoder.conv1, encoder.norm1))
+        self.conv1 = arithmetic.dense().conv(fold(encoder.conv1, encoder.norm1))
         self.conv2 = arithmetic.spike_conv(fold(encoder.conv2, encoder.norm2))
 
     def __call__(self, x: Tensor) -> Tensor:
-        current = self.conv1(x.unsqueeze(0))
+        current = self.conv1([x.unsqueeze(0)])
         return self.conv2(self.fire(self.neuron, [current.expand(self.T, -1, -1, -1, -1)]))
 
 
@@ -42,7 +41,7 @@ class ResBlock:
     convolution, `hidden_bias`.
     """
 
-    def __init__(self, block: SpikingResBlock, widths: list[int], arithmetic: Arithmetic):
+    def __init__(self, block: SpikingResBlock, arithmetic: Arithmetic):
         first = fold(block.conv1, block.norm1)
         self.hidden_bias, self.projection = first.bias, cast(nn.Linear, block.time_projection[1])
         self.neuron1, self.neuron2, self.fire = block.neuron1, block.neuron2, arithmetic.fire
@@ -56,7 +55,7 @@ class ResBlock:
             over_spikes = arithmetic.spike_conv(folded)
             self.around = lambda parts, spikes: over_spikes(spikes)
         else:
-            over_currents = arithmetic.shortcut(folded, widths)
+            over_currents = arithmetic.dense().conv(folded)
             self.around = lambda parts, spikes: over_currents(parts)
 
     def __call__(self, parts: list[Tensor], channel_bias: Tensor) -> Tensor:
@@ -80,14 +79,15 @@ class Readout:
     """[T, B, H, W, C] -> [B, H, W, C_out]."""
 
     def __init__(self, readout: SpikingReadout, T: int, arithmetic: Arithmetic):
-        self.gain, self.offset = (arithmetic.place(part) for part in affine(readout.norm))
-        self.conv = arithmetic.dense_conv(fold(readout.conv))
-        self.out_conv = arithmetic.dense_conv(fold(readout.out_conv, readout.out_norm))
-        self.weights = arithmetic.place(_membrane_weights(readout.decay, T))
+        dense = arithmetic.dense()
+        self.activate = dense.silu(*affine(readout.norm))
+        self.conv = dense.conv(fold(readout.conv))
+        self.out_conv = dense.conv(fold(readout.out_conv, readout.out_norm))
+        self.read_out = dense.readout(_membrane_weights(readout.decay, T))
 
     def __call__(self, x: Tensor) -> Tensor:
-        a = self.conv(F.silu(torch.addcmul(self.offset, x, self.gain), inplace=True))
-        return ((a + F.silu(self.out_conv(a), inplace=True)) * self.weights).sum(0)
+        a = self.conv([self.activate(x)])
+        return self.read_out(a, self.out_conv([a]))
 
 
 class PureReadout:
@@ -95,15 +95,20 @@ class PureReadout:
 
     def __init__(self, readout: PureSpikingReadout, T: int, arithmetic: Arithmetic):
         self.neuron, self.fire = readout.neuron, arithmetic.fire
-        self.gain, self.offset = (arithmetic.place(part) for part in affine(readout.norm))
+        gain, offset = affine(readout.norm)
+        self.gain, self.offset = (
+            gain.to(arithmetic.device, arithmetic.dtype),
+            offset.to(arithmetic.device, arithmetic.dtype),
+        )
         self.conv = arithmetic.spike_conv(fold(readout.conv))
-        self.weights = arithmetic.place(_membrane_weights(readout.decay, T))
+        self.weights = _membrane_weights(readout.decay, T).tolist()
 
     def __call__(self, x: Tensor) -> Tensor:
-        spikes = self.fire(self.neuron, [torch.addcmul(self.offset, x, self.gain)])
-        return (self.conv(spikes) * self.weights).sum(0)
+        spikes = self.fire(self.neuron, [x * self.gain + self.offset])
+        weighted = [weight * out for weight, out in zip(self.weights, self.conv(spikes), strict=True)]
+        return sum(weighted[1:], weighted[0])
 
 
 def _membrane_weights(decay: float, T: int) -> Tensor:
-    """[T, 1, 1, 1, 1], powers in float32 as `membrane_readout` has them."""
-    return torch.pow(decay, torch.arange(T - 1, -1, -1)).view(-1, 1, 1, 1, 1)
+    """[T], powers in float32 as `membrane_readout` has them."""
+    return torch.pow(decay, torch.arange(T - 1, -1, -1))

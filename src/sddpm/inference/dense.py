@@ -1,42 +1,179 @@
-"""Layers over real values: the first convolution, the shortcuts and the readout. 4 % of a network's arithmetic."""
+"""What a compiled network computes on real values: the first convolution, the shortcuts and the readout.
+
+4 % of a network's arithmetic. `Dense` is dense.cpp, whose order of summation is fixed: its results are the same bits at
+any batch size, on any number of threads and with any instruction set. `TorchDense` is PyTorch's own operators, for
+other devices and precisions.
+"""
+
+import ctypes
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sddpm.inference.folding import FoldedConv
+from sddpm.neurons.kernels.native import library, run, threads_for
+
+PANEL = 16  # output channels of a panel of weights in dense.cpp
+
+Conv = Callable[[list[Tensor]], Tensor]
+"""Parts [S, B, H, W, I_i] of a concatenation over channels (one, unless the filter is 1x1) -> [S or T, B, H, W, O]."""
 
 
-class DenseConv:
-    """A same-padded 3x3 convolution, channels last: [1 or T, B, H, W, I] -> [1 or T, B, H, W, O]."""
+class TorchDense:
+    """By PyTorch's own operators, in any precision and on any device."""
 
-    def __init__(self, folded: FoldedConv, dtype: torch.dtype, device: torch.device):
-        self.weight = folded.weight.to(device, dtype).contiguous(memory_format=torch.channels_last)
-        self.scale = None if folded.scale is None else folded.scale.to(device, dtype).view(-1, 1, 1, 1, 1)
-        self.bias = folded.bias.to(device, dtype)
+    def __init__(self, device: torch.device, dtype: torch.dtype):
+        self.device, self.dtype = device, dtype
 
-    def __call__(self, x: Tensor) -> Tensor:
-        images = x.flatten(0, 1).permute(0, 3, 1, 2)
-        bias = self.bias[0] if self.scale is None else None
-        out = F.conv2d(images, self.weight, bias, padding=1).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-        return out if self.scale is None else out * self.scale + self.bias[:, None, None, None]
+    def _place(self, x: Tensor) -> Tensor:
+        return x.to(self.device, self.dtype)
+
+    def conv(self, folded: FoldedConv) -> Conv:
+        """A same-padded convolution."""
+        bias = self._place(folded.bias)[:, None, None, None]
+        scale = None if folded.scale is None else self._place(folded.scale).view(-1, 1, 1, 1, 1)
+        weight = self._place(folded.weight).contiguous(memory_format=torch.channels_last)
+
+        def convolve(parts: list[Tensor]) -> Tensor:
+            if weight.shape[-1] == 1:
+                matrices = weight[:, :, 0, 0].t().split([part.shape[-1] for part in parts])
+                out = sum(part @ matrix for part, matrix in zip(parts, matrices, strict=True))
+            else:
+                images = parts[0].flatten(0, 1).permute(0, 3, 1, 2)
+                out = F.conv2d(images, weight, padding=weight.shape[-1] // 2)
+                out = out.permute(0, 2, 3, 1).unflatten(0, parts[0].shape[:2])
+            return out + bias if scale is None else out * scale + bias
+
+        return convolve
+
+    def silu(self, gain: Tensor, offset: Tensor) -> Callable[[Tensor], Tensor]:
+        """[..., C] -> SiLU(gain x + offset)."""
+        gain, offset = self._place(gain), self._place(offset)
+        return lambda x: F.silu(torch.addcmul(offset, x, gain), inplace=True)
+
+    def readout(self, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """a, b [T, ...] -> the sum over n of weights[n] (a[n] + SiLU(b[n])): [...]."""
+        weights = self._place(weights)
+        return lambda a, b: torch.tensordot(weights, a + F.silu(b), dims=1)
 
 
-class Shortcut:
-    """The 1x1 convolution of a concatenation that is never made: one product for each of its parts, summed.
+class ConvCall(ctypes.Structure):
+    """Mirrors dense.cpp."""
 
-    [T, B, H, W, I_1], [T, B, H, W, I_2], ... -> [T, B, H, W, O]; `widths` are I_1, I_2, ...
-    """
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("threads", "inputs")),
+        *((name, ctypes.c_int64) for name in ("steps", "images", "H", "W", "size", "out_channels")),
+        ("channels", ctypes.c_int64 * 2),
+        *((name, ctypes.c_int64) for name in ("scale_stride", "bias_stride")),
+        ("x", ctypes.c_void_p * 2),
+        *((name, ctypes.c_void_p) for name in ("weight", "scale", "bias", "zeros", "out")),
+    )
 
-    def __init__(self, folded: FoldedConv, widths: list[int], dtype: torch.dtype, device: torch.device):
-        weight = folded.weight[:, :, 0, 0].t().expand(len(folded.bias), -1, -1)  # [S, I, O]
-        if folded.scale is not None:
-            weight = weight * folded.scale.view(-1, 1, 1)
-        self.weights = [part.to(device, dtype).contiguous() for part in weight.split(widths, dim=1)]
-        self.bias = folded.bias.to(device, dtype).unsqueeze(1)  # [S, 1, O]
 
-    def __call__(self, parts: list[Tensor]) -> Tensor:
-        out = self.bias
-        for part, weight in zip(parts, self.weights, strict=True):
-            out = torch.baddbmm(out, part.reshape(len(weight), -1, part.shape[-1]), weight)
-        return out.view(*parts[0].shape[:-1], -1)
+class SiluCall(ctypes.Structure):
+    """Mirrors dense.cpp."""
+
+    _fields_ = (
+        ("threads", ctypes.c_int32),
+        *((name, ctypes.c_int64) for name in ("rows", "channels")),
+        *((name, ctypes.c_void_p) for name in ("x", "gain", "offset", "out")),
+    )
+
+
+class ReadoutCall(ctypes.Structure):
+    """Mirrors dense.cpp."""
+
+    _fields_ = (
+        ("threads", ctypes.c_int32),
+        *((name, ctypes.c_int64) for name in ("T", "size")),
+        *((name, ctypes.c_void_p) for name in ("weights", "a", "b", "out")),
+    )
+
+
+class Dense:
+    """By dense.cpp: float32 on the CPU. The interface is that of `TorchDense`."""
+
+    @staticmethod
+    def available() -> bool:
+        return hasattr(library(), "sddpm_dense_conv")
+
+    def conv(self, folded: FoldedConv) -> Conv:
+        channels, _, size, _ = folded.weight.shape
+        padding = -channels % PANEL
+        weight = F.pad(folded.weight.permute(2, 3, 1, 0).flatten(0, 2), (0, padding)).float()
+        weight = weight.view(len(weight), -1, PANEL).transpose(0, 1).contiguous()
+        bias = F.pad(folded.bias, (0, padding)).float().contiguous()
+        scale = torch.ones(1) if folded.scale is None else folded.scale.float()
+        zeros = torch.zeros(folded.weight.shape[1])
+
+        def convolve(parts: list[Tensor]) -> Tensor:
+            parts = [part.contiguous() for part in parts]
+            T = max(len(parts[0]), len(bias))
+            steps, images, H, W, _ = parts[0].shape
+            if steps < T:
+                parts, steps = [part.expand(T, -1, -1, -1, -1).contiguous() for part in parts], T
+            out = torch.empty(steps, images, H, W, channels)
+            call = ConvCall(
+                threads=threads_for(weight.numel() * steps * images * H * W // 64),
+                inputs=len(parts),
+                steps=steps,
+                images=images,
+                H=H,
+                W=W,
+                size=size,
+                out_channels=channels,
+                channels=(ctypes.c_int64 * 2)(*(part.shape[-1] for part in parts)),
+                scale_stride=int(len(scale) > 1),
+                bias_stride=bias.shape[1] if len(bias) > 1 else 0,
+                x=(ctypes.c_void_p * 2)(*(part.data_ptr() for part in parts)),
+                weight=weight.data_ptr(),
+                scale=scale.data_ptr(),
+                bias=bias.data_ptr(),
+                zeros=zeros.data_ptr(),
+                out=out.data_ptr(),
+            )
+            run("sddpm_dense_conv", call)
+            return out
+
+        return convolve
+
+    def silu(self, gain: Tensor, offset: Tensor) -> Callable[[Tensor], Tensor]:
+        gain, offset = gain.float(), offset.float()
+
+        def activate(x: Tensor) -> Tensor:
+            x = x.contiguous()
+            out = torch.empty_like(x)
+            call = SiluCall(
+                threads=threads_for(x.numel()),
+                rows=x.numel() // len(gain),
+                channels=len(gain),
+                x=x.data_ptr(),
+                gain=gain.data_ptr(),
+                offset=offset.data_ptr(),
+                out=out.data_ptr(),
+            )
+            run("sddpm_dense_silu", call)
+            return out
+
+        return activate
+
+    def readout(self, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        weights = weights.float()
+
+        def read_out(a: Tensor, b: Tensor) -> Tensor:
+            out = torch.empty(a.shape[1:])
+            call = ReadoutCall(
+                threads=threads_for(a.numel()),
+                T=len(a),
+                size=out.numel(),
+                weights=weights.data_ptr(),
+                a=a.data_ptr(),
+                b=b.data_ptr(),
+                out=out.data_ptr(),
+            )
+            run("sddpm_dense_readout", call)
+            return out
+
+        return read_out

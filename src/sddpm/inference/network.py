@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sddpm.inference.arithmetic import Arithmetic
 from sddpm.inference.blocks import Encoder, PureReadout, Readout, Resample, ResBlock
@@ -29,23 +29,16 @@ class FoldedUNet:
     def __init__(self, unet: SpikingUNet2DModel, arithmetic: Arithmetic):
         self.patch_size = unet.config["patch_size"]
         self.encoder = Encoder(unet.encoder, arithmetic)
-        width = unet.encoder.conv2.out_channels
 
-        def res_blocks(blocks: Iterable[SpikingResBlock]) -> list[ResBlock]:
-            nonlocal width
-            folded = []
-            for block in blocks:
-                parts = [width, block.conv1.in_channels - width]  # on the way up the second one is the skip connection
-                folded.append(ResBlock(block, [part for part in parts if part], arithmetic))
-                width = block.conv2.out_channels
-            return folded
+        def res_blocks(blocks: nn.ModuleList) -> list[ResBlock]:
+            return [ResBlock(cast(SpikingResBlock, block), arithmetic) for block in blocks]
 
         def level(source: Level) -> FoldedLevel:
             resample = None if source.resample is None else Resample(source.resample, arithmetic)  # type: ignore[arg-type]
-            return FoldedLevel(res_blocks(cast("Iterable[SpikingResBlock]", source.blocks)), resample)
+            return FoldedLevel(res_blocks(source.blocks), resample)
 
         self.down = [level(source) for source in cast("Iterable[Level]", unet.down)]
-        self.middle = res_blocks(cast("Iterable[SpikingResBlock]", unet.middle))
+        self.middle = res_blocks(unet.middle)
         self.up = [level(source) for source in cast("Iterable[Level]", unet.up)]
         pure = isinstance(unet.readout, PureSpikingReadout)
         self.readout = (PureReadout if pure else Readout)(unet.readout, unet.config["T"], arithmetic)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ class TimeBiases:
     """
 
     def __init__(self, embedding: TimeEmbedding, blocks: list[ResBlock], arithmetic: Arithmetic):
-        self.place = arithmetic.place
+        self.device, self.dtype = arithmetic.device, arithmetic.dtype
         self.table = double(cast("Tensor", embedding.table))
         self.layers = [(double(layer.weight), double(layer.bias)) for layer in (embedding.linear1, embedding.linear2)]
         self.weight = torch.cat([double(block.projection.weight) for block in blocks])
@@ -32,6 +32,6 @@ class TimeBiases:
             x = self.table[t]
             for weight, bias in self.layers:
                 x = F.silu(weight @ x + bias)  # the second SiLU is the one before the projections
-            biases = self.place(self.bias + self.weight @ x)
+            biases = (self.bias + self.weight @ x).to(self.device, self.dtype)
             self.known[t] = [part.contiguous() for part in biases.split(self.widths, dim=1)]
         return self.known[t]

@@ -1,0 +1,185 @@
+// What a compiled network computes on real values: convolutions with a fixed order of summation (taps by rows and
+// columns, channels within a tap), and the readout. Every output is the same arithmetic whatever block it is computed
+// in, so nothing depends on the size of a batch, on threads or on the instruction set; which is why products and sums
+// are not fused (-ffp-contract=off), and why the exponential is our own.
+
+#include "../neurons/kernels/neuron.h"
+
+// A convolution. Mirrored by `ConvCall` in dense.py. All taps of the filter see one input, or a 1x1 filter several.
+struct ConvCall {
+    int32_t threads, inputs;
+    int64_t steps, images, H, W, size, out_channels;  // size: of the filter, size x size; images: per time step
+    int64_t channels[2];
+    int64_t scale_stride, bias_stride;  // from one time step to the next, or 0
+    const float *x[2];                  // [steps, images, H, W, channels]
+    const float *weight;                // [panels][taps and channels][PANEL], zero-padded
+    const float *scale, *bias;          // [1 or steps], [1 or steps, panels * PANEL]
+    const float *zeros;                 // [channels]
+    float *out;                         // [steps, images, H, W, out_channels]
+};
+
+// SiLU(gain x + offset), and the readout over time of what follows it. Mirrored by `SiluCall` and `ReadoutCall`.
+struct SiluCall {
+    int32_t threads;
+    int64_t rows, channels;
+    const float *x, *gain, *offset;  // [rows, channels], [channels], [channels]
+    float *out;                      // [rows, channels]
+};
+struct ReadoutCall {
+    int32_t threads;
+    int64_t T, size;
+    const float *weights, *a, *b;  // [T], [T, size], [T, size]
+    float *out;                    // [size]: sum over n of weights[n] (a[n] + SiLU(b[n]))
+};
+
+namespace {
+
+const int PANEL = 16;      // output channels of a panel of weights
+const int MAX_TAPS = 9;    // also the most inputs of a 1x1 filter
+const int CLAIM = 96;      // pixels that share a panel of weights while it is in cache
+
+struct Shape {
+    int taps;
+    int64_t channels[MAX_TAPS], depth;
+    explicit Shape(const ConvCall &c) : taps(c.inputs > 1 ? c.inputs : int(c.size * c.size)), depth(0) {
+        for (int i = 0; i < taps; i++) depth += channels[i] = c.channels[c.inputs > 1 ? i : 0];
+    }
+};
+
+// Where the channels under each tap lie for one output pixel; outside the image they are zero.
+INLINE void find_taps(const ConvCall &c, int64_t pixel, const float **taps) {
+    if (c.size == 1) {
+        for (int i = 0; i < c.inputs; i++) taps[i] = c.x[i] + pixel * c.channels[i];
+        return;
+    }
+    int64_t x = pixel % c.W, y = pixel / c.W % c.H, radius = c.size / 2;
+    for (int64_t v = -radius; v <= radius; v++)
+        for (int64_t u = -radius; u <= radius; u++) {
+            bool inside = y + v >= 0 && y + v < c.H && x + u >= 0 && x + u < c.W;
+            *taps++ = inside ? c.x[0] + (pixel + v * c.W + u) * c.channels[0] : c.zeros;
+        }
+}
+
+#if defined(__GNUC__)
+typedef float Lanes __attribute__((vector_size(64)));
+#define UNROLLED _Pragma("GCC unroll 8")
+#else
+struct Lanes {
+    float lane[PANEL];
+    Lanes &operator+=(const Lanes &other) {
+        for (int j = 0; j < PANEL; j++) lane[j] += other.lane[j];
+        return *this;
+    }
+};
+inline Lanes operator*(float x, Lanes y) {
+    for (int j = 0; j < PANEL; j++) y.lane[j] *= x;
+    return y;
+}
+#define UNROLLED
+#endif
+
+INLINE void load_lanes(Lanes &lanes, const float *from) { std::memcpy(&lanes, from, sizeof(lanes)); }
+
+// ROWS pixels by WIDTH panels of output channels, summed in registers.
+template <int ROWS, int WIDTH>
+INLINE void tile(const ConvCall &c, const Shape &shape, const float *const *taps, int64_t pixel, int64_t channel) {
+    Lanes sums[ROWS][WIDTH] = {};
+    const float *w = c.weight + channel * shape.depth;
+    const int64_t panel = shape.depth * PANEL;
+    for (int tap = 0; tap < shape.taps; tap++) {
+        const float *x[ROWS];
+        UNROLLED for (int r = 0; r < ROWS; r++) x[r] = taps[r * MAX_TAPS + tap];
+        for (int64_t i = 0; i < shape.channels[tap]; i++, w += PANEL) {
+            Lanes weights[WIDTH];
+            UNROLLED for (int p = 0; p < WIDTH; p++) load_lanes(weights[p], w + p * panel);
+            UNROLLED for (int r = 0; r < ROWS; r++)
+                UNROLLED for (int p = 0; p < WIDTH; p++) sums[r][p] += x[r][i] * weights[p];
+        }
+    }
+    int64_t per_step = c.images * c.H * c.W;
+    UNROLLED for (int r = 0; r < ROWS; r++) {
+        int64_t t = (pixel + r) / per_step;
+        UNROLLED for (int p = 0; p < WIDTH; p++) {
+            int64_t first = channel + p * PANEL, left = c.out_channels - first;
+            if (left <= 0) break;
+            Lanes out = c.scale[t * c.scale_stride] * sums[r][p], bias;
+            load_lanes(bias, c.bias + t * c.bias_stride + first);
+            out += bias;
+            size_t bytes = sizeof(float) * size_t(left < PANEL ? left : PANEL);
+            std::memcpy(c.out + (pixel + r) * c.out_channels + first, &out, bytes);
+        }
+    }
+}
+
+template <int ROWS, int WIDTH>
+INLINE void tiles(const ConvCall &c, const Shape &shape, const float *const *taps, int64_t first, int64_t end,
+                  int64_t channel) {
+    int64_t pixel = first;
+    for (; pixel + ROWS <= end; pixel += ROWS, taps += ROWS * MAX_TAPS) tile<ROWS, WIDTH>(c, shape, taps, pixel, channel);
+    for (; pixel < end; pixel++, taps += MAX_TAPS) tile<1, WIDTH>(c, shape, taps, pixel, channel);
+}
+
+// Pixels [first, end), at most CLAIM; ROWS by WIDTH registers of sums.
+template <int ROWS, int WIDTH>
+INLINE void convolve(const ConvCall &c, int64_t first, int64_t end) {
+    const float *taps[CLAIM * MAX_TAPS];
+    const Shape shape(c);
+    for (int64_t pixel = first; pixel < end; pixel++) find_taps(c, pixel, taps + (pixel - first) * MAX_TAPS);
+    int64_t channel = 0;
+    for (; channel + (WIDTH - 1) * PANEL < c.out_channels; channel += WIDTH * PANEL)
+        tiles<ROWS, WIDTH>(c, shape, taps, first, end, channel);
+    for (; channel < c.out_channels; channel += PANEL) tiles<ROWS, 1>(c, shape, taps, first, end, channel);
+}
+
+INLINE float silu(float x) { return x / (1.0f + exponential(-x)); }
+
+INLINE void silu_rows(const SiluCall &c, int64_t first, int64_t end) {
+    for (int64_t row = first; row < end; row++) {
+        const float *RESTRICT x = c.x + row * c.channels, *RESTRICT gain = c.gain, *RESTRICT offset = c.offset;
+        float *RESTRICT out = c.out + row * c.channels;
+        LANES for (int64_t i = 0; i < c.channels; i++) out[i] = silu(x[i] * gain[i] + offset[i]);
+    }
+}
+
+INLINE void read_out(const ReadoutCall &c, int64_t first, int64_t end) {
+    for (int64_t i = first; i < end; i++) c.out[i] = 0;
+    for (int64_t t = 0; t < c.T; t++) {
+        const float *RESTRICT a = c.a + t * c.size, *RESTRICT b = c.b + t * c.size;
+        float *RESTRICT out = c.out;
+        float weight = c.weights[t];
+        LANES for (int64_t i = first; i < end; i++) out[i] += weight * (a[i] + silu(b[i]));
+    }
+}
+
+// Registers for sums: rows of pixels by panels.
+enum { ROWS_base = 2, ROWS_avx2 = 3, ROWS_avx512 = 6, WIDTH_base = 1, WIDTH_avx2 = 2, WIDTH_avx512 = 4 };
+
+#define DENSE(NAME, TARGET)                                                                       \
+    template <class IO, class R>                                                                  \
+    TARGET void convolve_##NAME(const void *call, int64_t first, int64_t end, void *) {           \
+        convolve<ROWS_##NAME, WIDTH_##NAME>(*static_cast<const ConvCall *>(call), first, end);    \
+    }                                                                                             \
+    template <class IO, class R>                                                                  \
+    TARGET void silu_##NAME(const void *call, int64_t first, int64_t end, void *) {               \
+        silu_rows(*static_cast<const SiluCall *>(call), first, end);                              \
+    }                                                                                             \
+    template <class IO, class R>                                                                  \
+    TARGET void read_out_##NAME(const void *call, int64_t first, int64_t end, void *) {           \
+        read_out(*static_cast<const ReadoutCall *>(call), first, end);                            \
+    }
+FOR_EVERY_INSTRUCTION_SET(DENSE)
+
+}  // namespace
+
+// All return 0. `parallel` as in platform.h.
+EXPORT int sddpm_dense_conv(const ConvCall *call, Parallel parallel) {
+    int64_t pixels = call->steps * call->images * call->H * call->W;
+    return !run(BY_INSTRUCTION_SET(convolve, float, float), call, pixels, CLAIM, 0, call->threads, parallel);
+}
+EXPORT int sddpm_dense_silu(const SiluCall *call, Parallel parallel) {
+    int64_t claim = 1 + 4096 / call->channels;
+    return !run(BY_INSTRUCTION_SET(silu, float, float), call, call->rows, claim, 0, call->threads, parallel);
+}
+EXPORT int sddpm_dense_readout(const ReadoutCall *call, Parallel parallel) {
+    return !run(BY_INSTRUCTION_SET(read_out, float, float), call, call->size, 1024, 0, call->threads, parallel);
+}
