@@ -74,8 +74,8 @@ def in_words(guidance: Mapping[str, Any]) -> str:
         return words
     low, high = guidance["interval_95"]
     return (
-        f"{words}: {guidance['metric']} {guidance['value']:.4g} instead of {guidance['trained_value']:.4g}, 95 % of the "
-        f"difference {low:+.3g} to {high:+.3g}{'' if guidance['beats_trained'] else ', not better beyond noise'}"
+        f"{words}: {guidance['metric']} {guidance['value']:.4g} instead of {guidance['trained_value']:.4g}, 95 % of "
+        f"the difference {low:+.3g} to {high:+.3g}{'' if guidance['beats_trained'] else ', not better beyond noise'}"
     )
 
 

@@ -13,8 +13,8 @@ from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.features.weights import sha256_of
 from sddpm.evaluation.metrics import Features, Metric
-from sddpm.evaluation.processes import Processes, launched_processes
-from sddpm.evaluation.run import check_counts, compute_features, feature_name, known_targets, open_extractors
+from sddpm.evaluation.preparation import check_counts, compute_features, feature_name, known_targets, open_extractors
+from sddpm.evaluation.processes import Processes, launched_processes, local_device
 from sddpm.evaluation.settings import Plan, make_plan
 from sddpm.evaluation.sources import Reference, Samples, open_reference, open_reference_images, open_samples
 from sddpm.guidance.bayes import bayes_search
@@ -28,7 +28,6 @@ from sddpm.guidance.space import Point, Space, make_space
 from sddpm.guidance.trials import Trials
 from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
-from sddpm.pipelines.devices import pick_device
 
 FIRST_STEP = 0.04  # of the coordinate search
 _LEAST_FOR_RANKS = 4
@@ -56,7 +55,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         raise UserError(f"guidance goes by one metric: choose one of {', '.join(METRICS)}")
     plan = make_plan(evaluation)
     metric = plan.metrics[0]
-    device = pick_device(evaluation.device)
+    device = local_device(evaluation.device)
     pipeline = load_pipeline(Path(evaluation.source).expanduser(), device)
     trained = {name: neuron.v_threshold for name, neuron in spiking_neurons(pipeline.unet).items()}
     total = int(pipeline.scheduler.config.num_train_timesteps)
@@ -89,7 +88,6 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         "metric": label,
         "sampling": {key: samples.about[key] for key in ("solver", "steps", "eta", "batch_size", "engine")},
         "samples_per_seed_set": samples.count,
-        "reference": reference.about,
         **about,
         "preprocessing": plan.preprocessing if metric.features != "fad" else None,
         "device": str(device),
@@ -111,7 +109,7 @@ def _open_trials(
     processes: Processes,
     device: torch.device,
 ) -> tuple[Trials, dict[str, Any]]:
-    """The trials, and what is to be said of their weights and statistics."""
+    """The trials, and what is to be said of the network and the reference."""
     evaluation, metric = settings.evaluation, plan.metrics[0]
     name = feature_name(metric, plan)
     extractors = open_extractors(evaluation, plan, samples, device)
@@ -138,7 +136,9 @@ def _open_trials(
     statistics = evaluation.fad_statistics if name == "fad" else None
     return trials, {
         "weights": {"path": str(extractor.path), "sha256": extractor.about["sha256"]},
-        "fad_statistics": statistics and {"path": str(statistics), "sha256": sha256_of(statistics)},
+        "reference": reference.about
+        if statistics is None
+        else {"kind": "statistics", "path": str(statistics), "sha256": sha256_of(statistics)},
     }
 
 
