@@ -36,6 +36,7 @@ namespace {
 
 const int PANEL = 16;      // output channels of a panel of weights
 const int MAX_TAPS = 9;    // also the most inputs of a 1x1 filter
+const int RUN = 64;        // channels of a tap that are summed before the sums are added up
 const int CLAIM = 96;      // pixels that share a panel of weights while it is in cache
 
 struct Shape {
@@ -80,20 +81,26 @@ inline Lanes operator*(float x, Lanes y) {
 
 INLINE void load_lanes(Lanes &lanes, const float *from) { std::memcpy(&lanes, from, sizeof(lanes)); }
 
-// ROWS pixels by WIDTH panels of output channels, summed in registers.
+// ROWS pixels by WIDTH panels of output channels. Runs of channels are summed in registers and then added up, which
+// halves the rounding errors of one long sum.
 template <int ROWS, int WIDTH>
 INLINE void tile(const ConvCall &c, const Shape &shape, const float *const *taps, int64_t pixel, int64_t channel) {
-    Lanes sums[ROWS][WIDTH] = {};
+    Lanes totals[ROWS][WIDTH] = {};
     const float *w = c.weight + channel * shape.depth;
     const int64_t panel = shape.depth * PANEL;
     for (int tap = 0; tap < shape.taps; tap++) {
         const float *x[ROWS];
         UNROLLED for (int r = 0; r < ROWS; r++) x[r] = taps[r * MAX_TAPS + tap];
-        for (int64_t i = 0; i < shape.channels[tap]; i++, w += PANEL) {
-            Lanes weights[WIDTH];
-            UNROLLED for (int p = 0; p < WIDTH; p++) load_lanes(weights[p], w + p * panel);
+        for (int64_t i = 0; i < shape.channels[tap];) {
+            Lanes sums[ROWS][WIDTH] = {};
+            for (int64_t end = i + RUN < shape.channels[tap] ? i + RUN : shape.channels[tap]; i < end; i++, w += PANEL) {
+                Lanes weights[WIDTH];
+                UNROLLED for (int p = 0; p < WIDTH; p++) load_lanes(weights[p], w + p * panel);
+                UNROLLED for (int r = 0; r < ROWS; r++)
+                    UNROLLED for (int p = 0; p < WIDTH; p++) sums[r][p] += x[r][i] * weights[p];
+            }
             UNROLLED for (int r = 0; r < ROWS; r++)
-                UNROLLED for (int p = 0; p < WIDTH; p++) sums[r][p] += x[r][i] * weights[p];
+                UNROLLED for (int p = 0; p < WIDTH; p++) totals[r][p] += sums[r][p];
         }
     }
     int64_t per_step = c.images * c.H * c.W;
@@ -102,7 +109,7 @@ INLINE void tile(const ConvCall &c, const Shape &shape, const float *const *taps
         UNROLLED for (int p = 0; p < WIDTH; p++) {
             int64_t first = channel + p * PANEL, left = c.out_channels - first;
             if (left <= 0) break;
-            Lanes out = c.scale[t * c.scale_stride] * sums[r][p], bias;
+            Lanes out = c.scale[t * c.scale_stride] * totals[r][p], bias;
             load_lanes(bias, c.bias + t * c.bias_stride + first);
             out += bias;
             size_t bytes = sizeof(float) * size_t(left < PANEL ? left : PANEL);
