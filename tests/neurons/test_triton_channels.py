@@ -9,6 +9,7 @@ from torch import nn
 
 from sddpm.models.batch_norm import StepBatchNorm2d
 from sddpm.neurons import Dynamics, SpikingNeuron, functional, kernels
+from sddpm.neurons.kernels import fused_layers
 from sddpm.neurons.modules import normalize_and_fire
 
 pytest.importorskip("triton")
@@ -143,31 +144,56 @@ def test_the_normalised_currents_are_not_kept():
     assert sum(t.numel() for t in saved if t.numel() > 1000) == x.numel()
 
 
-@pytest.mark.parametrize("neuron", ["if", "plif"])
-def test_affine_map_and_neuron_equal_the_definition(neuron):
-    dynamics = Dynamics(neuron=neuron)
-    w = torch.tensor(0.4)
+@pytest.fixture(params=["fused", "layer by layer"])
+def way(request, monkeypatch):
+    """Both ways that a call can take on a CUDA device."""
+    monkeypatch.setattr(kernels, "_backend", lambda _device: kernels.load_triton())
+    monkeypatch.setenv(kernels.VARIABLE, "auto" if request.param == "fused" else "eager")
+    return request.param
+
+
+def affine_parts():
+    """A gain and an offset in each of their shapes, and the sum of what they make of x."""
     x = torch.randn(T, 2, 3, 3, 20)
-    centre, gains, offsets = torch.randn(20), (None, (1,), (T,)), (None, (1, 1), (1, 2), (T, 1), (T, 2))
-    for gain, offset in itertools.product(gains, offsets):
-        gain = None if gain is None else torch.rand(*gain, 20) + 0.5
+    for gain, offset in itertools.product((None, (T, 1), (1, 20), (T, 20)), (None, (1, 1), (1, 2), (T, 1), (T, 2))):
+        gain = None if gain is None else torch.rand(gain) + 0.5
         offset = None if offset is None else torch.randn(*offset, 20)
-        currents = x - centre
-        currents = currents if gain is None else currents * gain[:, None, None, None]
+        currents = x if gain is None else x * gain[:, None, None, None]
         currents = currents if offset is None else currents + offset[:, :, None, None]
-        on_device = {
-            name: None if tensor is None else tensor.to(DEVICE)
-            for name, tensor in {"centre": centre, "gain": gain, "offset": offset, "w": w}.items()
-        }
-        spikes = triton_channels.affine_multi_step(x.to(DEVICE), dynamics, v_threshold=0.8, **on_device)
-        assert torch.equal(spikes.cpu(), functional.multi_step(currents, dynamics, v_threshold=0.8, w=w))
+        yield x.to(DEVICE), *(None if part is None else part.to(DEVICE) for part in (gain, offset)), currents
 
 
-def test_spikes_of_a_concatenation_are_written_in_place():
+@pytest.mark.parametrize("neuron", ["if", "plif"])
+def test_affine_map_and_neuron_equal_the_definition(neuron, way):
+    dynamics, w = Dynamics(neuron=neuron), torch.tensor(0.4)
+    for x, gain, offset, currents in affine_parts():
+        spikes = fused_layers.affine_multi_step(
+            x, dynamics, gain=gain, offset=offset, v_threshold=0.8, w=w.to(DEVICE), dtype=torch.uint8
+        )
+        assert spikes.dtype == torch.uint8
+        assert torch.equal(spikes.cpu().float(), functional.multi_step(currents, dynamics, v_threshold=0.8, w=w))
+
+
+def test_affine_map_and_sum(way):
+    for steps in (None, 1, T):
+        add = None if steps is None else torch.randn(steps, 2, 3, 3, 20)
+        for x, gain, offset, currents in affine_parts():
+            added = None if add is None else add.to(DEVICE)
+            out = fused_layers.affine_add(x.clone(), gain=gain, offset=offset, add=added)
+            assert torch.equal(out.cpu(), currents if add is None else currents + add)
+
+
+def test_a_centre():
+    x, centre = torch.randn(T, 2, 3, 20), torch.randn(20)
+    spikes = triton_channels.affine_multi_step(x.to(DEVICE), Dynamics(), centre=centre.to(DEVICE))
+    assert torch.equal(spikes.cpu(), functional.multi_step(x - centre, Dynamics()))
+
+
+def test_spikes_of_a_concatenation_are_written_in_place(way):
     first, second = torch.randn(T, 2, 5, 3, 24), torch.randn(1, 2, 5, 3, 8).expand(T, -1, -1, -1, -1)
     out = torch.full((T, 2, 5, 3, 32), 7, dtype=torch.uint8, device=DEVICE)
     for part, place in zip((first, second), out.split([24, 8], dim=-1), strict=True):
-        triton_channels.affine_multi_step(part.to(DEVICE), Dynamics(), out=place)
+        fused_layers.affine_multi_step(part.to(DEVICE), Dynamics(), out=place)
     assert torch.equal(out.cpu().float(), functional.multi_step(torch.cat([first, second], -1), Dynamics()))
 
 
@@ -212,7 +238,7 @@ def test_on_the_cpu_norm_and_neuron_run_in_turn():
     x, norm, shift, _, incoming = example(Dynamics(), (T, 2, 5, 4, 7))
     results = []
     for function in (
-        lambda leaf, norm: kernels.normalized_multi_step(leaf, norm, Dynamics(), shift=shift),
+        lambda leaf, norm: fused_layers.normalized_multi_step(leaf, norm, Dynamics(), shift=shift),
         lambda leaf, norm: kernels.multi_step(norm(leaf) + shift[:, :, None, None], Dynamics()),
     ):
         leaf = x.clone().requires_grad_()

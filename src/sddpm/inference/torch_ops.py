@@ -1,23 +1,25 @@
-"""Spike convolutions and neurons in PyTorch's own operators: for GPUs, for float64, and for bfloat16.
+"""Spike convolutions in PyTorch's own operators, and the neurons behind them: for GPUs, for float64, and for bfloat16.
 
-The interface is that of `sddpm.inference.kernels`.
+The interface is that of `sddpm.inference.kernels`, but spikes may be of another type than bytes: that in which they are
+convolved, say, where a conversion would cost more than it saves.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sddpm.neurons import SpikingNeuron, multi_step
+from sddpm.neurons import SpikingNeuron
+from sddpm.neurons.kernels.fused_layers import affine_add, affine_multi_step
 
 
-def fire(neuron: SpikingNeuron, parts: list[Tensor]) -> Tensor:
-    """Spikes, uint8 [T, B, H, W, C], of the concatenation of currents [1 or T, B, H, W, C_i], which is never made."""
+def fire(neuron: SpikingNeuron, parts: list[Tensor], dtype: torch.dtype = torch.uint8) -> Tensor:
+    """Spikes [T, B, H, W, C] of the concatenation of currents [1 or T, B, H, W, C_i], which is never made."""
     T = max(part.shape[0] for part in parts)
     widths = [part.shape[-1] for part in parts]
-    spikes = torch.empty(T, *parts[0].shape[1:-1], sum(widths), dtype=torch.uint8, device=parts[0].device)
+    spikes = torch.empty(T, *parts[0].shape[1:-1], sum(widths), dtype=dtype, device=parts[0].device)
     for part, out in zip(parts, spikes.split(widths, dim=-1), strict=True):
         currents = part.expand(T, *part.shape[1:])
-        out.copy_(multi_step(currents, neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w))
+        affine_multi_step(currents, neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w, out=out)
     return spikes
 
 
@@ -37,22 +39,34 @@ class TorchSpikeConv2d:
     ):
         self.stride, self.upsample, self.current_dtype = stride, upsample, current_dtype
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        bias = weight.new_zeros(1, len(weight)) if bias is None else bias
-        self.bias = bias.to(current_dtype).view(-1, 1, 1, 1, len(weight))
-        self.scale = None if scale is None else scale.to(current_dtype).view(-1, 1, 1, 1, 1)
+        self.bias = None if bias is None else bias.to(current_dtype).view(-1, 1, len(weight))
+        self.scale = None if scale is None else scale.to(current_dtype).view(-1, 1)
 
     def __call__(self, spikes: Tensor, *, channel_bias: Tensor | None = None, add: Tensor | None = None) -> Tensor:
-        """Currents [T, B, H', W', O] of spikes, uint8 [T, B, H, W, I]; `channel_bias` [S, O] and `add` are added."""
+        """Currents [T, B, H', W', O] of spikes [T, B, H, W, I]; `channel_bias` [S, O] and `add` are added."""
+        return affine_add(self._conv(spikes), gain=self.scale, offset=self._offset(channel_bias), add=add)
+
+    def fire(self, spikes: Tensor, neuron: SpikingNeuron, *, channel_bias: Tensor | None = None) -> Tensor:
+        """Spikes [T, B, H', W', O], of the type of `spikes`, of the layer of neurons that the currents enter."""
+        return affine_multi_step(
+            self._conv(spikes),
+            neuron.dynamics,
+            gain=self.scale,
+            offset=self._offset(channel_bias),
+            v_threshold=neuron.v_threshold,
+            w=neuron.w,
+            dtype=spikes.dtype,
+        )
+
+    def _conv(self, spikes: Tensor) -> Tensor:
         images = spikes.flatten(0, 1).permute(0, 3, 1, 2).to(self.weight.dtype)
         if self.upsample:
             images = F.interpolate(images, scale_factor=2, mode="nearest")
         out = F.conv2d(images, self.weight, stride=self.stride, padding=self.weight.shape[-1] // 2)
-        out = out.permute(0, 2, 3, 1).unflatten(0, spikes.shape[:2]).to(self.current_dtype)
-        if self.scale is not None:
-            out = out * self.scale
-        bias = self.bias if channel_bias is None else self.bias + channel_bias[:, None, None, None]
-        return out + bias if add is None else (out + bias).add_(add)
+        return out.permute(0, 2, 3, 1).contiguous().unflatten(0, spikes.shape[:2]).to(self.current_dtype)
 
-    def fire(self, spikes: Tensor, neuron: SpikingNeuron, *, channel_bias: Tensor | None = None) -> Tensor:
-        """Spikes, uint8 [T, B, H', W', O], of the layer of neurons that the currents enter."""
-        return fire(neuron, [self(spikes, channel_bias=channel_bias)])
+    def _offset(self, channel_bias: Tensor | None) -> Tensor | None:
+        """[S, 1, O]"""
+        if channel_bias is None or self.bias is None:
+            return self.bias if channel_bias is None else channel_bias.unsqueeze(1)
+        return self.bias + channel_bias.unsqueeze(1)

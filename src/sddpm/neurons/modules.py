@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.neurons.functional import Dynamics
-from sddpm.neurons.kernels import multi_step, normalized_multi_step
+from sddpm.neurons.kernels import multi_step
+from sddpm.neurons.kernels.fused_layers import normalized_multi_step
 
 
 class SpikingNeuron(nn.Module):
@@ -32,7 +33,7 @@ class SpikingNeuron(nn.Module):
 def normalize_and_fire(norm: nn.BatchNorm2d, neuron: SpikingNeuron, x: Tensor, shift: Tensor | None = None) -> Tensor:
     """neuron(norm(x) + shift), fused where there is a kernel for it and nobody listens in between with a hook.
 
-    x is [T, B, C, H, W], shift [B, C] or None; see `kernels.normalized_multi_step`.
+    x is [T, B, C, H, W], shift [B, C] or None; see `fused_layers`.
     """
     if any(module._forward_hooks or module._forward_pre_hooks for module in (norm, neuron)):
         return neuron(norm(x) if shift is None else norm(x) + shift[:, :, None, None])

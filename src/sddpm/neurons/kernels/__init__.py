@@ -17,7 +17,7 @@ from importlib import import_module
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.neurons import functional
@@ -64,6 +64,11 @@ def _fused(
     return (backend if reason is None else None), reason
 
 
+def uses_triton(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None) -> bool:
+    """Whether a call of `multi_step` goes to the Triton kernels."""
+    return _choice() != "eager" and _fused(x, dynamics, v_threshold, w)[0] not in (None, cpu)
+
+
 def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
     """Spikes of a layer of neurons over all T time steps, by the fastest implementation that gives the same spikes.
 
@@ -88,40 +93,6 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
         if choice == "fused":
             raise UserError(f"{VARIABLE}=fused, but the fused neuron kernel cannot be used: {reason}")
     return functional.multi_step(x, dynamics, v_threshold=v_threshold, w=w)
-
-
-def normalized_multi_step(
-    x: Tensor,
-    norm: nn.BatchNorm2d,
-    dynamics: Dynamics,
-    *,
-    shift: Tensor | None = None,
-    v_threshold: float = 1.0,
-    w: Tensor | None = None,
-) -> Tensor:
-    """Spikes of the currents norm(x) + shift: in one kernel where there is one (CUDA, while training), else in turn.
-
-    Fused, neither the normalised currents nor their sum with the shift are ever written, or kept for the backward
-    pass, and both are float32 inside also for bfloat16 x.
-
-    Args:
-        x: [T, B, C, H, W].
-        norm: batch norm over [T, B, C, H, W].
-        dynamics: what neuron.
-        shift: [B, C], the same at all time steps (the time embedding's); None for 0.
-        v_threshold: firing threshold.
-        w: PLIF's learned scalar.
-
-    Raises:
-        UserError: as `multi_step`.
-    """
-    if _choice() != "eager" and _fused(x, dynamics, v_threshold, w)[0] not in (None, cpu):
-        from sddpm.neurons.kernels import triton_channels
-
-        if triton_channels.unfusable(x, norm) is None:
-            return triton_channels.normalized_multi_step(x, norm, dynamics, shift=shift, v_threshold=v_threshold, w=w)
-    currents = norm(x) if shift is None else norm(x) + shift[:, :, None, None]
-    return multi_step(currents, dynamics, v_threshold=v_threshold, w=w)
 
 
 def describe(device: str | torch.device = "cpu") -> str:

@@ -1,8 +1,8 @@
 """Neurons behind a per-channel affine map, as batch norm is one, in Triton.
 
 Currents are (x - centre) gain + offset for x [T, images, pixels, C], channels innermost: centre [C], gain [T or 1, C],
-offset [T or 1, images or 1, C]; where a dimension is 1 the stride is 0. A program takes BC channels of TILES times BP
-pixels of one image through all time steps. The rest is as in triton_kernels.py.
+offset [T or 1, images or 1, C]; where a dimension is 1 the stride is 0, and any of them may be None. A program takes
+BC channels of TILES times BP pixels of one image through all time steps. The rest is as in triton_kernels.py.
 """
 
 # ruff: noqa: RUF005  Triton has no starred tuples
@@ -15,18 +15,22 @@ from sddpm.neurons.kernels.triton_kernels import fire, leak_factor, membranes, r
 
 @triton.jit
 def affine(
-    x_ptr, gain_ptr, offset_ptr, centre, at, inside, channel, image, channels,
+    x_ptr, centre_ptr, gain_ptr, offset_ptr, at, inside, channel, image, channels,
     x_stride, gain_stride, offset_stride, offset_image_stride, T: tl.constexpr,
 ):  # fmt: skip
     """Currents at all time steps: a tuple of T tiles."""
     ys = ()
     within = channel < channels
     for t in tl.static_range(T):
-        x = tl.load(x_ptr + t * x_stride + at, mask=inside, other=0.0).to(tl.float32)
-        gain = tl.load(gain_ptr + t * gain_stride + channel, mask=within, other=0.0)
-        offset_at = t * offset_stride + image * offset_image_stride + channel
-        offset = tl.load(offset_ptr + offset_at, mask=within, other=0.0)
-        ys = ys + ((x - centre[None, :]) * gain[None, :] + offset[None, :],)
+        y = tl.load(x_ptr + t * x_stride + at, mask=inside, other=0.0).to(tl.float32)
+        if centre_ptr is not None:
+            y = y - tl.load(centre_ptr + channel, mask=within, other=0.0)[None, :]
+        if gain_ptr is not None:
+            y = y * tl.load(gain_ptr + t * gain_stride + channel, mask=within, other=0.0)[None, :]
+        if offset_ptr is not None:
+            offset_at = t * offset_stride + image * offset_image_stride + channel
+            y = y + tl.load(offset_ptr + offset_at, mask=within, other=0.0)[None, :]
+        ys = ys + (y,)
     return ys
 
 
@@ -41,7 +45,6 @@ def channel_forward_kernel(
     """Spikes [T, images, pixels, C], whose pixels may be further apart than C elements."""
     image = tl.program_id(1).to(tl.int64)
     channel = tl.program_id(2) * BC + tl.arange(0, BC)
-    centre = tl.load(centre_ptr + channel, mask=channel < channels, other=0.0)
     if CHARGE >= 3:
         leak = tl.load(leak)
     for tile in range(TILES):
@@ -49,7 +52,7 @@ def channel_forward_kernel(
         inside = (pixel < pixels)[:, None] & (channel < channels)[None, :]
         row = image * pixels + pixel
         ys = affine(
-            x_ptr, gain_ptr, offset_ptr, centre, row[:, None] * channels + channel[None, :], inside, channel, image,
+            x_ptr, centre_ptr, gain_ptr, offset_ptr, row[:, None] * channels + channel[None, :], inside, channel, image,
             channels, x_stride, gain_stride, offset_stride, offset_image_stride, T,
         )  # fmt: skip
         hs = membranes(ys, v_threshold, rest, leak, T, CHARGE, HARD)
@@ -57,6 +60,30 @@ def channel_forward_kernel(
         for t in tl.static_range(T):
             s = fire(hs[t], v_threshold).to(spikes_ptr.dtype.element_ty)
             tl.store(spikes_ptr + t * spikes_stride + out, s, mask=inside)
+
+
+@triton.jit
+def channel_add_kernel(
+    x_ptr, gain_ptr, offset_ptr, add_ptr, out_ptr,
+    pixels, channels, x_stride, add_stride, gain_stride, offset_stride, offset_image_stride,
+    T: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """x gain + offset + add, all [T, images, pixels, C], without neurons."""
+    image = tl.program_id(1).to(tl.int64)
+    channel = tl.program_id(2) * BC + tl.arange(0, BC)
+    for tile in range(TILES):
+        pixel = (tl.program_id(0) * TILES + tile) * BP + tl.arange(0, BP)
+        inside = (pixel < pixels)[:, None] & (channel < channels)[None, :]
+        at = (image * pixels + pixel)[:, None] * channels + channel[None, :]
+        ys = affine(
+            x_ptr, None, gain_ptr, offset_ptr, at, inside, channel, image,
+            channels, x_stride, gain_stride, offset_stride, offset_image_stride, T,
+        )  # fmt: skip
+        for t in tl.static_range(T):
+            y = ys[t]
+            if add_ptr is not None:
+                y = y + tl.load(add_ptr + t * add_stride + at, mask=inside, other=0.0).to(tl.float32)
+            tl.store(out_ptr + t * x_stride + at, y.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -90,7 +117,7 @@ def channel_backward_kernel(
         inside = (pixel < pixels)[:, None] & within[None, :]
         at = (image * pixels + pixel)[:, None] * channels + channel[None, :]
         ys = affine(
-            x_ptr, gain_ptr, offset_ptr, centre, at, inside, channel, image,
+            x_ptr, centre_ptr, gain_ptr, offset_ptr, at, inside, channel, image,
             channels, x_stride, 0, 0, offset_image_stride, T,
         )  # fmt: skip
         hs = membranes(ys, v_threshold, rest, leak, T, CHARGE, HARD)

@@ -41,8 +41,14 @@ def _grid(x: Tensor, tiles: int) -> tuple[dict[str, int], tuple[int, int, int]]:
     return {"BP": rows, "BC": width, "TILES": tiles}, grid
 
 
-def _stride(x: Tensor, dim: int) -> int:
-    return x.stride(dim) if x.shape[dim] > 1 else 0
+def _stride(x: Tensor | None, dim: int) -> int:
+    return x.stride(dim) if x is not None and x.shape[dim] > 1 else 0
+
+
+def _affine_parts(gain: Tensor | None, offset: Tensor | None, channels: int) -> tuple[Tensor | None, Tensor | None]:
+    """As the kernels take them: float32, channels innermost and complete."""
+    gain = None if gain is None else gain.float().expand(len(gain), channels).contiguous()
+    return gain, None if offset is None else offset.float().contiguous()
 
 
 def affine_multi_step(
@@ -62,9 +68,9 @@ def affine_multi_step(
     Args:
         x: [T, B, ..., C], channels innermost; a time stride of 0 stands for T equal time steps.
         dynamics: what neuron.
-        centre: float32 [C]; None for 0.
-        gain: float32 [T or 1, C]; None for 1.
-        offset: float32 [T or 1, B or 1, C]; None for 0.
+        centre: [C]; None for 0.
+        gain: [T or 1, 1 or C]; None for 1.
+        offset: [T or 1, B or 1, C]; None for 0.
         v_threshold: firing threshold.
         w: PLIF's learned scalar.
         dtype: of the spikes; None for that of x.
@@ -73,13 +79,12 @@ def affine_multi_step(
     Returns:
         Spikes [T, B, ..., C], 0 or 1.
     """
-    T, channels = x.shape[0], x.shape[-1]
+    T, B, *_, channels = x.shape
     spikes = torch.empty(x.shape, dtype=dtype or x.dtype, device=x.device) if out is None else out
-    rows = (x[0].contiguous().expand(x.shape) if x.stride(0) == 0 else x.contiguous()).flatten(2, -2)
+    rows = (x[0].contiguous().expand(x.shape) if x.stride(0) == 0 else x.contiguous()).view(T, B, -1, channels)
     written = spikes.view(rows.shape)
-    centre = x.new_zeros(channels, dtype=torch.float32) if centre is None else centre
-    gain = x.new_ones(1, channels, dtype=torch.float32) if gain is None else gain
-    offset = x.new_zeros(1, 1, channels, dtype=torch.float32) if offset is None else offset
+    gain, offset = _affine_parts(gain, offset, channels)
+    centre = None if centre is None else centre.float().contiguous()
     leak = w.sigmoid().float() if w is not None and dynamics.neuron == "plif" else None
     v_threshold, rest, leak = numbers(dynamics, float(v_threshold), leak)
     blocks, grid = _grid(rows, FORWARD_TILES)
@@ -96,6 +101,31 @@ def affine_multi_step(
         **blocks,
     )
     return spikes
+
+
+def affine_add(x: Tensor, gain: Tensor | None, offset: Tensor | None, add: Tensor | None) -> Tensor:
+    """x gain + offset + add, rounded once, in the place of x, without gradients.
+
+    Args:
+        x: [T, B, ..., C], contiguous.
+        gain: [T or 1, 1 or C]; None for 1.
+        offset: [T or 1, B or 1, C]; None for 0.
+        add: as x, or with one time step for all; None for 0.
+    """
+    rows = x.view(*x.shape[:2], -1, x.shape[-1])
+    gain, offset = _affine_parts(gain, offset, x.shape[-1])
+    add = None if add is None else add.contiguous().view(-1, *rows.shape[1:])
+    blocks, grid = _grid(rows, FORWARD_TILES)
+    launch(
+        kernels.channel_add_kernel,
+        grid,
+        x,
+        *(rows, gain, offset, add, rows, rows.shape[2], rows.shape[3], rows.stride(0), _stride(add, 0)),
+        *(_stride(gain, 0), _stride(offset, 0), _stride(offset, 1)),
+        T=rows.shape[0],
+        **blocks,
+    )
+    return x
 
 
 class _NormalizedNeuron(torch.autograd.Function):
