@@ -34,9 +34,12 @@ def to_json(thresholds: PlainThresholds) -> float | dict[str, Any]:
 
 def from_json(plain: Any) -> PlainThresholds:
     """The thresholds that `to_json` wrote. Raises `UserError` for anything else."""
-    if isinstance(plain, Mapping) and set(plain) == {"early", "late", "boundary"} and type(plain["boundary"]) is int:
-        return StagedThresholds(_thresholds(plain["early"]), _thresholds(plain["late"]), plain["boundary"])
-    return _thresholds(plain)
+    stages = {"early", "late", "boundary"}
+    if not isinstance(plain, Mapping) or not stages & set(plain):
+        return _thresholds(plain)
+    if set(plain) != stages or type(plain["boundary"]) is not int:
+        raise UserError(f"threshold_guidance is damaged: {plain!r} should hold early, late and boundary")
+    return StagedThresholds(_thresholds(plain["early"]), _thresholds(plain["late"]), plain["boundary"])
 
 
 def kept_thresholds(guidance: Mapping[str, Any] | None) -> PlainThresholds | None:

@@ -1,0 +1,163 @@
+"""`sddpm guide` as a user types it, and what sample, evaluate and info make of its choice."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sddpm.cli.guide import parse_grid
+from sddpm.cli.main import run
+from sddpm.diffusion.solvers import make_scheduler
+from sddpm.errors import UserError
+from sddpm.evaluation.features.fad import FadEncoder
+from sddpm.guidance.settings import DEFAULT_GRID
+from sddpm.models import SpikingUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline
+
+
+@pytest.fixture
+def sddpm(monkeypatch, tmp_path, capfd):
+    """Runs the command in an empty folder; returns its exit code and what it printed on stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDDPM_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            run()
+        return exit.value.code or 0, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    unet = SpikingUNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, base_channels=8, channel_mult=(1,), num_res_blocks=1, T=2
+    )
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    SpikingDiffusionPipeline(unet, make_scheduler("ddim")).save_pretrained(tmp_path / "model")
+    torch.save(FadEncoder(1).state_dict(), tmp_path / "fad.pth")
+    return "model"
+
+
+QUICK = ("--metric", "fad", "--fad-weights", "fad.pth", "--samples", 100, "--steps", 2, "--grid", "0.8,0.9",
+         "--refine", 0, "--resamples", 40, "--device", "cpu")  # fmt: skip
+
+
+def make_reference(sddpm, threshold):
+    """400 samples with that threshold, so that it is the best."""
+    options = ("--seeds", "5000-5399", "--steps", 2, "--v-threshold", threshold, "--batch-size", 50)
+    assert sddpm("sample", "model", *options, "--device", "cpu", "--out", "real.npz")[0] == 0
+
+
+def test_search_keep_sample_and_clear(sddpm, model, tmp_path):
+    make_reference(sddpm, 0.8)
+    sample = ("sample", model, "--count", 4, "--steps", 2, "--device", "cpu", "--force")
+    sddpm(*sample, "--out", "trained.npz")
+    outputs = ("--out", "found.json", "--figure", "found.png", "--proxy-images", 8)
+    code, out, err = sddpm("guide", model, "--reference", "real.npz", *QUICK, *outputs)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["threshold", "fad", "difference"]
+    assert lines[1].startswith("*") and "0.8" in lines[1] and "trained" in lines[3]
+    assert "verdict: 0.8 beats the trained thresholds beyond noise" in out
+    assert "kept with model" in out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["command"].startswith("sddpm guide model --reference real.npz") and found["stored"]
+    assert Image.open("found.png").size[0] > 500
+
+    assert "samples with threshold 0.8: fad " in sddpm("info", model)[1]
+    sddpm(*sample, "--out", "guided.npz")
+    sddpm(*sample, "--out", "said.npz", "--v-threshold", 0.8)
+    sddpm(*sample, "--out", "trained2.npz", "--v-threshold", "trained")
+    sddpm(*sample, "--out", "one.npz", "--v-threshold", 1.0)
+    arrays = {name: np.load(f"{name}.npz")["arr_0"] for name in ("trained", "guided", "said", "trained2", "one")}
+    assert np.array_equal(arrays["guided"], arrays["said"])
+    assert np.array_equal(arrays["trained"], arrays["trained2"])
+    assert np.array_equal(arrays["trained"], arrays["one"])
+    assert not np.array_equal(arrays["trained"], arrays["guided"])
+
+    evaluate = ("evaluate", model, "--reference", "real.npz", *QUICK[:8], "--no-copies", "--device", "cpu", "--force")
+    assert sddpm(*evaluate, "--out", "x.json")[0] == 0
+    assert json.loads((tmp_path / "x.json").read_text())["samples"]["v_threshold"] == 0.8
+
+    assert sddpm("guide", model, "--clear")[0] == 0
+    sddpm(*sample, "--out", "cleared.npz")
+    assert np.array_equal(np.load("cleared.npz")["arr_0"], arrays["trained"])
+    assert "samples with" not in sddpm("info", model)[1]
+
+
+def test_what_does_not_win_is_kept_only_if_asked(sddpm, model, tmp_path):
+    make_reference(sddpm, 1.0)
+    before = (tmp_path / "model" / "model_index.json").read_text()
+    command = ("guide", model, "--reference", "real.npz", *QUICK, "--proxy-images", 0)
+    code, out, _ = sddpm(*command)
+    assert code == 0 and "model was not changed" in out and "beats" not in out
+    assert (tmp_path / "model" / "model_index.json").read_text() == before
+    assert "kept with model" in sddpm(*command, "--store")[1]
+    assert (tmp_path / "model" / "model_index.json").read_text() != before
+    sddpm("guide", model, "--clear")
+    (tmp_path / "real.npz").unlink()
+    make_reference(sddpm, 0.8)
+    assert "model was not changed" in sddpm(*command, "--no-store")[1]
+    assert (tmp_path / "model" / "model_index.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model", "--grid", "0"], "thresholds must be positive numbers, not 0"),
+        (["model", "--grid", "nan"], "thresholds must be positive numbers, not nan"),
+        (["model", "--grid", "low"], "'low' is neither a number nor"),
+        (["model", "--grid", ","], "--grid needs at least one threshold"),
+        (["model", "--budget", "2"], "--budget 2 is too small"),
+        (["model", "--samples", "50"], "50 samples are too few"),
+        (["model", "--search", "layers"], "--budget is needed"),
+        (["model", "--search", "layers", "--budget", "9", "--groups", "x"], "unknown group of layers 'x'"),
+        (["model", "--search", "depth"], "unknown search 'depth'"),
+        (["model", "--range", "1"], "two numbers such as"),
+        (["nothing"], "no model at nothing"),
+        (["damaged"], "damaged"),
+        (["nothing", "--clear"], "no model at nothing"),
+        (["model", "--metric", "is"], "guidance goes by one metric"),
+        (["model", "--out", "."], "is a folder"),
+        (["model", "--steps", "0"], "steps must be"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(sddpm, model, tmp_path, arguments, message):
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "model_index.json").write_text("{")
+    code, out, err = sddpm("guide", arguments[0], "--reference", "digits", *QUICK, *arguments[1:])
+    lines = [line for line in err.splitlines() if line]
+    assert (code, out) == (2, "")
+    assert message in lines[-1] and lines[-1].startswith("error: ") and len(lines) == 1
+
+
+def test_grids():
+    assert parse_grid("paper,wide") == DEFAULT_GRID
+    assert parse_grid("1.05, 0.5") == (0.5, 1.05)
+    with pytest.raises(UserError):
+        parse_grid("paper;wide")
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same(sddpm, model, tmp_path):
+    make_reference(sddpm, 0.8)
+    arguments = ["guide", model, "--reference", "real.npz", *map(str, QUICK), "--proxy-images", "0", "--no-store"]
+    alone = sddpm(*arguments)
+    assert alone[0] == 0, alone
+    environment = {**os.environ, "SDDPM_CACHE": str(tmp_path / "other"), "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "sddpm", *arguments]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == alone[1]
