@@ -1,5 +1,6 @@
-"""The spiking U-Net and its parts."""
+"""The spiking U-Net and its parts, and its twin without spikes."""
 
+from sddpm.models.ann import ANNUNet2DModel
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
 
-__all__ = ["SpikingUNet2DModel", "SpikingUNet2DOutput"]
+__all__ = ["ANNUNet2DModel", "SpikingUNet2DModel", "SpikingUNet2DOutput"]

@@ -1,4 +1,4 @@
-"""What a spiking U-Net can be built from, and what it can be fed: checks that answer in one line."""
+"""What a U-Net can be built from, and what it can be fed: checks that answer in one line."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,17 @@ def size_divisor(config: Mapping) -> int:
 
 
 def check_config(config: Mapping) -> None:
-    """Raise `UserError` for numbers from which no network can be built."""
-    positive = ("sample_size", "in_channels", "out_channels", "base_channels", "num_res_blocks", "T")
-    for name in (*positive, "num_train_timesteps", "patch_size"):
-        value = config[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
+    """Raise `UserError` for numbers from which no spiking network can be built."""
+    _check_counts(config, ("T",))
+    if not 0 < config["readout_decay"] <= 1:
+        raise UserError(f"readout_decay must be above 0 and at most 1, got {config['readout_decay']}")
+    check_shape(config)
+
+
+def check_shape(config: Mapping) -> None:
+    """Raise `UserError` for sizes of levels and images from which no network, spiking or not, can be built."""
+    counts = ("sample_size", "in_channels", "out_channels", "base_channels", "num_res_blocks", "num_train_timesteps")
+    _check_counts(config, (*counts, "patch_size"))
     if config["base_channels"] % 2:
         raise UserError(
             f"base_channels must be even (half are sines, half cosines of t), got {config['base_channels']}"
@@ -24,13 +29,18 @@ def check_config(config: Mapping) -> None:
     mult = config["channel_mult"]
     if not mult or any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in mult):
         raise UserError(f"channel_mult must list a whole number of at least 1 for every level, got {list(mult)}")
-    if not 0 < config["readout_decay"] <= 1:
-        raise UserError(f"readout_decay must be above 0 and at most 1, got {config['readout_decay']}")
     if config["sample_size"] % size_divisor(config):
         raise UserError(
             f"sample_size {config['sample_size']} cannot be halved by {len(mult)} levels at patch_size "
             f"{config['patch_size']}: it must be a multiple of {size_divisor(config)}"
         )
+
+
+def _check_counts(config: Mapping, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = config[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 def check_sample(config: Mapping, shape: tuple[int, ...]) -> None:

@@ -138,6 +138,7 @@ def remove_unfinished(run_dir: Path) -> None:
         ".config.yaml.*",
         ".metrics.jsonl.*",
         ".loss.png.*",
+        ".modulation.png.*",
         "samples/.step-*",
     ):
         for path in run_dir.glob(pattern):

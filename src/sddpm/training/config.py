@@ -1,8 +1,10 @@
 """The schema of a training run: what a YAML in `configs/` may say, with types, limits and meanings."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
@@ -34,9 +36,10 @@ class DataConfig(Section):
     download: bool = Field(default=False, description="Fetch the data from its official place when it is missing")
 
 
-class ModelConfig(Section):
+class SpikingConfig(Section):
     """The spiking U-Net: the arguments of `SpikingUNet2DModel` (sizes and channels of images come from the data)."""
 
+    kind: Literal["spiking"] = Field(default="spiking", description="spiking, or ann: its twin without spikes")
     base_channels: int = Field(default=128, gt=0, description="Channels of the first level")
     channel_mult: tuple[int, ...] = Field(
         default=(1, 2, 2, 4), description="Channels of each level, times base_channels"
@@ -67,6 +70,36 @@ class ModelConfig(Section):
     pure: bool = Field(default=False, description="Every convolution but the first receives spikes")
 
 
+class AnnConfig(Section):
+    """The twin without spikes: the arguments of `ANNUNet2DModel`."""
+
+    kind: Literal["ann"] = Field(default="ann", description="spiking, or ann: its twin without spikes")
+    base_channels: int = Field(default=128, gt=0, description="Channels of the first level")
+    channel_mult: tuple[int, ...] = Field(
+        default=(1, 2, 2, 4), description="Channels of each level, times base_channels"
+    )
+    num_res_blocks: int = Field(default=2, gt=0, description="Residual blocks a level (one more on the way up)")
+    attention_resolutions: tuple[int, ...] = Field(
+        default=(), description="Heights of feature maps at which blocks have attention"
+    )
+    middle_attention: bool = Field(default=True, description="Attention between the two middle blocks")
+    patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
+
+
+KINDS: dict[str, type[SpikingConfig | AnnConfig]] = {"spiking": SpikingConfig, "ann": AnnConfig}
+
+
+def _kind(section: Any) -> str:
+    """The kind of a model section, that of a spiking one unless it says otherwise."""
+    kind = section.get("kind") if isinstance(section, Mapping) else getattr(section, "kind", None)
+    return kind if isinstance(kind, str) and kind in KINDS else "spiking"
+
+
+ModelConfig = Annotated[
+    Annotated[SpikingConfig, Tag("spiking")] | Annotated[AnnConfig, Tag("ann")], Discriminator(_kind)
+]
+
+
 class DiffusionConfig(Section):
     """The forward process and what the network is asked to predict."""
 
@@ -94,6 +127,9 @@ class TrainConfig(Section):
     )
     optimizer: Literal["adam", "adamw"] = Field(default="adam", description="adam or adamw")
     lr: float = Field(default=2e-4, gt=0, description="Learning rate after the warm-up")
+    modulation_lr: float | None = Field(
+        default=None, gt=0, description="Learning rate of TSM's scales after the warm-up; null: lr, as of all weights"
+    )
     lr_schedule: Literal["constant", "cosine", "linear"] = Field(
         default="constant", description="Learning rate after the warm-up: constant, or falling to 0 at the last step"
     )
@@ -136,9 +172,15 @@ class Config(Section):
     """One training run."""
 
     data: DataConfig = Field(default_factory=DataConfig, description="Which images are learned")
-    model: ModelConfig = Field(default_factory=ModelConfig, description="The spiking U-Net")
+    model: ModelConfig = Field(default_factory=SpikingConfig, description="The network")
     diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig, description="Noise schedule and objective")
     train: TrainConfig = Field(default_factory=TrainConfig, description="The optimisation")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        if self.train.modulation_lr is not None and not getattr(self.model, "temporal_modulation", False):
+            raise PydanticCustomError("modulation_lr", "train.modulation_lr needs model.temporal_modulation=true")
+        return self
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values, as YAML and JSON have them."""

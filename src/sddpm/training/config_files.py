@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 import sddpm
 from sddpm.errors import UserError
-from sddpm.training.config import HARMLESS, Config
+from sddpm.training.config import HARMLESS, KINDS, Config, SpikingConfig
 
 # In a wheel the configs lie inside the package; in a source tree in configs/ at its root.
 _PACKAGE = Path(sddpm.__file__).parent
@@ -88,7 +88,15 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
             raise UserError(f"{path}: {section} should hold keys, not {merged[section]!r}")
         merged[section][name_of_value] = value
         overridden.add(key)
+    if "model.kind" in overridden:
+        merged["model"] = _without_keys_of_other_kinds(merged["model"], overridden)
     return check_config(merged, str(path), overridden)
+
+
+def _without_keys_of_other_kinds(section: Mapping[str, Any], overridden: Container[str]) -> dict[str, Any]:
+    """A model section whose kind was overridden, without the file's keys that the new kind does not have."""
+    kind = KINDS.get(section["kind"], SpikingConfig)
+    return {key: value for key, value in section.items() if key in kind.model_fields or f"model.{key}" in overridden}
 
 
 def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Config:
@@ -99,7 +107,7 @@ def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[st
     except ValidationError as error:
         details = error.errors(include_url=False)
         first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
-        keys = [str(part) for part in first["loc"]]
+        keys, _ = _locate(first)
         here = ".".join(keys[:2])
         where = "--set" if any(f"{key}.".startswith(f"{here}.") for key in overridden) else source
         raise UserError(f"{where}: {_explain(first)}") from error
@@ -142,20 +150,23 @@ def _parse_override(text: str) -> tuple[str, Any]:
 
 
 def _explain(detail: ErrorDetails) -> str:
-    keys = [str(part) for part in detail["loc"]]
+    keys, sections = _locate(detail)
+    if not keys:
+        return detail["msg"]
     if detail["type"] == "extra_forbidden":
-        return _explain_unknown(keys)
-    field = _find_field(keys)
+        return _explain_unknown(keys, sections)
+    section = sections.get(keys[0])
+    field = section.model_fields.get(keys[1]) if section is not None and len(keys) > 1 else None
     meaning = f" ({field.description})" if field is not None and field.description else ""
     problem = detail["msg"].replace("Input should be", "should be").replace("valid integer", "whole number")
     return f"{'.'.join(keys[:2])} = {detail['input']!r} {problem}{meaning}"
 
 
-def _explain_unknown(keys: list[str]) -> str:
+def _explain_unknown(keys: list[str], sections: Mapping[str, type[BaseModel]]) -> str:
     here = ".".join(keys)
-    fields = {f"{section}.{key}": field for section, model in _sections().items()
+    fields = {f"{section}.{key}": field for section, model in sections.items()
               for key, field in model.model_fields.items()}  # fmt: skip
-    known = [*fields, *_sections()] if len(keys) == 1 else list(fields)
+    known = [*fields, *sections] if len(keys) == 1 else list(fields)
     words = keys[-1].lower().replace("_", " ")
     near = (
         [key for key in known if key.rpartition(".")[2] == keys[-1]]
@@ -164,14 +175,13 @@ def _explain_unknown(keys: list[str]) -> str:
     )
     if near:
         return f"unknown key {here!r}; did you mean {near[0]!r}?"
-    options = _sections()[keys[0]].model_fields if len(keys) > 1 and keys[0] in _sections() else _sections()
+    options = sections[keys[0]].model_fields if len(keys) > 1 and keys[0] in sections else sections
     return f"unknown key {here!r}; known are {', '.join(options)}"
 
 
-def _sections() -> dict[str, type[BaseModel]]:
-    return {name: field.annotation for name, field in Config.model_fields.items()}  # type: ignore[misc]
-
-
-def _find_field(keys: list[str]) -> Any:
-    model = _sections().get(keys[0])
-    return model.model_fields.get(keys[1]) if model is not None and len(keys) > 1 else None
+def _locate(detail: ErrorDetails) -> tuple[list[str], Mapping[str, type[BaseModel]]]:
+    """The keys that lead to an error, without the kind of model that pydantic puts among them, and all sections."""
+    keys = [str(part) for part in detail["loc"]]
+    kind = keys.pop(1) if keys[:1] == ["model"] and len(keys) > 1 else "spiking"
+    sections: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items()}
+    return keys, sections | {"model": KINDS[kind]}

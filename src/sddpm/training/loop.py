@@ -15,7 +15,7 @@ from sddpm.training.config import Config
 from sddpm.training.metrics import MetricsLog
 from sddpm.training.objective import make_loss
 from sddpm.training.progress import Progress, Stopwatch
-from sddpm.training.run_folder import save_loss_curve, save_model, save_samples
+from sddpm.training.run_folder import save_loss_curve, save_model, save_modulation, save_samples
 from sddpm.training.signals import StopSignals
 from sddpm.training.state import TrainState, make_pipeline
 from sddpm.training.step import backward, update
@@ -153,8 +153,10 @@ class Loop:
                 self.accelerator.num_processes,
                 self.options.keep_checkpoints,
             )
-            save_model(self.run_dir, make_pipeline(self.state.ema, self.config.diffusion))
+            pipeline = make_pipeline(self.state.ema, self.config.diffusion)
+            save_model(self.run_dir, pipeline)
             save_loss_curve(self.run_dir)
+            save_modulation(self.run_dir, pipeline)
 
     def _check_finite(self) -> None:
         """Before the step that would spoil the weights (on a GPU: before they could be saved)."""

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
+from sddpm.models.modulation import modulation_scales
 from sddpm.training.config import TrainConfig
 
 
@@ -22,7 +24,19 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig, device: torch.device) -> torch.optim.Adam:
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The parameters as an optimiser takes them: the scales of temporal modulation, if any, are a second group, with
+    their own learning rate and without weight decay, which would pull them away from 1."""
+    scales = list(modulation_scales(model).values())
+    weights = [parameter for parameter in model.parameters() if not any(parameter is scale for scale in scales)]
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if scales:
+        rate = config.lr if config.modulation_lr is None else config.modulation_lr
+        groups.append({"params": scales, "lr_factor": rate / config.lr, "weight_decay": 0.0})
+    return groups
+
+
+def make_optimizer(parameters: Iterable[Any], config: TrainConfig, device: torch.device) -> torch.optim.Adam:
     """Adam (Kingma & Ba, 2015) or AdamW (Loshchilov & Hutter, 2019), in one fused kernel where there is one."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     fused = device.type in ("cpu", "cuda", "mps")
@@ -30,6 +44,6 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: TrainConfig, devi
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all parameters."""
+    """Set the learning rate of all parameters, in the proportion of their groups."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_factor", 1.0)

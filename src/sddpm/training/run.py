@@ -90,8 +90,7 @@ def train(
         keep_large_buffers()
     dataset = open_training_data(config.data)
     model = build_model(config, dataset.channels)
-    if init_from is not None:
-        load_weights(model, init_from)
+    changes = load_weights(model, init_from) if init_from is not None else []
     if config.train.rate_penalty:
         rate_targets(model, config.train.rate_target)  # refuses names of no layer
     synchronize_batch_norm(model, config.train.sync_batch_norm)
@@ -102,6 +101,8 @@ def train(
     if accelerator.is_main_process:
         open_run_folder(run_dir, config)
     loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), progress=progress)
+    if changes:
+        loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
     with closing(training_batches(dataset, config, state.step, rows)) as batches:
         try:
             stopped_by = loop.run(batches)

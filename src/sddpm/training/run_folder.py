@@ -1,4 +1,4 @@
-"""The folder of a run: config.yaml, metrics.jsonl, loss.png, samples/, checkpoints/ and model/."""
+"""The folder of a run: config.yaml, metrics.jsonl, loss.png, modulation.png, samples/, checkpoints/ and model/."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from sddpm.data import to_uint8
 from sddpm.errors import UserError
 from sddpm.figures.curves import loss_curve
 from sddpm.figures.grid import image_grid
+from sddpm.figures.modulation import modulation_figure
 from sddpm.files import atomic_path
+from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.training.checkpoint import remove_unfinished
 from sddpm.training.config import Config
@@ -43,6 +45,15 @@ def save_samples(run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, c
     images = to_uint8(torch.as_tensor(output.images) * 2 - 1)
     with atomic_path(run_dir / "samples" / f"step-{step:07d}.png") as temporary:
         image_grid(images, scale=None).save(temporary)
+
+
+def save_modulation(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
+    """Draw the scales of temporal modulation into modulation.png, if the model has any."""
+    scales = modulation_scales(pipeline.unet)
+    if not scales:
+        return
+    with atomic_path(run_dir / "modulation.png") as temporary:
+        modulation_figure({name: p.tolist() for name, p in scales.items()}).savefig(temporary)
 
 
 def save_loss_curve(run_dir: Path) -> None:

@@ -2,26 +2,35 @@
 
 from pathlib import Path
 
+from diffusers.models.modeling_utils import ModelMixin
+
 from sddpm.errors import UserError
-from sddpm.models import SpikingUNet2DModel
-from sddpm.models.layers import ModulatedStepConv2d
+from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import load_pipeline
 
 
-def load_weights(model: SpikingUNet2DModel, source: str | Path) -> None:
+def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     """Copy the weights of a saved model, or of a run, into `model`.
 
-    A model with temporal modulation may start from one without: its scales then stay 1 (SDM, arXiv 2408.16467).
+    A model with temporal modulation may start from one without: its scales then stay 1 (SDM, arXiv 2408.16467), where
+    the answers are the same.
+
+    Returns:
+        In what the two networks differ nevertheless, such as "T = 8 (there 4)": the weights fit, the answers change.
 
     Raises:
         UserError: nothing to load there, or weights of another network.
     """
-    weights = load_pipeline(source).unet.state_dict()
-    own = model.state_dict()
-    scales = {f"{name}.p" for name, module in model.named_modules() if isinstance(module, ModulatedStepConv2d)}
+    unet = load_pipeline(source).unet
+    weights, own = unet.state_dict(), model.state_dict()
+    scales = {f"{name}.p" for name in modulation_scales(model)}
     missing = [name for name in own if name not in weights and name not in scales]
     surplus = [name for name in weights if name not in own]
-    other = [name for name in weights if name in own and weights[name].shape != own[name].shape]
+    other = [
+        f"{name} {list(weights[name].shape)} for {list(own[name].shape)}"
+        for name in weights
+        if name in own and weights[name].shape != own[name].shape
+    ]
     for problem, names in (("lacks", missing), ("has besides", surplus), ("has in another shape", other)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -29,3 +38,13 @@ def load_weights(model: SpikingUNet2DModel, source: str | Path) -> None:
                 f"{source} does not fit the config's model section: it {problem} {', '.join(names[:3])}{more}"
             )
     model.load_state_dict({**own, **weights})
+    shared = [key for key in model.config if key in unet.config and key != "temporal_modulation"]
+    return [
+        f"{key} = {model.config[key]} (there {unet.config[key]})"
+        for key in shared
+        if not key.startswith("_") and _plain(model.config[key]) != _plain(unet.config[key])
+    ]
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value  # JSON has no tuples

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 
 from sddpm.diffusion.solvers import make_scheduler
-from sddpm.models import SpikingUNet2DModel
+from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.training.config import Config, DiffusionConfig
 from sddpm.training.ema import make_ema
-from sddpm.training.optim import make_optimizer
+from sddpm.training.optim import make_optimizer, parameter_groups
 from sddpm.training.randomness import generator
 
 
@@ -18,14 +19,17 @@ from sddpm.training.randomness import generator
 class TrainState:
     """model: the weights being trained; ema: their average; step: optimiser steps done; seconds: spent on them."""
 
-    model: SpikingUNet2DModel
-    ema: SpikingUNet2DModel
+    model: ModelMixin
+    ema: ModelMixin
     optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0
 
 
-def build_model(config: Config, channels: int) -> SpikingUNet2DModel:
+NETWORKS = {"spiking": SpikingUNet2DModel, "ann": ANNUNet2DModel}  # by the kind of the config
+
+
+def build_model(config: Config, channels: int) -> ModelMixin:
     """The untrained network of a config for images of `channels`; the same seed gives the same weights.
 
     Raises:
@@ -33,16 +37,16 @@ def build_model(config: Config, channels: int) -> SpikingUNet2DModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(config.train.seed, "weights", 0).get_state())
-        return SpikingUNet2DModel(
+        return NETWORKS[config.model.kind](
             sample_size=config.data.image_size,
             in_channels=channels,
             out_channels=channels,
             num_train_timesteps=config.diffusion.num_train_timesteps,
-            **config.model.model_dump(),
+            **config.model.model_dump(exclude={"kind"}),
         )
 
 
-def make_state(model: SpikingUNet2DModel, config: Config, device: torch.device) -> TrainState:
+def make_state(model: ModelMixin, config: Config, device: torch.device) -> TrainState:
     """Model, average and optimiser on `device`, in the config's precision and memory layout."""
     model.to(device)  # pyright: ignore[reportArgumentType]
     if config.train.precision == "float64":
@@ -50,7 +54,9 @@ def make_state(model: SpikingUNet2DModel, config: Config, device: torch.device) 
     if config.train.channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
-    return TrainState(model, make_ema(model), make_optimizer(model.parameters(), config.train, device))
+    return TrainState(
+        model, make_ema(model), make_optimizer(parameter_groups(model, config.train), config.train, device)
+    )
 
 
 def make_pipeline(model: Any, config: DiffusionConfig) -> SpikingDiffusionPipeline:

@@ -1,0 +1,103 @@
+"""The spiking U-Net's twin without spikes, to compare it with: the DDPM U-Net that SDDPM was derived from.
+
+`model_index.json` of a saved pipeline names this module's class: do not move it.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.attention_processor import Attention
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
+from torch import Tensor, nn
+
+from sddpm.errors import UserError
+from sddpm.models.config import check_sample, check_shape
+
+
+class ANNUNet2DModel(ModelMixin, ConfigMixin):
+    """diffusers' `UNet2DModel` (in `.unet`) with the widths, blocks and patches of a `SpikingUNet2DModel`.
+
+    As configured by default it is the ANN that SDDPM compares itself with: GroupNorm, SiLU, Xavier weights, single-head
+    attention in the middle alone; 67,474,691 parameters and a fixed table of 128,000 for the time.
+
+    Args:
+        sample_size, in_channels, out_channels, base_channels, channel_mult, num_res_blocks, num_train_timesteps,
+            patch_size: as of `SpikingUNet2DModel`.
+        attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
+            block is followed by attention.
+        middle_attention: attention between the two middle blocks.
+
+    Raises:
+        UserError: a configuration that cannot be built, in one line that says why.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        base_channels: int = 128,
+        channel_mult: tuple[int, ...] = (1, 2, 2, 4),
+        num_res_blocks: int = 2,
+        attention_resolutions: tuple[int, ...] = (),
+        middle_attention: bool = True,
+        num_train_timesteps: int = 1000,
+        patch_size: int = 1,
+    ):
+        super().__init__()
+        check_shape(self.config)
+        attention = _attention_levels(self.config)
+        self.unet = UNet2DModel(
+            sample_size=sample_size // patch_size,
+            in_channels=in_channels * patch_size**2,
+            out_channels=out_channels * patch_size**2,
+            block_out_channels=tuple(base_channels * mult for mult in channel_mult),
+            layers_per_block=num_res_blocks,
+            down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attention),
+            up_block_types=tuple("AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention)),
+            add_attention=middle_attention,
+            attention_head_dim=None,  # a single head
+            norm_num_groups=math.gcd(32, base_channels),
+        )
+        _initialize(self.unet)
+
+    def forward(self, sample: Tensor, timestep: Tensor | int, return_dict: bool = True) -> UNet2DOutput | tuple[Tensor]:
+        """Predict the noise (or v) of x_t; arguments and result as of `SpikingUNet2DModel`."""
+        check_sample(self.config, sample.shape)
+        patch_size = self.config["patch_size"]
+        out = self.unet(F.pixel_unshuffle(sample, patch_size), timestep).sample
+        out = F.pixel_shuffle(out, patch_size)
+        return UNet2DOutput(sample=out) if return_dict else (out,)
+
+
+def _attention_levels(config: Mapping) -> list[bool]:
+    """For each level, from the first, whether its blocks have attention."""
+    size = config["sample_size"] // config["patch_size"]
+    heights = [size // 2**i for i in range(len(config["channel_mult"]))]
+    for wanted in config["attention_resolutions"]:
+        if wanted not in heights:
+            levels = ", ".join(map(str, heights))
+            raise UserError(
+                f"attention_resolutions names {wanted}; the levels of this network are {levels} pixels high"
+            )
+    return [height in config["attention_resolutions"] for height in heights]
+
+
+def _initialize(unet: UNet2DModel) -> None:
+    """Xavier weights and zero biases; blocks and attention start as near the identity, the answer near zero."""
+    for layer in unet.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    last = [m.conv2 for m in unet.modules() if isinstance(m, ResnetBlock2D)]
+    last += [m.to_out[0] for m in unet.modules() if isinstance(m, Attention)]  # type: ignore[index]
+    for layer in (*last, unet.conv_out):
+        nn.init.xavier_uniform_(layer.weight, gain=1e-5)  # type: ignore[arg-type]
