@@ -35,6 +35,7 @@ def normalize_and_fire(norm: nn.BatchNorm2d, neuron: SpikingNeuron, x: Tensor, s
 
     x is [T, B, C, H, W], shift [B, C] or None; see `fused_layers`.
     """
-    if any(module._forward_hooks or module._forward_pre_hooks for module in (norm, neuron)):
+    watched = any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in (norm, neuron))
+    if watched:  # by a hook, or by a forward of its own
         return neuron(norm(x) if shift is None else norm(x) + shift[:, :, None, None])
     return normalized_multi_step(x, norm, neuron.dynamics, shift=shift, v_threshold=neuron.v_threshold, w=neuron.w)
