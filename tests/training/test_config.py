@@ -14,9 +14,12 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 PAPER = ["celeba64", "cifar10", "fashion_mnist", "lsun_bedroom64", "mnist"]
 SMALL = ["celeba64_small", "cifar10_small", "fashion_mnist_small", "mnist_small"]
 
+ANN = {"cifar10_ann": "cifar10", "fashion_mnist_small_ann": "fashion_mnist_small", "mnist_small_ann": "mnist_small"}
+TSM = {"cifar10_tsm": "cifar10", "fashion_mnist_small_tsm": "fashion_mnist_small"}
+
 
 def test_the_project_has_the_configs_it_promises():
-    assert sorted(["digits", *PAPER, *SMALL]) == NAMES
+    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM]) == NAMES
     assert set(NAMES) <= set(config_names())
 
 
@@ -51,6 +54,21 @@ def test_paper_size(name):
     assert config.data.flip == (name in ("cifar10", "celeba64"))
 
 
+@pytest.mark.parametrize(("name", "twin"), ANN.items())
+def test_twins_differ_in_their_network_alone(name, twin):
+    config, other = load_config(name), load_config(twin)
+    assert (config.data, config.diffusion, config.train) == (other.data, other.diffusion, other.train)
+    assert config == load_config(twin, ["model.kind=ann"])
+
+
+@pytest.mark.parametrize(("name", "source"), TSM.items())
+def test_fine_tuning_starts_from_the_same_network(name, source):
+    config, other = load_config(name), load_config(source)
+    assert config.model == other.model.model_copy(update={"temporal_modulation": True})
+    assert (config.data, config.diffusion) == (other.data, other.diffusion)
+    assert config.train.steps <= other.train.steps / 10
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_networks_can_be_built_for_their_images(name):
     from sddpm.models.config import size_divisor
@@ -75,6 +93,8 @@ def test_networks_can_be_built_for_their_images(name):
         ("train.tensorboard=1", ["train.tensorboard", "boolean"]),
         ("model.T=0", ["model.T", "0", "greater than 0"]),
         ("model.neuron=relu", ["model.neuron", "'relu'", "'if', 'lif' or 'plif'"]),
+        ("model.kind=dnn", ["model.kind", "'dnn'", "spiking, or ann"]),
+        ("train.modulation_lr=0.1", ["train.modulation_lr needs model.temporal_modulation=true"]),
         ("train.betas=[0.9]", ["train.betas", "[0.9]"]),
         ("train.ema_decay=1", ["train.ema_decay", "less than 1"]),
         ("train.rate_target=1.5", ["train.rate_target", "1.5", "less than or equal to 1"]),
@@ -165,3 +185,17 @@ def test_changed_keys_takes_what_an_older_config_does_not_name_for_the_default()
     del older["model"]["pure"]
     assert changed_keys(older, load_config("digits").to_dict()) == []
     assert changed_keys(older, load_config("digits", ["model.pure=true"]).to_dict()) == ["model.pure"]
+
+
+def test_another_kind_of_network_keeps_what_both_have():
+    """Keys that only the kind in the file has go; keys that were given and do not exist are refused."""
+    config = load_config("mnist_small", ["model.kind=ann", "model.attention_resolutions=[8]"])
+    assert config.model.kind == "ann"
+    assert (config.model.channel_mult, config.model.patch_size) == ((1, 2, 4), 2)
+    assert load_config("mnist_small_ann", ["model.kind=spiking"]).model.T == 4
+    with pytest.raises(UserError, match=r"--set: unknown key 'model\.T'; .*attention_resolutions"):
+        load_config("mnist_small", ["model.kind=ann", "model.T=8"])
+    with pytest.raises(UserError, match=r"mnist_small_ann\.yaml: |--set: unknown key 'model\.T'"):
+        load_config("mnist_small_ann", ["model.T=8"])
+    with pytest.raises(UserError, match=r"model\.attention_resolutions = \['a'\]|model\.attention_resolutions = 'a'"):
+        load_config("mnist_small_ann", ["model.attention_resolutions=[a]"])

@@ -13,42 +13,60 @@ from sddpm.cli.app import app
 def info(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a saved model, or of a training run.")],
     layers: Annotated[bool, typer.Option("--layers", help="List every layer: shape, MACs, threshold.")] = False,
+    modulation: Annotated[
+        Path | None,
+        typer.Option(help="Draw the learned scales of TSM here, by layer and time step.", metavar="FILE.png"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
 ) -> None:
-    """Parameters, multiply-accumulates per SNN time step, layers and firing thresholds of a model."""
+    """Parameters, multiply-accumulates of an evaluation, layers and firing thresholds of a model."""
     from torch import nn
 
+    from sddpm.figures.modulation import modulation_figure
+    from sddpm.files import atomic_path, refuse_existing
     from sddpm.guidance.report import in_words
     from sddpm.models.macs import layer_macs
+    from sddpm.models.modulation import modulation_scales
     from sddpm.models.thresholds import spiking_neurons
     from sddpm.neurons import SpikingNeuron
     from sddpm.neurons.kernels import describe
     from sddpm.pipelines import load_pipeline
 
+    if modulation is not None:
+        refuse_existing(modulation, force)
     pipeline = load_pipeline(model)
     unet = pipeline.unet
     config = unet.config
     macs = layer_macs(unet)
     neurons = spiking_neurons(unet)
+    scales = modulation_scales(unet)
+    if modulation is not None:
+        with atomic_path(modulation) as temporary:
+            modulation_figure({name: p.tolist() for name, p in scales.items()}).savefig(temporary)
     kinds = Counter(type(m).__name__ for m in unet.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm2d))
 
     print(f"model        {type(unet).__name__} in {model}")
     size = config["sample_size"]
     print(f"images       {config['in_channels']} x {size} x {size}, patches of {config.get('patch_size', 1)}")
-    if neurons:
+    if "channel_mult" in config:
         widths = ", ".join(str(config["base_channels"] * m) for m in config["channel_mult"])
         print(f"levels       {widths} channels, {config['num_res_blocks']} residual blocks each")
+    if neurons:
         reset = "soft reset" if config["v_reset"] is None else f"hard reset to {config['v_reset']:g}"
         print(f"neurons      {len(neurons)} layers of {config['neuron'].upper()}, T = {config['T']}, {reset}, "
               f"surrogate {config['surrogate']}")  # fmt: skip
         print(f"thresholds   {_thresholds([n.v_threshold for n in neurons.values()])}")
         if guidance := pipeline.config.get("threshold_guidance"):
             print(f"samples with {in_words(guidance)}")
-        print(f"TSM          {'yes' if config['temporal_modulation'] else 'no'}")
+        values = [value for p in scales.values() for value in p.tolist()]
+        print(f"TSM          {f'yes, scales from {min(values):.3g} to {max(values):.3g}' if values else 'no'}")
         print(f"on this CPU  {describe()}")
     print(f"parameters   {sum(p.numel() for p in unet.parameters()):,}")
-    print(f"MACs         {sum(macs.values()) / 1e9:.4g} G per SNN time step and image")
+    print(f"MACs         {sum(macs.values()) / 1e9:.4g} G an image{' and SNN time step' if neurons else ''}")
     print(f"layers       {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
     print(f"scheduler    {type(pipeline.scheduler).__name__}, predicts {pipeline.scheduler.config.prediction_type}")
+    if moments := pipeline.scheduler.config.get("moments"):
+        print(f"moments      measured on {moments['samples']} images")
     if layers:
         print()
         for name, module in unet.named_modules():
