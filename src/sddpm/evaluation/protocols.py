@@ -77,7 +77,10 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
     compared = metric.against != "nothing"
     few = made.neighbours is not None and min(made.neighbours) < protocol.neighbours
     checks = [
-        (made.samples != protocol.samples, f"{made.samples:,} samples instead of {protocol.samples:,}"),
+        (
+            made.neighbours is None and made.samples != protocol.samples,
+            f"{made.samples:,} samples instead of {protocol.samples:,}",
+        ),
         (
             compared and made.split is not None and made.split != protocol.split,
             f"{made.split} split instead of {protocol.split}",

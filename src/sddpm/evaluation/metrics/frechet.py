@@ -29,7 +29,7 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
         left_out = Moments.of_batches(samples.chunks(group(g, len(samples))))
         return frechet_distance((samples.moments - left_out).gaussian(), target, root)
 
-    return Score(value, None, *jackknife(without, value, len(samples)))
+    return Score(value, None, *jackknife(without, value, len(samples), low=0))
 
 
 def check_enough(count: int, what: str, dim: int) -> None:

@@ -31,7 +31,7 @@ def inception_score(logits: Features, *, splits: int = 10, interval: bool = Fals
         others[g] = False
         return float(torch.stack([each.score(others) for each in sums]).mean())
 
-    error, bounds_95 = jackknife(without, value, len(logits)) if interval else (None, None)
+    error, bounds_95 = jackknife(without, value, len(logits), low=1) if interval else (None, None)
     return Score(value, float(scores.std(correction=0)), error, bounds_95, {"splits": splits})
 
 

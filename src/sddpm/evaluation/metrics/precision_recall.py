@@ -1,6 +1,6 @@
 """Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991), in Inception features as ADM reports them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ def precision(samples: Features, reference: Features, *, k: int = 3, interval: b
     inside = covered(x, y, ball_radii(y, k)).double()[0].numpy()
     value = float(inside.mean())
     member = membership(len(x))
-    bounds = jackknife(lambda g: float(inside[member != g].mean()), value, len(x)) if interval else (None, None)
+    bounds = _interval(lambda g: float(inside[member != g].mean()), value, len(x)) if interval else (None, None)
     return Score(value, None, *bounds, _details(x, y, k))
 
 
@@ -36,8 +36,12 @@ def recall(samples: Features, reference: Features, *, k: int = 3, interval: bool
     x, y = _both(samples, reference, k)
     inside = covered(y, x, ball_radii(x, k, membership(len(x)) if interval else None)).double().mean(1)
     value = float(inside[0])
-    bounds = jackknife(lambda g: float(inside[1 + g]), value, len(x)) if interval else (None, None)
+    bounds = _interval(lambda g: float(inside[1 + g]), value, len(x)) if interval else (None, None)
     return Score(value, None, *bounds, _details(x, y, k))
+
+
+def _interval(without: Callable[[int], float], value: float, count: int) -> tuple[float, tuple[float, float]]:
+    return jackknife(without, value, count, low=0, high=1)
 
 
 @dataclass(frozen=True)

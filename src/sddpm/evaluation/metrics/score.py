@@ -112,7 +112,9 @@ def check_interval(count: int) -> None:
         raise UserError(f"an interval needs at least {2 * GROUPS} samples, not {count}")
 
 
-def jackknife(without: Callable[[int], float], value: float, count: int) -> tuple[float, tuple[float, float]]:
+def jackknife(
+    without: Callable[[int], float], value: float, count: int, low: float = -math.inf, high: float = math.inf
+) -> tuple[float, tuple[float, float]]:
     """Standard error and 95 % interval by the delete-a-group jackknife (Kott 2001) with 20 groups.
 
     The bootstrap is not used because repeated samples make covariances and neighbours look less diverse, which shifts
@@ -122,6 +124,7 @@ def jackknife(without: Callable[[int], float], value: float, count: int) -> tupl
         without: g -> the metric of all samples but those of group g.
         value: the metric of all samples.
         count: how many samples there are.
+        low, high: between which the metric lies, and so the interval.
 
     Raises:
         UserError: fewer than two samples a group.
@@ -130,4 +133,4 @@ def jackknife(without: Callable[[int], float], value: float, count: int) -> tupl
     values = [without(g) for g in range(GROUPS)]
     mean = math.fsum(values) / GROUPS
     error = math.sqrt((GROUPS - 1) / GROUPS * math.fsum((v - mean) ** 2 for v in values))
-    return error, (value - _T_QUANTILE * error, value + _T_QUANTILE * error)
+    return error, (max(value - _T_QUANTILE * error, low), min(value + _T_QUANTILE * error, high))
