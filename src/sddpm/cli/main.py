@@ -2,7 +2,7 @@
 
 import sys
 
-from sddpm.cli import convert, evaluate, guide, info, moments, sample, stats, train  # noqa: F401  each verb adds itself
+from sddpm.cli import convert, energy, evaluate, guide, info, moments, sample, stats, train  # noqa: F401  each verb adds itself
 from sddpm.cli.app import app as app
 from sddpm.errors import UserError
 

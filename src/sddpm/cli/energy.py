@@ -1,0 +1,206 @@
+"""`sddpm energy`: what a model's operations and spikes cost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.cli.options import Solver
+from sddpm.cli.sample import parse_seeds, parse_thresholds
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sddpm.energy.report import Account
+    from sddpm.pipelines import SpikingDiffusionPipeline
+
+
+@app.command()
+def energy(
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="How many samples to count, seeds 0, 1, ... (default: 8)")] = None,
+    seeds: Annotated[str | None, typer.Option(help="One seed a sample, such as 0-7.", metavar="RANGES")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Count on these images with noise instead: a data set, folder or zip.", metavar="WHAT"),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
+    split: Annotated[str, typer.Option(help="train or test, of a data set known by name.")] = "train",
+    resize: Annotated[
+        str | None, typer.Option(help="Bring images of another size to the model's, by this filter.", metavar="FILTER")
+    ] = None,
+    solver: Solver = "ddim",
+    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
+    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    v_threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="Firing threshold, or LAYERS=V for some; may be repeated.", metavar="V"),
+    ] = None,
+    exit_tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Leave the network once the readout changes by less than this from one SNN time step to the"
+            " next. (default: never)",
+            metavar="X",
+        ),
+    ] = None,
+    time_table: Annotated[
+        bool | None,
+        typer.Option(
+            "--time-table/--time-layers",
+            help="Time embedding as a table of biases or as layers. (default: as a table in pure networks)",
+        ),
+    ] = None,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Cost model by name, or one's own YAML; may be repeated. (default: all by name)", metavar="NAME|YAML"
+        ),
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Print every layer too.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a report with pictures, one file.", metavar="FILE.html")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything.", metavar="FILE.json")] = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write a row for each diffusion step, layer and SNN time step.", metavar="FILE.csv"),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Print the published figures of SDDPM beside honest ones.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Account for the energy of a model: operations counted spike by spike, priced by several cost models.
+
+    Runs samples (or images with noise) through the network; compares with an ANN of the same size and with the field's
+    formula.
+    """
+    if model is None:
+        if not published:
+            raise UserError("which model? Give a saved model or the folder of a run, or --published")
+        print_published()
+        return
+    from sddpm.cli.evaluate import refuse_unwritable
+    from sddpm.energy.cost import cost_model_names, load_cost_model
+    from sddpm.files import refuse_existing
+
+    for path in (report, json_file, csv_file):
+        if path is not None:
+            if path.is_dir():
+                raise UserError(f"{path} is a folder: a file name is needed")
+            refuse_existing(path, force)
+            refuse_unwritable(path)
+    if images is not None and (count, seeds) != (None, None):
+        chosen = parse_seeds(None, count) if seeds is None else None
+        if chosen is None:
+            raise UserError("--seeds are of samples; with --images give --count")
+    else:
+        chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
+    if eta and images is not None:
+        raise UserError("--eta is noise of sampling; given images have their own")
+    costs = [load_cost_model(name) for name in cost or cost_model_names()]
+
+    from sddpm.energy.activity import recording
+    from sddpm.energy.measure import deployed, measure_images, measure_sampling
+    from sddpm.energy.report import Account, as_text
+    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines.devices import pick_device
+
+    pipeline = deployed(load_pipeline(model, pick_device(device)), time_table)
+    options = {
+        "solver": solver,
+        "num_inference_steps": steps,
+        "v_threshold": parse_thresholds(v_threshold or []),
+        "exit_tolerance": exit_tolerance,
+        "batch_size": batch_size,
+        "title": str(model),
+    }
+    pictures = None if images is None else open_images(pipeline, images, data, split, resize, len(chosen), download)
+    with recording(pipeline.unet) as activity:
+        if pictures is None:
+            ledger = measure_sampling(pipeline, chosen, eta=eta, progress=True, **options)
+        else:
+            ledger = measure_images(pipeline, pictures, **options)
+    account = Account(
+        ledger, costs, twin_of(pipeline) if ledger.spiking else None, activity if ledger.spiking else None
+    )
+    typer.echo(as_text(account, layers))
+    write(account, report, json_file, csv_file)
+    if published:
+        typer.echo()
+        print_published()
+
+
+def open_images(
+    pipeline: "SpikingDiffusionPipeline",
+    images: str,
+    data: str | None,
+    split: str,
+    resize: str | None,
+    count: int,
+    download: bool,
+) -> "Tensor":
+    """uint8 [N, C, H, W] of the size that the model was trained on.
+
+    A data set known by name is brought to it as for training; other images only if `resize` says how.
+    """
+    from sddpm.data import DATASETS, open_dataset
+
+    config = pipeline.unet.config
+    known = images.lower() in DATASETS and images.lower() != "folder"
+    size = config.sample_size if known or resize is not None else None
+    dataset = open_dataset(
+        images, data, split, size, config.in_channels, resize or "bilinear", download=download, limit=count
+    )
+    return dataset.gather(range(len(dataset)))
+
+
+def twin_of(pipeline: "SpikingDiffusionPipeline"):
+    """The ledger of one evaluation of the ANN twin: what goes in decides nothing, for nothing in it is binary."""
+    import torch
+
+    from sddpm.energy.measure import measure_network
+    from sddpm.energy.twin import ann_twin
+
+    twin = ann_twin(pipeline.unet.config)
+    size = twin.config["sample_size"]
+    return measure_network(twin, torch.randn(1, twin.config["in_channels"], size, size), 500, "ANN twin")
+
+
+def write(account: "Account", report: Path | None, json_file: Path | None, csv_file: Path | None) -> None:
+    """Write the files that were asked for, each whole or not at all."""
+    import shlex
+    import sys
+
+    from sddpm.energy.report import as_csv, as_json
+    from sddpm.files import atomic_path
+
+    command = shlex.join(["sddpm", *sys.argv[1:]])
+    texts: list[tuple[Path, str]] = []
+    if report is not None:
+        from sddpm.energy.html import as_html
+
+        texts.append((report, as_html(account, command)))
+    if json_file is not None:
+        texts.append((json_file, as_json(account, command)))
+    if csv_file is not None:
+        texts.append((csv_file, as_csv(account)))
+    for path, text in texts:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def print_published() -> None:
+    """The published figures and the honest ones."""
+    from sddpm.energy.published import published_ann, published_snn
+    from sddpm.energy.report import published_text
+
+    typer.echo(published_text([published_ann(), published_snn(4), published_snn(8)]))

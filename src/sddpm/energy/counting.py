@@ -1,0 +1,223 @@
+"""Counting operations with forward hooks: what every layer did in one evaluation of the network, from its data."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.energy.fanout import synapses, synaptic_operations
+from sddpm.errors import UserError
+from sddpm.neurons import SpikingNeuron
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCount:
+    """What one layer did. Tuples have an entry for each SNN time step in which it ran: T of them, or 1 for a layer
+    that runs once (the first convolution, which sees the same image at every step, and what depends on t alone).
+
+    name: of the module.
+    kind: "conv", "linear" or "neuron".
+    shape: of its output for one image and time step, (C, H, W) or (C,).
+    parameters: weights and biases.
+    macs: dense multiply-accumulates for one image and time step as they are usually given, with those on zero padding;
+        0 for neurons.
+    synapses: those without padding, which are the ones there are to be done.
+    fan_in: inputs (of neurons: neurons) for one image and time step.
+    images: how many images it saw.
+    active: inputs that were not 0 (of neurons: spikes fired).
+    sops: synaptic operations, each spike times its fan-out; 0 where the input is not binary.
+    binary: whether every input was 0 or 1 (of neurons: every output).
+    leaky: whether a neuron multiplies its membrane by a leak.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    synapses: int
+    fan_in: int
+    images: tuple[int, ...]
+    active: tuple[int, ...]
+    sops: tuple[int, ...]
+    binary: bool
+    leaky: bool = False
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Share of inputs (of neurons: outputs) that were not 0, for each time step."""
+        return tuple(a / (self.fan_in * n) if n else 0.0 for a, n in zip(self.active, self.images, strict=True))
+
+    @property
+    def rate(self) -> float:
+        """Share of inputs (of neurons: outputs) that were not 0: the firing rate."""
+        return sum(self.active) / (self.fan_in * sum(self.images))
+
+    @property
+    def dense_macs(self) -> int:
+        """`macs` over all time steps and images."""
+        return self.macs * sum(self.images)
+
+    @property
+    def ac(self) -> int:
+        """Accumulates: the synaptic operations of binary input."""
+        return sum(self.sops)
+
+    @property
+    def mac(self) -> int:
+        """Multiply-accumulates: one a synapse, image and time step, unless the input is binary."""
+        return 0 if self.binary else self.synapses * sum(self.images)
+
+    @property
+    def updates(self) -> int:
+        """Neuron updates: one for every neuron and time step."""
+        return self.fan_in * sum(self.images) if self.kind == "neuron" else 0
+
+
+def merge(counts: Sequence[LayerCount]) -> LayerCount:
+    """The same layer in several evaluations as one: sums, and binary only if it always was."""
+
+    def added(values: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        longest = max(map(len, values))  # with early exit the last time steps may be missing
+        return tuple(sum(v[n] for v in values if n < len(v)) for n in range(longest))
+
+    return replace(
+        counts[0],
+        images=added([c.images for c in counts]),
+        active=added([c.active for c in counts]),
+        sops=added([c.sops for c in counts]),
+        binary=all(c.binary for c in counts),
+    )
+
+
+class OperationCounter:
+    """Collects what the layers of a model do, until it is taken."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[LayerCount]] = {}
+
+    def take(self) -> list[LayerCount]:
+        """The counts since the last call, of one evaluation, in the order in which the layers ran."""
+        taken, self._parts = self._parts, {}
+        return [_in_sequence(parts) for parts in taken.values()]
+
+    def synaptic(self, name: str, layer: nn.Conv2d | nn.Linear, x: Tensor, out: Tensor) -> None:
+        """Note what a convolution or linear layer was given and gave."""
+        if not (isinstance(layer, nn.Conv2d) and x.ndim == 5):  # no time axis: it runs once, however T is gone through
+            if name in self._parts:
+                return
+            x, out = x.unsqueeze(0), out.unsqueeze(0)
+        active, binary = look(x)
+        weight: Tensor = layer.weight
+        positions = 1 if isinstance(layer, nn.Conv2d) else out[0, 0].numel() // layer.out_features
+        self._add(
+            LayerCount(
+                name=name,
+                kind="conv" if isinstance(layer, nn.Conv2d) else "linear",
+                shape=tuple(out.shape[2:]),
+                parameters=sum(p.numel() for p in layer.parameters()),
+                macs=weight[0].numel() * out[0, 0].numel(),
+                synapses=synapses(layer, x.shape) * positions,
+                fan_in=x[0, 0].numel(),
+                images=(x.shape[1],) * x.shape[0],
+                active=active,
+                sops=tuple(synaptic_operations(x, layer)) if binary else (0,) * x.shape[0],
+                binary=binary,
+            )
+        )
+
+    def neurons(self, name: str, layer: SpikingNeuron, spikes: Tensor) -> None:
+        """Note what a layer of neurons fired."""
+        active, binary = look(spikes)
+        self._add(
+            LayerCount(
+                name=name,
+                kind="neuron",
+                shape=tuple(spikes.shape[2:]),
+                parameters=sum(p.numel() for p in layer.parameters()),
+                macs=0,
+                synapses=0,
+                fan_in=spikes[0, 0].numel(),
+                images=(spikes.shape[1],) * spikes.shape[0],
+                active=active,
+                sops=(0,) * spikes.shape[0],
+                binary=binary,
+                leaky=layer.dynamics.neuron != "if",
+            )
+        )
+
+    def _add(self, count: LayerCount) -> None:
+        self._parts.setdefault(count.name, []).append(count)
+
+
+def _in_sequence(parts: list[LayerCount]) -> LayerCount:
+    """One evaluation that came time step by time step."""
+    return replace(
+        parts[0],
+        images=sum((p.images for p in parts), ()),
+        active=sum((p.active for p in parts), ()),
+        sops=sum((p.sops for p in parts), ()),
+        binary=all(p.binary for p in parts),
+    )
+
+
+def look(x: Tensor) -> tuple[tuple[int, ...], bool]:
+    """Entries of [T, ...] that are not 0, for each time step, and whether all entries are 0 or 1 (NaN is neither).
+
+    Takes one mask of one time step of memory.
+    """
+    active = tuple(int(torch.count_nonzero(now != 0)) for now in x)
+    return active, active == tuple(int(torch.count_nonzero(now == 1)) for now in x)
+
+
+def check_measurable(model: nn.Module, x: Tensor) -> None:
+    """Raise `UserError` for a sample on which the account would not be that of the trained network.
+
+    That is NaN or infinity, another image size than it was trained on, or a T that is not the trained one.
+    """
+    config: Any = model.config
+    if not x.isfinite().all():
+        raise UserError("the network was given NaN or infinity: there is no energy to account for")
+    size = config["sample_size"]
+    expected = (size, size) if isinstance(size, int) else tuple(size)
+    if tuple(x.shape[-2:]) != expected:
+        raise UserError(
+            f"the model was trained on images of {' x '.join(map(str, expected))}, not {x.shape[-2]} x {x.shape[-1]}: "
+            "give it images of that size"
+        )
+    encoder = getattr(model, "encoder", None)
+    if encoder is not None and config["T"] != encoder.T:
+        raise UserError(
+            f"the model was trained with T = {config['T']}, not {encoder.T}: its readout holds for no other"
+        )
+
+
+@contextmanager
+def counting(model: nn.Module) -> Iterator[OperationCounter]:
+    """Count the operations of every evaluation of `model` inside the block. Outside it nothing is hooked.
+
+    Raises:
+        UserError: as of `check_measurable`, from the evaluation.
+    """
+    counter = OperationCounter()
+
+    def check(_model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        check_measurable(model, args[0] if args else kwargs["sample"])
+
+    def synaptic(name: str):
+        return lambda layer, inputs, out: counter.synaptic(name, layer, inputs[0], out)
+
+    def neurons(name: str):
+        return lambda layer, _inputs, out: counter.neurons(name, layer, out)
+
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(check, with_kwargs=True).remove)
+        for name, layer in model.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                stack.callback(layer.register_forward_hook(synaptic(name)).remove)
+            elif isinstance(layer, SpikingNeuron):
+                stack.callback(layer.register_forward_hook(neurons(name)).remove)
+        yield counter

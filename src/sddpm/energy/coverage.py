@@ -1,0 +1,34 @@
+"""What no layer accounts for: multiplications between activations, such as those of attention."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def macs_outside_layers(model: nn.Module) -> int:
+    """Multiply-accumulates of one evaluation of one image that no convolution or linear layer does, all T together.
+
+    PyTorch's FLOP counter says how many there are in all. Runs on the meta device: no arithmetic, no memory.
+    """
+    config: Any = model.config
+    ghost = copy.deepcopy(model).to("meta").eval()
+    size = config["sample_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    sample = torch.zeros(1, config["in_channels"], height, width, device="meta")
+    in_layers = 0
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal in_layers
+        in_layers += layer.weight[0].numel() * out[0].numel() * inputs[0].shape[0]  # type: ignore[index,operator]
+
+    for layer in ghost.modules():
+        layer._forward_hooks.clear()  # of those who listen to the model itself
+        layer._forward_pre_hooks.clear()
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        ghost(sample, torch.zeros(1, dtype=torch.long, device="meta"))
+    return counter.get_total_flops() // 2 - in_layers

@@ -1,0 +1,202 @@
+"""From a pipeline to its ledger: real samples, or given images with noise, go through the network and are counted."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.data import to_model
+from sddpm.diffusion.noise import draw_noise, generators_for
+from sddpm.diffusion.schedule import add_noise
+from sddpm.diffusion.solvers import switch_solver
+from sddpm.energy.counting import LayerCount, OperationCounter, counting
+from sddpm.energy.coverage import macs_outside_layers
+from sddpm.energy.ledger import Evaluation, Ledger, merge_layers
+from sddpm.errors import UserError
+from sddpm.models import SpikingUNet2DModel
+from sddpm.models.early_exit import EarlyExit
+from sddpm.models.folding import fold_time
+from sddpm.models.thresholds import spiking_neurons
+from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.denoise import predict, prepare_scheduler
+from sddpm.pipelines.threshold_guidance import PlainThresholds
+
+ELSEWHERE = "(products of activations)"
+Watch = Callable[[int, int], None]
+
+
+def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = None) -> SpikingDiffusionPipeline:
+    """The pipeline whose account is that of a deployed network; the given one stays as it is.
+
+    Args:
+        pipeline: of any model.
+        tabulate_time: whether the time embedding becomes a table of biases (`fold_time`); None: for pure networks.
+
+    Raises:
+        UserError: a table is asked for, but the model is no spiking U-Net.
+    """
+    unet = pipeline.unet
+    spiking = isinstance(unet, SpikingUNet2DModel)
+    if tabulate_time is None:
+        tabulate_time = spiking and bool(unet.config["pure"])
+    if not tabulate_time:
+        return pipeline
+    if not spiking:
+        raise UserError(f"the time embedding of a {type(unet).__name__} cannot be made a table")
+    guidance = pipeline.config.get("threshold_guidance")
+    return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, guidance)
+
+
+def measure_sampling(
+    pipeline: SpikingDiffusionPipeline,
+    seeds: Sequence[int],
+    *,
+    solver: str | None = None,
+    num_inference_steps: int = 50,
+    eta: float = 0.0,
+    v_threshold: PlainThresholds | None = None,
+    exit_tolerance: float | None = None,
+    batch_size: int = 16,
+    watch: Watch | None = None,
+    progress: bool = False,
+    title: str = "model",
+) -> Ledger:
+    """Count every evaluation of the network while it samples.
+
+    Args:
+        pipeline: counted as it is; see `deployed`.
+        seeds, solver, num_inference_steps, eta, v_threshold, exit_tolerance, batch_size, progress: as of calling it.
+        watch: called with (index, t) after each evaluation of each batch.
+        title: whose account it is.
+
+    Raises:
+        UserError: as of the pipeline and of `counting`.
+    """
+    rows = _Rows()
+    with counting(pipeline.unet) as counter:
+
+        def after(step: Any) -> None:
+            rows.add(step.index, step.t, len(step.x_t), counter)
+            if watch is not None:
+                watch(step.index, step.t)
+
+        for _ in pipeline.stream(
+            seeds,
+            batch_size=batch_size,
+            num_inference_steps=num_inference_steps,
+            solver=solver,
+            eta=eta,
+            v_threshold=v_threshold,
+            engine="eager",
+            exit_tolerance=exit_tolerance,
+            callback=after,
+            progress=progress,
+        ):
+            pass
+    name = solver or type(pipeline.scheduler).__name__
+    return rows.ledger(pipeline.unet, title, f"{len(seeds)} samples", f"{name} with {num_inference_steps} steps")
+
+
+def measure_images(
+    pipeline: SpikingDiffusionPipeline,
+    images: Tensor,
+    *,
+    solver: str | None = None,
+    num_inference_steps: int = 50,
+    v_threshold: PlainThresholds | None = None,
+    exit_tolerance: float | None = None,
+    batch_size: int = 16,
+    watch: Watch | None = None,
+    title: str = "model",
+) -> Ledger:
+    """Count the network on given images, noised to each diffusion step of the solver; image i has the noise of seed i.
+
+    Args:
+        images: uint8 [N, C, H, W] of the size that the model was trained on.
+
+    The other arguments are as of `measure_sampling`.
+
+    Raises:
+        UserError: images of another kind or number of channels; as of `measure_sampling`.
+    """
+    channels = pipeline.unet.config.in_channels
+    if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0 or images.shape[1] != channels:
+        raise UserError(f"expected images [N, {channels}, H, W] of uint8, got {list(images.shape)} of {images.dtype}")
+    scheduler: Any = pipeline.scheduler if solver is None else switch_solver(pipeline.scheduler, solver)
+    scheduler, _ = prepare_scheduler(scheduler, num_inference_steps)
+    unet = pipeline.unet
+    model: nn.Module = unet if exit_tolerance is None else EarlyExit(unet, exit_tolerance)
+    thresholds = pipeline.guided_thresholds if v_threshold is None else v_threshold
+    rows = _Rows()
+    with counting(unet) as counter:
+        for start in range(0, len(images), batch_size):
+            x0 = to_model(images[start : start + batch_size]).to(pipeline.device)
+            generators = generators_for(range(start, start + len(x0)))
+            noise = draw_noise(generators, x0.shape[1:], x0.dtype, pipeline.device)
+            for index, t in enumerate(scheduler.timesteps.tolist()):
+                x_t = add_noise(scheduler.alphas_cumprod, x0, noise, t)
+                predict(model, x_t, t, thresholds(index, t) if callable(thresholds) else thresholds)
+                rows.add(index, t, len(x0), counter)
+                if watch is not None:
+                    watch(index, t)
+    steps = f"{solver or type(scheduler).__name__}'s {num_inference_steps} steps"
+    return rows.ledger(unet, title, f"{len(images)} given images with noise", steps)
+
+
+def measure_network(model: nn.Module, x: Tensor, t: int, title: str) -> Ledger:
+    """Count one evaluation of any network at x [B, C, H, W] and diffusion step t."""
+    rows = _Rows()
+    with counting(model) as counter:
+        predict(model, x, t)
+        rows.add(0, t, len(x), counter)
+    return rows.ledger(model, title, f"{len(x)} images", "one evaluation")
+
+
+class _Rows:
+    """Evaluations by index, those of further batches merged into them."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Evaluation] = {}
+
+    def add(self, index: int, t: int, images: int, counter: OperationCounter) -> None:
+        layers = counter.take()
+        if index in self._rows:
+            before = self._rows[index]
+            images, layers = images + before.images, merge_layers([before.layers, layers])
+        self._rows[index] = Evaluation(index, t, images, tuple(layers))
+
+    def ledger(self, model: nn.Module, title: str, inputs: str, solver: str) -> Ledger:
+        evaluations = [self._rows[index] for index in sorted(self._rows)]
+        if outside := macs_outside_layers(model):
+            evaluations = [
+                Evaluation(e.index, e.t, e.images, (*e.layers, _elsewhere(outside, e.images))) for e in evaluations
+            ]
+        spiking = bool(spiking_neurons(model))
+        config: Any = model.config
+        return Ledger(
+            title=title,
+            parameters=sum(p.numel() for p in model.parameters()),
+            spiking=spiking,
+            T=config["T"] if spiking else 1,
+            inputs=inputs,
+            solver=solver,
+            images=evaluations[0].images,
+            evaluations=tuple(evaluations),
+        )
+
+
+def _elsewhere(macs: int, images: int) -> LayerCount:
+    return LayerCount(
+        name=ELSEWHERE,
+        kind="other",
+        shape=(),
+        parameters=0,
+        macs=macs,
+        synapses=macs,
+        fan_in=1,
+        images=(images,),
+        active=(images,),
+        sops=(0,),
+        binary=False,
+    )

@@ -1,0 +1,342 @@
+"""The account in words, as JSON and as CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import sddpm
+from sddpm.energy.activity import Activity
+from sddpm.energy.cost import CostModel, energy_of
+from sddpm.energy.counting import LayerCount
+from sddpm.energy.ledger import Ledger, firing_rate
+from sddpm.energy.published import Difference, PublishedRow, compare
+
+NOT_COUNTED = (
+    "Not counted: additions of residuals, of folded batch norms and of the readout, SiLU where the wiring has it, "
+    "control, leakage, spike routing, and the solver's arithmetic."
+)
+SHOWN_DIFFERENCES = 8
+
+
+@dataclass(frozen=True)
+class Account:
+    """Everything a report is about. costs: the first is the one of figures that show one. twin: of the ANN, None if the
+    model is one. activity: what the neurons did, if it was recorded."""
+
+    ledger: Ledger
+    costs: Sequence[CostModel]
+    twin: Ledger | None = None
+    activity: Activity | None = None
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Against the published formula, pJ for one evaluation of one image."""
+        runs = self.ledger.network_runs
+        differences = compare(self.ledger.layers, self.costs[0])
+        return [Difference(d.name, d.published / runs, d.honest / runs, d.reason) for d in differences]
+
+    @property
+    def published(self) -> float:
+        """pJ for one evaluation of one image by the published formula."""
+        return sum(difference.published for difference in self.differences)
+
+    def saving(self, cost: CostModel) -> float | None:
+        """Share of the twin's energy that is saved; negative where the spiking network costs more."""
+        if self.twin is None:
+            return None
+        return 1 - self.ledger.per_evaluation(cost).total / self.twin.per_evaluation(cost).total
+
+
+def joules(picojoules: float) -> str:
+    """A number people can read: 145.9 uJ."""
+    for factor, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ")):
+        if abs(picojoules) >= factor:
+            return f"{picojoules / factor:.4g} {unit}"
+    return f"{picojoules:.4g} pJ"
+
+
+def count(number: float) -> str:
+    """A number of operations: 78.74 M."""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= factor:
+            return f"{number / factor:.4g}{unit}"
+    return f"{number:.4g}"
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Columns beside each other, the first to the left, the others to the right."""
+    rows = [list(row) for row in rows]
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def heading(ledger: Ledger) -> str:
+    kind = f"T = {ledger.T}" if ledger.spiking else "no spikes: an ANN"
+    early = f", {ledger.snn_steps:.3g} of {ledger.T} SNN time steps on average" if ledger.snn_steps < ledger.T else ""
+    return (
+        f"{ledger.title}: {ledger.parameters:,} parameters, {kind}; {ledger.inputs}, {ledger.solver} "
+        f"({len(ledger.evaluations)} evaluations){early}"
+    )
+
+
+def operations_table(account: Account) -> list[list[str]]:
+    """Rows of the operations of one evaluation of one image, with a header."""
+    ledgers = [ledger for ledger in (account.ledger, account.twin) if ledger is not None]
+    totals = [ledger.totals() for ledger in ledgers]
+    rates = [f"{firing_rate(ledger.layers):.4f}" if ledger.spiking else "" for ledger in ledgers]
+    binary = [_spiking_share(ledger.layers) for ledger in ledgers]
+    return [
+        ["one evaluation of one image", *(["this model", "ANN twin"][: len(ledgers)])],
+        ["parameters", *(f"{ledger.parameters:,}" for ledger in ledgers)],
+        ["layers with spikes as input", *binary],
+        ["firing rate", *rates],
+        ["dense MACs, all time steps", *(count(t["dense_macs"]) for t in totals)],
+        ["accumulates (AC), counted", *(count(t["ac"]) for t in totals)],
+        ["  by rate x T x MACs", *(count(t["ac_by_rate"]) for t in totals)],
+        ["multiply-accumulates (MAC)", *(count(t["mac"]) for t in totals)],
+        ["neuron updates", *(count(t["neuron_updates"]) for t in totals)],
+    ]
+
+
+def _spiking_share(layers: Sequence[LayerCount]) -> str:
+    synaptic = [layer for layer in layers if layer.macs]
+    return f"{sum(layer.binary for layer in synaptic)} of {len(synaptic)}"
+
+
+def energy_table(account: Account) -> list[list[str]]:
+    """Rows of the energy by cost model, with a header."""
+    ledger, twin = account.ledger, account.twin
+    header = ["energy", "one evaluation", "one sample"]
+    rows = [[*header, "ANN twin's", "sample", "saving"] if twin else header]
+    for cost in account.costs:
+        row = [cost.name, joules(ledger.per_evaluation(cost).total), joules(ledger.per_sample(cost).total)]
+        if twin:
+            once = twin.per_evaluation(cost).total
+            row += [joules(once), joules(once * len(ledger.evaluations)), percent(account.saving(cost))]
+        rows.append(row)
+    return rows
+
+
+def time_table(ledger: Ledger) -> list[list[str]]:
+    """Rows of firing rate and accumulates by SNN time step, for one evaluation of one image."""
+    layers = ledger.layers
+    rates, accumulates = [], []
+    for n in range(ledger.T):
+        neurons = [layer for layer in layers if layer.kind == "neuron" and n < len(layer.images)]
+        possible = sum(layer.fan_in * layer.images[n] for layer in neurons)
+        rates.append(f"{sum(layer.active[n] for layer in neurons) / possible:.4f}" if possible else "")
+        fired = sum(layer.sops[n] for layer in layers if layer.kind != "neuron" and n < len(layer.sops))
+        accumulates.append(count(fired / ledger.network_runs))
+    return [
+        ["SNN time step", *(str(n + 1) for n in range(ledger.T))],
+        ["firing rate", *rates],
+        ["accumulates", *accumulates],
+    ]
+
+
+def diffusion_table(ledger: Ledger, cost: CostModel, columns: int = 7) -> list[list[str]]:
+    """Rows of firing rate and energy at some diffusion steps, evenly spaced."""
+    last = len(ledger.evaluations) - 1
+    chosen = [ledger.evaluations[i] for i in sorted({round(k * last / (columns - 1)) for k in range(columns)})]
+    return [
+        ["diffusion step", *(str(e.t) for e in chosen)],
+        ["firing rate", *(f"{firing_rate(e.layers):.4f}" for e in chosen)],
+        [f"energy, {cost.name}", *(joules(energy_of(e.layers, cost).total / e.images) for e in chosen)],
+    ]
+
+
+def layer_table(account: Account) -> list[list[str]]:
+    """Every layer for one evaluation of one image, with a header."""
+    runs, cost = account.ledger.network_runs, account.costs[0]
+    rows = [["layer", "output", "MACs", "input", "rate", "AC", "AC by rate", "MAC", "updates", f"energy {cost.name}"]]
+    for layer in account.ledger.layers:
+        shape = "x".join(map(str, layer.shape))
+        kind = "neurons" if layer.kind == "neuron" else "spikes" if layer.binary else "real"
+        by_rate = layer.rate * layer.dense_macs / runs if layer.binary else 0
+        numbers = [count(n) if n else "" for n in (layer.ac / runs, by_rate, layer.mac / runs, layer.updates / runs)]
+        macs = count(layer.macs) if layer.macs else ""
+        energy = joules(energy_of([layer], cost).total / runs)
+        rows.append([layer.name, shape, macs, kind, f"{layer.rate:.4f}", *numbers, energy])
+    return rows
+
+
+def difference_lines(account: Account) -> list[str]:
+    """The published formula beside what was counted, and the layers that make the difference."""
+    cost, differences = account.costs[0], account.differences
+    honest = sum(d.honest for d in differences)
+    lines = [
+        f"published formula ({cost.mac_pj:g} pJ x MACs of the first convolution + {cost.ac_pj:g} pJ x rate x T x MACs "
+        f"of the others): {joules(account.published)} an evaluation",
+        f"what was counted costs {joules(honest)} ({honest / account.published - 1:+.1%}); the difference is made by",
+    ]
+    shown = differences[:SHOWN_DIFFERENCES]
+    width = max(len(d.name) for d in shown)
+    for d in shown:
+        delta = d.honest - d.published
+        lines.append(f"  {d.name:{width}}  {'+' if delta >= 0 else '-'}{joules(abs(delta)):>9}  {d.reason}")
+    rest = sum(d.honest - d.published for d in differences[SHOWN_DIFFERENCES:])
+    lines.append(f"  {'all others':{width}}  {'+' if rest >= 0 else '-'}{joules(abs(rest)):>9}")
+    return lines
+
+
+def as_text(account: Account, layers: bool = False) -> str:
+    """The account for a terminal."""
+    ledger = account.ledger
+    parts = [heading(ledger), table(operations_table(account)), table(energy_table(account))]
+    if ledger.spiking:
+        parts += [table(time_table(ledger)), table(diffusion_table(ledger, account.costs[0]))]
+        parts += ["\n".join(difference_lines(account))]
+    if account.activity is not None:
+        parts.append(activity_line(account.activity))
+    if layers:
+        parts.append(table(layer_table(account)))
+    return "\n\n".join(parts)
+
+
+def activity_line(activity: Activity) -> str:
+    """Silent layers, dead and saturated channels in a sentence."""
+    channels = sum(len(layer.channel_spikes) for layer in activity.layers.values())
+    dead = sum(layer.dead for layer in activity.layers.values())
+    saturated = sum(layer.saturated for layer in activity.layers.values())
+    return (
+        f"silent layers: {', '.join(activity.silent) or 'none'}; of {channels:,} channels {dead:,} never fired and "
+        f"{saturated:,} (almost) always"
+    )
+
+
+def published_text(rows: Sequence[PublishedRow]) -> str:
+    """The published figures beside what their networks cost."""
+    header = ["one evaluation, CIFAR-10", "published", "honest", "parameters", "GMAC a step", "implied rate", "saving"]
+    ann = next(row for row in rows if row.rate is None)
+    body = [
+        [
+            row.name,
+            f"{row.published:.2f} mJ",
+            f"{row.honest:.2f} mJ",
+            f"{row.parameters:,}",
+            f"{row.gmac:.3f}",
+            "" if row.rate is None else f"{row.rate:.3f}",
+            "" if row.rate is None
+            else f"{1 - row.published / ann.published:.0%} -> {1 - row.honest / ann.honest:.0%}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return table([header, *body])
+
+
+def as_json(account: Account, command: str) -> str:
+    """Everything, for other programs. Energies are in pJ for one evaluation of one image unless the key says so."""
+    ledger, twin = account.ledger, account.twin
+    content: dict[str, Any] = {
+        "command": command,
+        "sddpm": sddpm.__version__,
+        **_ledger_json(ledger, account.costs),
+        "cost_models": [cost.model_dump() for cost in account.costs],
+        "ann_twin": _ledger_json(twin, account.costs) if twin else None,
+        "saving": {cost.name: account.saving(cost) for cost in account.costs} if twin else None,
+        "layers": [_layer_json(layer, ledger.network_runs, account.costs) for layer in ledger.layers],
+        "evaluations": [
+            {
+                "index": e.index,
+                "t": e.t,
+                "snn_steps": e.snn_steps,
+                "firing_rate": firing_rate(e.layers),
+                "energy_pj": {cost.name: energy_of(e.layers, cost).total / e.images for cost in account.costs},
+            }
+            for e in ledger.evaluations
+        ],
+    }
+    if ledger.spiking:
+        content["published_formula_pj"] = account.published
+        content["differences"] = [asdict(difference) for difference in account.differences]
+    if account.activity is not None:
+        content["neurons"] = {
+            name: {
+                "channels": len(layer.channel_spikes),
+                "dead": layer.dead,
+                "saturated": layer.saturated,
+                "channel_rates": layer.channel_rates.tolist(),
+                "membrane_histogram": layer.membrane.tolist(),
+            }
+            for name, layer in account.activity.layers.items()
+        }
+    return json.dumps(content, indent=1)
+
+
+def _ledger_json(ledger: Ledger, costs: Sequence[CostModel]) -> dict[str, Any]:
+    return {
+        "title": ledger.title,
+        "parameters": ledger.parameters,
+        "spiking": ledger.spiking,
+        "T": ledger.T,
+        "inputs": ledger.inputs,
+        "solver": ledger.solver,
+        "images": ledger.images,
+        "evaluations_per_sample": len(ledger.evaluations),
+        "snn_steps": ledger.snn_steps,
+        "firing_rate": firing_rate(ledger.layers),
+        "operations": ledger.totals(),
+        "energy_pj": {cost.name: asdict(ledger.per_evaluation(cost)) for cost in costs},
+        "energy_per_sample_pj": {cost.name: ledger.per_sample(cost).total for cost in costs},
+    }
+
+
+def _layer_json(layer: LayerCount, runs: int, costs: Sequence[CostModel]) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": layer.shape,
+        "parameters": layer.parameters,
+        "macs": layer.macs,
+        "synapses": layer.synapses,
+        "binary": layer.binary,
+        "rate": layer.rate,
+        "rates": layer.rates,
+        "sops": [n / runs for n in layer.sops],
+        "ac": layer.ac / runs,
+        "ac_by_rate": layer.rate * layer.dense_macs / runs if layer.binary else 0.0,
+        "mac": layer.mac / runs,
+        "neuron_updates": layer.updates / runs,
+        "energy_pj": {cost.name: energy_of([layer], cost).total / runs for cost in costs},
+    }
+
+
+def as_csv(account: Account) -> str:
+    """A row for each diffusion step, layer and SNN time step, all for one image."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["evaluation", "t", "layer", "kind", "shape", "snn_step", "binary", "rate", "macs", "ac", "mac",
+         "neuron_updates", *(f"energy_{cost.name}_pj" for cost in account.costs)]
+    )  # fmt: skip
+    for e in account.ledger.evaluations:
+        for layer in e.layers:
+            for n, step in enumerate(_steps(layer)):
+                writer.writerow(
+                    [e.index, e.t, layer.name, layer.kind, "x".join(map(str, layer.shape)), n + 1, int(layer.binary),
+                     f"{step.rate:.6g}", layer.macs,
+                     *(f"{v / e.images:.10g}" for v in (step.ac, step.mac, step.updates)),
+                     *(f"{energy_of([step], cost).total / e.images:.10g}" for cost in account.costs)]
+                )  # fmt: skip
+    return out.getvalue()
+
+
+def _steps(layer: LayerCount) -> list[LayerCount]:
+    """The layer's SNN time steps, each as a count of its own."""
+    return [
+        replace(layer, images=(layer.images[n],), active=(layer.active[n],), sops=(layer.sops[n],))
+        for n in range(len(layer.images))
+    ]

@@ -1,0 +1,144 @@
+"""Where energy goes: by layer, by diffusion step, against the ANN, and against the quality of the samples."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sddpm.errors import UserError
+
+PARTS = {"multiply-accumulates": "#c1272d", "accumulates": "#1b6ca8", "neurons": "#e0a030", "memory": "#9a9a9a"}
+INK, ROW_HEIGHT = "#444444", 0.17
+
+
+def energy_by_layer(names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str, title: str = "") -> Figure:
+    """A bar a layer, in the order of the network, made of its parts.
+
+    Args:
+        names: of the layers.
+        parts: {a name of `PARTS`: energy of each layer}.
+        unit: of the energies.
+
+    Raises:
+        UserError: energies of other layers than the names.
+    """
+    if not names or any(len(values) != len(names) for values in parts.values()):
+        raise UserError(f"{len(names)} names for the energies of other layers")
+    figure = Figure(figsize=(8.0, 1.2 + ROW_HEIGHT * len(names)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    left = np.zeros(len(names))
+    for part, values in parts.items():
+        if np.any(values):
+            axes.barh(range(len(names)), values, left=left, color=PARTS[part], label=part, height=0.78)
+            left = left + np.asarray(values)
+    axes.set_yticks(range(len(names)), labels=list(names), fontsize=6.5)
+    axes.set(title=title, xlabel=f"energy in {unit}", ylim=(len(names) - 0.4, -0.6))
+    axes.grid(True, axis="x", linewidth=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def energy_by_diffusion_step(
+    timesteps: Sequence[int], parts: Mapping[str, Sequence[float]], unit: str, title: str = ""
+) -> Figure:
+    """The energy of each evaluation from noise to image, made of its parts.
+
+    Args:
+        timesteps: diffusion step of each evaluation.
+        parts: {a name of `PARTS`: energy of each evaluation}.
+        unit: of the energies.
+
+    Raises:
+        UserError: energies of other evaluations.
+    """
+    if not timesteps or any(len(values) != len(timesteps) for values in parts.values()):
+        raise UserError(f"{len(timesteps)} diffusion steps for the energies of others")
+    figure = Figure(figsize=(8.0, 2.8), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    bottom = np.zeros(len(timesteps))
+    for part, values in parts.items():
+        if np.any(values):
+            axes.bar(range(len(timesteps)), values, bottom=bottom, color=PARTS[part], label=part, width=1.0)
+            bottom = bottom + np.asarray(values)
+    last = len(timesteps) - 1
+    chosen = sorted({round(i * last / 10) for i in range(11)})
+    axes.set_xticks(chosen, labels=[str(timesteps[i]) for i in chosen])
+    axes.set(title=title, xlabel="diffusion step t, from noise to image", ylabel=f"energy in {unit}")
+    axes.margins(x=0.005)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def relative_energy(names: Sequence[str], shares: Sequence[float], title: str = "") -> Figure:
+    """The spiking network's energy as a share of its ANN twin's, a bar a cost model; the line is the twin.
+
+    Raises:
+        UserError: shares of other cost models than the names.
+    """
+    if not names or len(names) != len(shares):
+        raise UserError(f"{len(names)} cost models for {len(shares)} shares")
+    figure = Figure(figsize=(6.4, 1.0 + 0.32 * len(names)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    colours = [PARTS["accumulates"] if share <= 1 else PARTS["multiply-accumulates"] for share in shares]
+    axes.barh(range(len(names)), shares, color=colours, height=0.6)
+    for i, share in enumerate(shares):
+        axes.text(share, i, f" {share:.0%}", va="center", fontsize=8, color=INK)
+    axes.axvline(1.0, color=INK, linewidth=1.0)
+    axes.set_yticks(range(len(names)), labels=list(names), fontsize=8)
+    axes.set(title=title, xlabel="energy relative to the ANN twin", ylim=(len(names) - 0.5, -0.5))
+    axes.set_xlim(0, 1.15 * max(1.0, *shares))
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+@dataclass(frozen=True)
+class ParetoPoint:
+    """name: printed beside it; family: points of one are joined; energy; quality (lower is better); interval: of the
+    quality, or None."""
+
+    name: str
+    family: str
+    energy: float
+    quality: float
+    interval: tuple[float, float] | None = None
+
+
+def pareto(points: Sequence[ParetoPoint], energy_label: str, quality_label: str, title: str = "") -> Figure:
+    """Quality against energy, lower left is better; the front of those that no other beats in both is drawn in steps.
+
+    Raises:
+        UserError: no points.
+    """
+    if not points:
+        raise UserError("a Pareto front needs at least one point")
+    figure = Figure(figsize=(8.0, 5.0), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for i, family in enumerate(dict.fromkeys(point.family for point in points)):
+        own = sorted((p for p in points if p.family == family), key=lambda p: p.energy)
+        (line,) = axes.plot([p.energy for p in own], [p.quality for p in own], "o-", color=f"C{i}", markersize=5,
+                            linewidth=0.8, label=family)  # fmt: skip
+        for p in own:
+            if p.interval is not None:
+                axes.plot([p.energy, p.energy], p.interval, color=line.get_color(), linewidth=0.8, alpha=0.6)
+            axes.annotate(p.name, (p.energy, p.quality), (4, 4), textcoords="offset points", fontsize=7, color=INK)
+    front = pareto_front(points)
+    axes.step([p.energy for p in front], [p.quality for p in front], where="post", color=INK, linewidth=1.0,
+              linestyle=":", label="Pareto front")  # fmt: skip
+    axes.set(title=title, xlabel=energy_label, ylabel=quality_label)
+    axes.grid(True, linewidth=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
+    """The points that no other equals or beats in both energy and quality, by energy."""
+    front: list[ParetoPoint] = []
+    for point in sorted(points, key=lambda p: (p.energy, p.quality)):
+        if not front or point.quality < front[-1].quality:
+            front.append(point)
+    return front

@@ -1,0 +1,187 @@
+"""What spikes do: rasters, rates by layer, time step and diffusion step, membranes against the threshold, channels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sddpm.errors import UserError
+
+INK, SPIKE, DEAD, SATURATED, LINE = "#444444", "#1b6ca8", "#9a9a9a", "#c1272d", "#c1272d"
+ROW_HEIGHT, MOST_LABELS = 0.17, 60
+
+
+def raster(spikes: np.ndarray, T: int, timesteps: Sequence[int], title: str = "") -> Figure:
+    """Spikes of some neurons of a layer, time to the right: every column is an SNN time step, T to a diffusion step.
+
+    Args:
+        spikes: bool [N, T x diffusion steps].
+        T: SNN time steps of an evaluation.
+        timesteps: the diffusion step of each evaluation, from noise to image.
+        title: which layer.
+
+    Raises:
+        UserError: spikes that do not divide into the diffusion steps.
+    """
+    if spikes.ndim != 2 or spikes.shape[1] != T * len(timesteps):
+        raise UserError(
+            f"a raster of {len(timesteps)} diffusion steps needs [N, {T * len(timesteps)}], got {spikes.shape}"
+        )
+    figure = Figure(figsize=(9.0, 0.9 + 0.035 * len(spikes)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(spikes, cmap="Greys", aspect="auto", interpolation="nearest", vmin=0, vmax=1)
+    for i in range(1, len(timesteps)):
+        axes.axvline(i * T - 0.5, color=SPIKE, linewidth=0.3, alpha=0.6)
+    _diffusion_ticks(axes, [(i + 0.5) * T - 0.5 for i in range(len(timesteps))], timesteps)
+    axes.set(title=title, ylabel="neuron", yticks=[])
+    return figure
+
+
+def rate_map(names: Sequence[str], rates: np.ndarray, title: str = "") -> Figure:
+    """Firing rate of each layer (down) at each SNN time step (across), with the numbers in the cells.
+
+    Args:
+        names: of the layers, in the order of the network.
+        rates: [layers, T], from 0 to 1.
+
+    Raises:
+        UserError: rates of other layers than the names.
+    """
+    _check(names, rates)
+    T = rates.shape[1]
+    figure, axes = _tall(names, 3.2 + 0.55 * T, title)
+    top = max(float(rates.max()), 1e-9)
+    image = axes.imshow(rates, cmap="Blues", aspect="auto", vmin=0, vmax=top)
+    if T <= 16:
+        for (i, n), rate in np.ndenumerate(rates):
+            colour = "white" if rate > 0.6 * top else INK
+            axes.text(n, i, f"{rate:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+    axes.set(xlabel="SNN time step", xticks=range(T), xticklabels=[str(n + 1) for n in range(T)])
+    _colour_bar(figure, image, axes, "firing rate")
+    return figure
+
+
+def rate_by_diffusion_step(
+    names: Sequence[str], timesteps: Sequence[int], rates: np.ndarray, title: str = ""
+) -> Figure:
+    """Firing rate of each layer against the diffusion step, and above it that of all neurons.
+
+    Args:
+        names: of the layers, then "all" as the last.
+        timesteps: diffusion step of each evaluation, from noise to image.
+        rates: [layers + 1, evaluations], the last row that of all neurons.
+
+    Raises:
+        UserError: rates of other layers than the names.
+    """
+    _check(names, rates)
+    if rates.shape[1] != len(timesteps):
+        raise UserError(f"{len(timesteps)} diffusion steps, but rates at {rates.shape[1]}")
+    figure = Figure(figsize=(9.0, 2.6 + ROW_HEIGHT * len(names)), dpi=120, layout="constrained")
+    above, axes = figure.subplots(2, 1, height_ratios=[1.3, ROW_HEIGHT * len(names)], sharex=True)
+    above.plot(rates[-1], color=SPIKE, linewidth=1.6, marker="." if len(timesteps) < 3 else None)
+    above.set(title=title, ylabel="all neurons", ylim=(0, None))
+    above.grid(True, linewidth=0.3)
+    above.spines[["top", "right"]].set_visible(False)
+    image = axes.imshow(rates[:-1], cmap="Blues", aspect="auto", vmin=0, interpolation="nearest")
+    _layer_ticks(axes, names[:-1])
+    _diffusion_ticks(axes, list(range(len(timesteps))), timesteps)
+    _colour_bar(figure, image, axes, "firing rate")
+    return figure
+
+
+def membrane_histograms(names: Sequence[str], edges: np.ndarray, counts: np.ndarray, title: str = "") -> Figure:
+    """Where the membranes of each layer are before firing, against the threshold: darker where more of them are.
+
+    Args:
+        names: of the layers.
+        edges: of the bins, in units of the threshold, [bins + 1]; the outer bins hold all that lies beyond.
+        counts: [layers, bins].
+
+    Raises:
+        UserError: counts of other layers than the names.
+    """
+    _check(names, counts)
+    figure, axes = _tall(names, 8.0, title)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    extent = (float(edges[0]), float(edges[-1]), len(names) - 0.5, -0.5)
+    image = axes.imshow(np.sqrt(share), cmap="Blues", aspect="auto", extent=extent, interpolation="nearest")
+    axes.axvline(1.0, color=LINE, linewidth=1.2)
+    axes.annotate(
+        "threshold", (1.0, 1.0), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points", color=LINE,
+        fontsize=7,
+    )  # fmt: skip
+    axes.set_xlabel("membrane before firing, in thresholds (outer bins: all beyond)")
+    bar = _colour_bar(figure, image, axes, "share of neurons and time steps in a bin")
+    ticks = [tick for tick in bar.get_ticks() if 0 <= tick <= image.norm.vmax]
+    bar.set_ticks(
+        ticks, labels=[f"{tick**2:.0%}" if tick**2 >= 0.01 or not tick else f"{tick**2:.1%}" for tick in ticks]
+    )
+    return figure
+
+
+def channel_rates(
+    names: Sequence[str], rates: Sequence[np.ndarray], title: str = "", saturated: float = 0.99
+) -> Figure:
+    """Firing rate of every channel, a dot each, layer by layer; dead and saturated ones stand out and are counted.
+
+    Args:
+        names: of the layers.
+        rates: [C] of each layer.
+        saturated: rate from which on a channel counts as always firing.
+
+    Raises:
+        UserError: rates of other layers than the names.
+    """
+    if len(names) != len(rates) or not names:
+        raise UserError(f"{len(names)} names for the channels of {len(rates)} layers")
+    figure, axes = _tall(names, 8.0, title)
+    for i, each in enumerate(rates):
+        spread = i + np.linspace(-0.28, 0.28, len(each))
+        kinds = [(each == 0, DEAD), ((each > 0) & (each < saturated), SPIKE), (each >= saturated, SATURATED)]
+        for chosen, colour in kinds:
+            axes.plot(each[chosen], spread[chosen], ".", color=colour, markersize=2.2, alpha=0.8)
+        dead, always = int((each == 0).sum()), int((each >= saturated).sum())
+        if dead:
+            axes.text(-0.015, i, f"{dead} dead", ha="right", va="center", fontsize=6, color=DEAD)
+        if always:
+            axes.text(1.015, i, f"{always} always", ha="left", va="center", fontsize=6, color=SATURATED)
+    axes.set(xlabel="firing rate of a channel", xlim=(-0.14, 1.14), ylim=(len(names) - 0.4, -0.6))
+    axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes.grid(True, axis="x", linewidth=0.3)
+    return figure
+
+
+def _check(names: Sequence[str], rows: np.ndarray) -> None:
+    if rows.ndim != 2 or len(rows) != len(names) or not len(names):
+        raise UserError(f"{len(names)} names for rows of shape {rows.shape}")
+
+
+def _tall(names: Sequence[str], width: float, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, 1.1 + ROW_HEIGHT * len(names)), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    _layer_ticks(axes, names)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _layer_ticks(axes: Axes, names: Sequence[str]) -> None:
+    every = -(-len(names) // MOST_LABELS)
+    axes.set_yticks(range(0, len(names), every), labels=list(names[::every]), fontsize=6.5)
+
+
+def _diffusion_ticks(axes: Axes, places: Sequence[float], timesteps: Sequence[int]) -> None:
+    last = len(timesteps) - 1
+    chosen = sorted({round(i * last / 10) for i in range(11)})
+    axes.set_xticks([places[i] for i in chosen], labels=[str(timesteps[i]) for i in chosen])
+    axes.set_xlabel("diffusion step t, from noise to image")
+
+
+def _colour_bar(figure: Figure, image, axes: Axes, label: str):
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=30)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return bar
