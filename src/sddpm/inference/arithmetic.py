@@ -1,6 +1,6 @@
 """How a compiled network computes: where, in which precision, and with whose convolutions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from sddpm.neurons import SpikingNeuron
 
 
 class SpikeConv(Protocol):
-    """A convolution over spikes, uint8 [T, B, H, W, I], and the neurons that may follow it."""
+    """A convolution over spikes [T, B, H, W, I], and the neurons that may follow it."""
 
     def __call__(self, spikes: Tensor, *, channel_bias: Tensor | None = None, add: Tensor | None = None) -> Tensor: ...
 
@@ -23,26 +23,42 @@ class SpikeConv(Protocol):
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """device and dtype: of the currents. precision: "exact" or "fast"."""
+    """How everything is computed.
+
+    device, dtype: where, and the type of biases and sums.
+    precision: "exact" or "fast".
+    half: whether layers pass on bfloat16, as under autocast in training: currents, and spikes, which then need no
+        conversion before they are convolved. (Membranes are float32.)
+    """
 
     device: torch.device
     dtype: torch.dtype
     precision: str
+    half: bool = field(default=False, kw_only=True)
 
     @property
     def native(self) -> bool:
         """Whether the kernels of this package can compute, rather than PyTorch's operators."""
-        return self.device.type == "cpu" and self.dtype == torch.float32
+        return self.device.type == "cpu" and self.dtype == torch.float32 and not self.half
+
+    @property
+    def current_dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.half else self.dtype
 
     def dense(self) -> Dense | TorchDense:
         """For layers over real values."""
-        return Dense() if self.native and Dense.available() else TorchDense(self.device, self.dtype)
+        return Dense() if self.native and Dense.available() else TorchDense(self.device, self.current_dtype)
+
+    @property
+    def conv_dtype(self) -> torch.dtype:
+        """What PyTorch's convolutions over spikes compute in, and spikes are kept in for them."""
+        return torch.bfloat16 if self.precision == "fast" else self.dtype
 
     def spike_conv(self, folded: FoldedConv, *, bias: bool = True, upsample: bool = False) -> SpikeConv:
         make = partial(kernels.SpikeConv2d, precision=self.precision)
         if not self.native:
-            dtype = torch.bfloat16 if self.precision == "fast" else self.dtype
-            make = partial(torch_ops.TorchSpikeConv2d, dtype=dtype, current_dtype=self.dtype)
+            types = {"dtype": self.conv_dtype, "current_dtype": self.current_dtype, "bias_dtype": self.dtype}
+            make = partial(torch_ops.TorchSpikeConv2d, **types)
         return make(
             folded.weight.to(self.device),
             folded.bias.to(self.device) if bias else None,
@@ -52,4 +68,11 @@ class Arithmetic:
         )
 
     def fire(self, neuron: SpikingNeuron, parts: list[Tensor]) -> Tensor:
-        return (kernels if self.native else torch_ops).fire(neuron, parts)
+        if self.native:
+            return kernels.fire(neuron, parts)
+        return torch_ops.fire(neuron, parts, self.conv_dtype)
+
+
+def arithmetic_for(device: torch.device, dtype: torch.dtype, mode: str) -> Arithmetic:
+    """For a model with weights of that type on that device."""
+    return Arithmetic(device, dtype, mode, half=mode == "fast" and device.type == "cuda")

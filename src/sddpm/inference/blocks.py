@@ -1,4 +1,4 @@
-"""The blocks of the spiking U-Net, folded. Currents are floats, spikes bytes, both [T, B, H, W, C].
+"""The blocks of the spiking U-Net, folded. Currents and spikes are [T, B, H, W, C].
 
 They mirror `sddpm.models.blocks`, whose neurons they share: thresholds and PLIF's w are read at every call.
 """

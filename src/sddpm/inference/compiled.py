@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
-from sddpm.inference.arithmetic import Arithmetic
+from sddpm.inference.arithmetic import arithmetic_for
 from sddpm.inference.network import FoldedUNet
 from sddpm.inference.support import Snapshot, snapshot, unchanged, unsupported
 from sddpm.models.config import check_sample
@@ -57,7 +57,7 @@ class CompiledUNet(nn.Module):
         if reason is not None:
             raise UserError(f"this model cannot be compiled in {self.mode} mode: {reason}")
         with torch.no_grad():
-            network = FoldedUNet(self.unet, Arithmetic(self.unet.device, self.unet.dtype, self.mode))
+            network = FoldedUNet(self.unet, arithmetic_for(self.unet.device, self.unet.dtype, self.mode))
         self._folded = snapshot(self.unet), network
         return network
 
@@ -76,12 +76,12 @@ class CompiledUNet(nn.Module):
         network = folded[1] if folded and unchanged(self.unet, folded[0]) else self.refresh()
         t = torch.as_tensor(timestep).expand(len(sample)).tolist()
         if len(set(t)) == 1:
-            out = network(sample, t[0])
+            out = network(sample, t[0]).to(sample.dtype)
         else:
             out = torch.empty(len(sample), self.config["out_channels"], *sample.shape[2:]).to(sample)
             for step in set(t):
                 chosen = [i for i, other in enumerate(t) if other == step]
-                out[chosen] = network(sample[chosen], step)
+                out[chosen] = network(sample[chosen], step).to(sample.dtype)
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
 
     def at_threshold(self, thresholds: Thresholds | None) -> AbstractContextManager[None]:

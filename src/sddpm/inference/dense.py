@@ -37,6 +37,7 @@ class TorchDense:
         weight = self._place(folded.weight).contiguous(memory_format=torch.channels_last)
 
         def convolve(parts: list[Tensor]) -> Tensor:
+            parts = [part.to(self.dtype) for part in parts]
             if weight.shape[-1] == 1:
                 matrices = weight[:, :, 0, 0].t().split([part.shape[-1] for part in parts])
                 out = sum(part @ matrix for part, matrix in zip(parts, matrices, strict=True))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sddpm.inference.arithmetic import Arithmetic
 from sddpm.inference.blocks import Encoder, PureReadout, Readout, Resample, ResBlock
+from sddpm.inference.graphs import Graphed
 from sddpm.inference.time import TimeBiases
 from sddpm.models.blocks import SpikingResBlock
 from sddpm.models.readout import PureSpikingReadout
@@ -24,7 +25,11 @@ class FoldedLevel:
 
 
 class FoldedUNet:
-    """x_t [B, C, H, W] and one diffusion step for all -> prediction [B, C_out, H, W]. Nothing is kept between calls."""
+    """x_t [B, C, H, W] and one diffusion step for all -> prediction [B, C_out, H, W], of the arithmetic's type.
+
+    On a CUDA device calls are recorded and replayed (`graphs`; None to always launch kernels one by one). What is kept
+    between calls does not change what they give.
+    """
 
     def __init__(self, unet: SpikingUNet2DModel, arithmetic: Arithmetic):
         self.patch_size = unet.config["patch_size"]
@@ -47,9 +52,19 @@ class FoldedUNet:
             unet.time_embedding, [block for level in levels for block in level.blocks], arithmetic
         )
 
+        self.graphs = Graphed(self.evaluate) if arithmetic.device.type == "cuda" else None
+        self.neurons = list(unet.neurons().values())
+
     def __call__(self, sample: Tensor, t: int) -> Tensor:
         # 1. time
-        biases = iter(self.time_biases(t))
+        biases = self.time_biases(t)
+        if self.graphs is None:
+            return self.evaluate(sample, *biases)
+        return self.graphs(sample, *biases, key=tuple(neuron.v_threshold for neuron in self.neurons))
+
+    def evaluate(self, sample: Tensor, *time_biases: Tensor) -> Tensor:
+        """The prediction, from x_t and for each residual block what `time_biases` gives it."""
+        biases = iter(time_biases)
         # 2. encode
         h = self.encoder(F.pixel_unshuffle(sample, self.patch_size).permute(0, 2, 3, 1).contiguous())
         # 3. down

@@ -24,7 +24,7 @@ def fire(neuron: SpikingNeuron, parts: list[Tensor], dtype: torch.dtype = torch.
 
 
 class TorchSpikeConv2d:
-    """current[n] = scale[n] conv(spikes[n], weight) + bias[n], the product in `dtype`, the rest in `current_dtype`."""
+    """current[n] = scale[n] conv(spikes[n], weight) + bias[n], convolved in `dtype`, handed on in `current_dtype`."""
 
     def __init__(
         self,
@@ -36,11 +36,12 @@ class TorchSpikeConv2d:
         upsample: bool = False,
         dtype: torch.dtype,
         current_dtype: torch.dtype,
+        bias_dtype: torch.dtype,
     ):
         self.stride, self.upsample, self.current_dtype = stride, upsample, current_dtype
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        self.bias = None if bias is None else bias.to(current_dtype).view(-1, 1, len(weight))
-        self.scale = None if scale is None else scale.to(current_dtype).view(-1, 1)
+        self.bias = None if bias is None else bias.to(bias_dtype).view(-1, 1, len(weight))
+        self.scale = None if scale is None else scale.to(bias_dtype).view(-1, 1)
 
     def __call__(self, spikes: Tensor, *, channel_bias: Tensor | None = None, add: Tensor | None = None) -> Tensor:
         """Currents [T, B, H', W', O] of spikes [T, B, H, W, I]; `channel_bias` [S, O] and `add` are added."""

@@ -36,6 +36,11 @@ def _choice() -> str:
     return choice
 
 
+def fused_allowed() -> bool:
+    """Whether fused kernels may be used at all."""
+    return _choice() != "eager"
+
+
 @cache
 def load_triton() -> ModuleType | None:
     """The module `triton_neuron`, or None (with one log line) where Triton is not installed."""

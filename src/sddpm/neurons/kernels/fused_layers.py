@@ -92,7 +92,7 @@ def affine_multi_step(
 def affine_add(
     x: Tensor, *, gain: Tensor | None = None, offset: Tensor | None = None, add: Tensor | None = None
 ) -> Tensor:
-    """gain x + offset + add, without gradients; x may be overwritten.
+    """gain x + offset + add in the type of x, without gradients; x may be overwritten.
 
     Args:
         x: [T, B, ..., C], contiguous.
@@ -105,4 +105,4 @@ def affine_add(
 
         return triton_channels.affine_add(x.detach(), gain, offset, add)
     out = _affine(x, gain, offset)
-    return out if add is None else out + add
+    return (out if add is None else out + add).to(x.dtype)

@@ -96,8 +96,8 @@ def threads_for(elements: int) -> int:
     return max(1, min(threads(), elements // GRAIN))
 
 
-def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None) -> str | None:
-    """Why the kernels cannot take these currents [T, ...] and this neuron, or None if they can."""
+def unsupported_tensor(x: Tensor) -> str | None:
+    """Why the kernels cannot take this tensor [T, ...], or None if they can."""
     if x.device.type != "cpu":
         return f"it runs on the CPU and the currents are on {x.device}"
     if x.dtype not in TYPES:
@@ -107,8 +107,15 @@ def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
         return "the call is being traced or compiled"
     if x.dim() == 0 or x.shape[0] == 0:
         return "there is no time step"
+    return None if library() is not None else "it was not built"
+
+
+def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None) -> str | None:
+    """Why the kernels cannot take these currents [T, ...] and this neuron, or None if they can."""
+    if (reason := unsupported_tensor(x)) is not None:
+        return reason
     if isinstance(v_threshold, Tensor):
         return "the threshold is a tensor"
     if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device.type != "cpu"):
         return "w is not a scalar on the CPU"
-    return None if library() is not None else "it was not built"
+    return None
