@@ -19,13 +19,17 @@ from sddpm.pipelines.threshold_guidance import StagedThresholds
 
 @pytest.fixture
 def sampled(monkeypatch):
-    """The seeds that are sampled, and with which thresholds."""
+    """The seeds that are sampled (not only asked about), and with which thresholds."""
     seen = []
     stream = SpikingDiffusionPipeline.stream
 
     def watched(self, seeds, *, v_threshold=None, **options):
-        seen.append((v_threshold, list(seeds)))
-        return stream(self, seeds, v_threshold=v_threshold, **options)
+        def batches():
+            seen.append((v_threshold, list(seeds)))
+            yield from found
+
+        found = stream(self, seeds, v_threshold=v_threshold, **options)
+        return batches()
 
     monkeypatch.setattr(SpikingDiffusionPipeline, "stream", watched)
     return seen

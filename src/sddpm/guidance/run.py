@@ -57,6 +57,15 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     metric = plan.metrics[0]
     device = local_device(evaluation.device)
     pipeline = load_pipeline(Path(evaluation.source).expanduser(), device)
+    sampling = evaluation.sampling
+    pipeline.stream(  # for its checks: nothing is sampled
+        [sampling.first_seed],
+        num_inference_steps=sampling.steps,
+        solver=sampling.solver,
+        eta=sampling.eta,
+        engine=sampling.engine,
+        batch_size=sampling.batch_size,
+    )
     trained = {name: neuron.v_threshold for name, neuron in spiking_neurons(pipeline.unet).items()}
     total = int(pipeline.scheduler.config.num_train_timesteps)
     space = make_space(trained, settings.search, settings.groups, settings.boundary, total)
@@ -78,6 +87,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
                 trials.value(point, search.validation_seeds)
         if not processes.first:
             return None
+        trials = replace(trials, processes=Processes())  # the others have gone
         say("intervals")
         found = [_compare(trials, point, search.search_seeds) for point in values]
         validation = None if chosen == space.origin else _compare(trials, chosen, search.validation_seeds)

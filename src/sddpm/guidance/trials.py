@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ class Trials:
 
     digest: of the model. sampling: all but thresholds and seeds. count: samples of a seed set; a seed set is named by
     its first seed. feature: of the extractor's, in which `distance` measures. noisy: what the loss is measured on.
+    stores: the features that were opened, by thresholds and seed set.
     """
 
     pipeline: SpikingDiffusionPipeline
@@ -43,6 +44,7 @@ class Trials:
     noisy: NoisyImages | None
     work: Path
     processes: Processes
+    stores: dict[str, Shards] = field(default_factory=dict)
 
     def value(self, point: Point, seed_sets: Sequence[int]) -> float:
         """The distance of all samples of these seed sets together."""
@@ -78,9 +80,14 @@ class Trials:
 
     def _store(self, point: Point, first_seed: int) -> Shards:
         """The features of a seed set; its samples are made if they are not there."""
-        sampling = replace(self.sampling, v_threshold=self.space.thresholds(point), first_seed=first_seed)
-        images = sample_images(self.pipeline, self.digest, sampling, self.count, self.work, self.processes)
-        return extract(self.extractor, ImageSet(images, self.count), self.work, self.processes)[self.feature]
+        thresholds = self.space.thresholds(point)
+        name = json.dumps([to_json(thresholds), first_seed])
+        if name not in self.stores:
+            sampling = replace(self.sampling, v_threshold=thresholds, first_seed=first_seed)
+            images = sample_images(self.pipeline, self.digest, sampling, self.count, self.work, self.processes)
+            found = extract(self.extractor, ImageSet(images, self.count), self.work, self.processes)
+            self.stores[name] = found[self.feature]
+        return self.stores[name]
 
     def _kept(self, kind: str, key: list, count: int, make: Callable[[], Tensor]) -> Tensor:
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
