@@ -40,28 +40,20 @@ def wide_frechet_case(n: int, dim: int = 16) -> Case:
     return lambda rng: frechet(features(rng.normal(size=(n, dim))), known, interval=True), None
 
 
-def kid_case(n: int, dim: int = 4) -> Case:
-    """Samples N(0, I) against 300 fixed vectors: E k(x, x') = 1 + 3/D and E k(x, y) = 1 + 3 |y|^2 / D^2."""
-    y = (np.random.default_rng(97).normal(size=(300, dim)) + 0.3).astype(np.float32).astype(float)
-    kernel = (y @ y.T / dim + 1) ** 3
-    among = (kernel.sum() - np.trace(kernel)) / (300 * 299)
-    truth = 1 + 3 / dim + among - 2 * (1 + 3 * (y**2).sum(1).mean() / dim**2)
+def kid_case(n: int, subsets: int = 1, size: int | None = None, dim: int = 4) -> Case:
+    """Samples N(0, I) against as many fixed vectors as a subset has (so that all take part in every one):
+    E k(x, x') = 1 + 3/D and E k(x, y) = 1 + 3 |y|^2 / D^2."""
+    size = n if size is None else size
+    y = (np.random.default_rng(97).normal(size=(size, dim)) + 0.3).astype(np.float32)
+    kernel = (y.astype(float) @ y.T / dim + 1) ** 3
+    among = (kernel.sum() - np.trace(kernel)) / (size * (size - 1))
+    truth = 1 + 3 / dim + among - 2 * (1 + 3 * (y.astype(float) ** 2).sum(1).mean() / dim**2)
 
     def draw(rng: np.random.Generator) -> Score:
-        return kid(features(rng.normal(size=(n, dim))), features(y), subsets=1, interval=True)
+        samples = features(rng.normal(size=(n, dim)))
+        return kid(samples, features(y), subsets=subsets, subset_size=size, interval=True)
 
-    return draw, truth
-
-
-def subsets_of_kid_case(n: int, dim: int = 4) -> Case:
-    """The same in 20 subsets of half the samples."""
-    _, truth = kid_case(n, dim)
-    y = (np.random.default_rng(97).normal(size=(300, dim)) + 0.3).astype(np.float32)
-
-    def draw(rng: np.random.Generator) -> Score:
-        return kid(features(rng.normal(size=(n, dim))), features(y), subsets=20, subset_size=n // 2, interval=True)
-
-    return draw, truth
+    return draw, float(truth)
 
 
 def precision_case(n: int) -> Case:
@@ -97,7 +89,7 @@ CASES: dict[str, Callable[[int], Case]] = {
     "fid, sfid, fad: one dimension": frechet_case,
     "fid, sfid, fad: 16 dimensions": wide_frechet_case,
     "kid": kid_case,
-    "kid in subsets": subsets_of_kid_case,
+    "kid in 20 subsets of half the samples": lambda n: kid_case(n, 20, n // 2),
     "is": inception_score_case,
     "precision": precision_case,
     "recall": recall_case,
