@@ -1,6 +1,7 @@
 """The whole spiking U-Net, folded: `SpikingUNet2DModel.forward`, layer by layer, at one state of the weights."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +12,7 @@ from sddpm.inference.arithmetic import Arithmetic
 from sddpm.inference.blocks import Encoder, PureReadout, Readout, Resample, ResBlock
 from sddpm.inference.graphs import Graphed
 from sddpm.inference.time import TimeBiases
+from sddpm.inference.torch_ops import without_tf32
 from sddpm.models.blocks import SpikingResBlock
 from sddpm.models.readout import PureSpikingReadout
 from sddpm.models.unet import Level, SpikingUNet2DModel
@@ -53,14 +55,15 @@ class FoldedUNet:
         )
 
         self.graphs = Graphed(self.evaluate) if arithmetic.device.type == "cuda" else None
-        self.neurons = list(unet.neurons().values())
+        self.neurons, self.exact = list(unet.neurons().values()), arithmetic.precision == "exact"
 
     def __call__(self, sample: Tensor, t: int) -> Tensor:
         # 1. time
         biases = self.time_biases(t)
-        if self.graphs is None:
-            return self.evaluate(sample, *biases)
-        return self.graphs(sample, *biases, key=tuple(neuron.v_threshold for neuron in self.neurons))
+        with without_tf32() if self.exact else nullcontext():
+            if self.graphs is None:
+                return self.evaluate(sample, *biases)
+            return self.graphs(sample, *biases, key=tuple(neuron.v_threshold for neuron in self.neurons))
 
     def evaluate(self, sample: Tensor, *time_biases: Tensor) -> Tensor:
         """The prediction, from x_t and for each residual block what `time_biases` gives it."""

@@ -4,12 +4,26 @@ The interface is that of `sddpm.inference.kernels`, but spikes may be of another
 convolved, say, where a conversion would cost more than it saves.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.kernels.fused_layers import affine_add, affine_multi_step
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Convolutions in float32 that are: on GPUs PyTorch computes them in TF32 by default, with 10 bits of fraction."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def fire(neuron: SpikingNeuron, parts: list[Tensor], dtype: torch.dtype = torch.uint8) -> Tensor:
