@@ -48,7 +48,7 @@ setup(
     ext_modules=[
         Extension(
             "sddpm.neurons.kernels._cpu",
-            [*(f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron")), "src/sddpm/inference/dense.cpp"],
+            [*(f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron", "norm")), "src/sddpm/inference/dense.cpp"],
             depends=[f"{KERNELS}/{name}.h" for name in ("platform", "neuron")],
             language="c++",
             optional=True,

@@ -54,10 +54,12 @@ def test_firing_rates(case_and_model):
         assert rate == pytest.approx(reference, rel=TOLERANCE)
 
 
-def test_training_step(case_and_model):
-    """Loss, all gradients and batch-norm buffers of one forward and backward in training mode."""
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_training_step(case_and_model, layout):
+    """Loss, all gradients and batch-norm buffers of one forward and backward in training mode; with channels last the
+    layers are fused."""
     case, model = case_and_model
-    model.train()
+    model.train().to(memory_format=layout)
     loss = (model(case["x"].double(), case["t"]).sample - case["eps"].double()).square().mean()
     loss.backward()
     assert loss.item() == pytest.approx(case["train_loss_f64"].item(), rel=TOLERANCE)

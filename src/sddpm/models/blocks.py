@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from sddpm.models.batch_norm import StepBatchNorm2d
-from sddpm.models.layers import StepConv2d, repeat_steps, upsample_nearest
+from sddpm.models.layers import StepConv2d, repeat_steps
+from sddpm.models.spiking_conv import spiking_conv
 from sddpm.neurons import SpikingNeuron
 
 MakeNeuron = Callable[[], SpikingNeuron]
@@ -30,8 +31,8 @@ class SpikingEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         current = self.conv1(x.unsqueeze(0))
         # Norm sees all T copies, as its running variance counts them (n / (n - 1)).
-        current = self.norm1(repeat_steps(current, self.T))
-        return self.norm2(self.conv2(self.neuron(current)))
+        current = repeat_steps(current, self.T)
+        return self.norm2(spiking_conv(current, self.neuron, self.conv2, norm=self.norm1))
 
 
 class SpikingResBlock(nn.Module):
@@ -51,10 +52,9 @@ class SpikingResBlock(nn.Module):
         self.shortcut = make_conv(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.norm1(self.conv1(self.neuron1(x)))
-        h = h + self.time_projection(emb)[:, :, None, None]
-        h = self.norm2(self.conv2(self.neuron2(h)))
-        return h + self.shortcut(x)
+        h = spiking_conv(x, self.neuron1, self.conv1)
+        h = spiking_conv(h, self.neuron2, self.conv2, norm=self.norm1, shift=self.time_projection(emb))
+        return self.norm2(h, self.shortcut(x))
 
 
 class PureSpikingResBlock(SpikingResBlock):
@@ -65,10 +65,9 @@ class PureSpikingResBlock(SpikingResBlock):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         spikes = self.neuron1(x)
-        h = self.norm1(self.conv1(spikes))
-        h = h + self.time_projection(emb)[:, :, None, None]
-        h = self.norm2(self.conv2(self.neuron2(h)))
-        return h + (x if isinstance(self.shortcut, nn.Identity) else self.shortcut(spikes))
+        h = self.conv1(spikes)
+        h = spiking_conv(h, self.neuron2, self.conv2, norm=self.norm1, shift=self.time_projection(emb))
+        return self.norm2(h, x if isinstance(self.shortcut, nn.Identity) else self.shortcut(spikes))
 
 
 class SpikingDownsample(nn.Module):
@@ -81,7 +80,7 @@ class SpikingDownsample(nn.Module):
         self.norm = StepBatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(self.neuron(x)))
+        return self.norm(spiking_conv(x, self.neuron, self.conv))
 
 
 class SpikingUpsample(nn.Module):
@@ -94,4 +93,4 @@ class SpikingUpsample(nn.Module):
         self.norm = StepBatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(upsample_nearest(self.neuron(x))))
+        return self.norm(spiking_conv(x, self.neuron, self.conv, upsample=True))

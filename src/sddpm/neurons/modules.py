@@ -30,12 +30,17 @@ class SpikingNeuron(nn.Module):
         return f"{self.dynamics.neuron}, v_threshold={self.v_threshold:g}"
 
 
+def watched(module: nn.Module) -> bool:
+    """Whether a hook, or a forward of its own, wants to be called for this module: then it must not be fused."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in module.__dict__
+
+
 def normalize_and_fire(norm: nn.BatchNorm2d, neuron: SpikingNeuron, x: Tensor, shift: Tensor | None = None) -> Tensor:
     """neuron(norm(x) + shift), fused where there is a kernel for it and nobody listens in between with a hook.
 
     x is [T, B, C, H, W], shift [B, C] or None; see `fused_layers`.
     """
-    watched = any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in (norm, neuron))
-    if watched:  # by a hook, or by a forward of its own
+    if watched(norm) or watched(neuron):
         return neuron(norm(x) if shift is None else norm(x) + shift[:, :, None, None])
     return normalized_multi_step(x, norm, neuron.dynamics, shift=shift, v_threshold=neuron.v_threshold, w=neuron.w)

@@ -1,0 +1,169 @@
+"""Neurons and the convolution that receives their spikes, with the batch norm before them where there is one.
+
+The layers are plain modules; what is fused is how a training step evaluates them together. In one fused step only
+the convolution's output before the norm is kept for the backward pass: normalised currents, membranes and spikes are
+computed anew from it, in one pass over memory.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sddpm.models.batch_norm import BatchStatistics, StepBatchNorm2d, batch_statistics, fusable, innermost
+from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_nearest
+from sddpm.neurons import SpikingNeuron
+from sddpm.neurons.kernels import cpu, fused_allowed, native
+from sddpm.neurons.kernels import norm as norm_kernels
+from sddpm.neurons.kernels.norm import NeuronCall
+from sddpm.neurons.modules import normalize_and_fire, watched
+
+
+def spiking_conv(
+    x: Tensor,
+    neuron: SpikingNeuron,
+    conv: StepConv2d,
+    *,
+    norm: StepBatchNorm2d | None = None,
+    shift: Tensor | None = None,
+    upsample: bool = False,
+) -> Tensor:
+    """conv(neuron(norm(x) + shift)).
+
+    Args:
+        x: [T, B, C, H, W].
+        neuron: its spikes are what `conv` receives.
+        conv: C -> C' channels.
+        norm: None for no norm.
+        shift: [B, C], added to the norm's result, the same at all time steps and pixels; None for 0.
+        upsample: double H and W of the spikes before the convolution (nearest neighbour).
+
+    Returns:
+        [T, B, C', H', W'].
+    """
+    if _fusable(x, neuron, conv, norm):
+        return _fused(x, neuron, conv, norm, shift, upsample)
+    spikes = neuron(x) if norm is None else normalize_and_fire(norm, neuron, x, shift)
+    return conv(upsample_nearest(spikes) if upsample else spikes)
+
+
+def _fusable(x: Tensor, neuron: SpikingNeuron, conv: StepConv2d, before: StepBatchNorm2d | None) -> bool:
+    """Whether a gradient is wanted, the kernels cover these layers, and nobody looks at what passes between them."""
+    if not (torch.is_grad_enabled() and fused_allowed() and norm_kernels.channels_innermost(x)):
+        return False
+    if type(neuron) is not SpikingNeuron or type(conv) not in (StepConv2d, ModulatedStepConv2d):
+        return False
+    if watched(neuron) or watched(conv) or (before is not None and watched(before)):
+        return False
+    if native.unsupported(x, neuron.dynamics, neuron.v_threshold, neuron.w) is not None:
+        return False
+    return before is None or (type(before) is StepBatchNorm2d and before.training and fusable(before, x))
+
+
+def _fused(
+    x: Tensor,
+    neuron: SpikingNeuron,
+    conv: StepConv2d,
+    before: StepBatchNorm2d | None,
+    shift: Tensor | None,
+    upsample: bool,
+) -> Tensor:
+    leak = None if neuron.w is None else neuron.w.sigmoid()
+    statistics = gain = None
+    if before is not None:
+        statistics, gain = batch_statistics(before, x), before.weight
+        shift = before.bias if shift is None else before.bias + shift.to(before.bias.dtype)
+    layer = _Layer(
+        NeuronCall(neuron.dynamics, neuron.v_threshold, leak),
+        statistics,
+        (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups),
+        _autocast_dtype(x),
+        upsample,
+    )
+    out: Any = _SpikingConv.apply(x, gain, shift, leak, conv.weight, conv.bias, layer)
+    return out * conv.p.view(-1, 1, 1, 1, 1) if isinstance(conv, ModulatedStepConv2d) else out
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype:
+    """What a convolution of x computes in."""
+    autocast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
+    return torch.get_autocast_dtype("cpu") if autocast else x.dtype
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a fused layer is, beside its tensors."""
+
+    neuron: NeuronCall
+    statistics: BatchStatistics | None
+    geometry: tuple  # of the convolution: stride, padding, dilation, transposed, output padding, groups
+    dtype: torch.dtype
+    upsample: bool
+
+    def input(self, spikes: Tensor) -> Tensor:
+        """What the convolution receives, [T*B, C, H', W']."""
+        spikes = upsample_nearest(spikes) if self.upsample else spikes
+        return spikes.flatten(0, 1).to(self.dtype)
+
+    def input_gradient(self, grad: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+        """From the gradient of the convolution's output to that of the spikes of x."""
+        images, channels, height, width = len(grad), *x.shape[2:]
+        shape = (images, channels, 2 * height, 2 * width) if self.upsample else (images, channels, height, width)
+        placeholder = torch.empty(shape, dtype=self.dtype, memory_format=torch.channels_last)  # only its shape matters
+        mask = [True, False, False]
+        grad = torch.ops.aten.convolution_backward(grad, placeholder, weight, None, *self.geometry, mask)[0]
+        if self.upsample:
+            small = (images, channels, height, width)
+            grad = torch.ops.aten.upsample_nearest2d_backward(grad, shape[2:], small, 2.0, 2.0)
+        return innermost(grad.to(x.dtype).unflatten(0, x.shape[:2]))
+
+    def weight_gradient(self, grad: Tensor, spikes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the convolution's weight and bias."""
+        mask, sizes = [False, True, True], [len(weight)]
+        gradients = torch.ops.aten.convolution_backward(grad, self.input(spikes), weight, sizes, *self.geometry, mask)
+        return gradients[1], gradients[2]
+
+
+class _SpikingConv(torch.autograd.Function):
+    """Of x, the norm's weight [C], its bias (with the shift) [C] or [B, C], PLIF's leak, weight and bias of the
+    convolution."""
+
+    @staticmethod
+    def forward(ctx, x, gain, shift, leak, weight, bias, layer: _Layer):
+        ctx.save_for_backward(x, gain, shift, weight)
+        ctx.layer = layer
+        neuron, statistics = layer.neuron, layer.statistics
+        if statistics is None:
+            spikes = cpu.forward(x, leak, neuron.dynamics, neuron.v_threshold)
+        else:
+            scale = gain * statistics.rstd
+            spikes = norm_kernels.fire(x, scale, shift - statistics.mean * scale, neuron)
+        with torch.autocast("cpu", enabled=False):
+            weight, bias = weight.to(layer.dtype), bias.to(layer.dtype)
+            out = torch.convolution(layer.input(spikes), weight, bias, *layer.geometry)
+        return out.unflatten(0, x.shape[:2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # type: ignore[override]
+        x, gain, shift, weight = ctx.saved_tensors
+        layer: _Layer = ctx.layer
+        neuron, statistics = layer.neuron, layer.statistics
+        grad, spikes, small = grad.flatten(0, 1), torch.empty_like(x), weight.to(layer.dtype)
+        grad_x = layer.input_gradient(grad, small, x)
+        if statistics is None:
+            leak, dynamics = neuron.leak, neuron.dynamics
+            grad_leak = cpu.backward(x, leak, dynamics, neuron.v_threshold, grad_x, grad_x=grad_x, spikes=spikes)
+            grad_gain = grad_shift = None
+        else:
+            mean, scale = statistics.mean, gain * statistics.rstd
+            sums, image_sums, grad_leak = norm_kernels.fire_backward(
+                x, mean, scale, shift - mean * scale, neuron, grad=grad_x, spikes=spikes
+            )
+            norm_kernels.input_gradient(x, mean, scale, statistics.factors(sums), grad_x, grad_x)
+            grad_gain = (sums[1] * statistics.rstd).to(gain)
+            grad_shift = (image_sums if shift.dim() == 2 else sums[0]).to(shift)
+        grad_weight, grad_bias = layer.weight_gradient(grad, spikes, small)
+        return grad_x, grad_gain, grad_shift, grad_leak, grad_weight.to(weight), grad_bias.to(weight.dtype), None
