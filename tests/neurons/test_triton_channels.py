@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sddpm.models.batch_norm import StepBatchNorm2d
+from sddpm.models.batch_norm import StepBatchNorm2d, frozen_statistics
 from sddpm.neurons import Dynamics, SpikingNeuron, functional, kernels
 from sddpm.neurons.kernels import fused_layers
 from sddpm.neurons.modules import normalize_and_fire
@@ -205,6 +205,26 @@ def test_what_cannot_be_fused():
     assert "parameters" in triton_channels.unfusable(x, nn.BatchNorm2d(3, momentum=None))
     assert "parameters" in triton_channels.unfusable(x, nn.BatchNorm2d(3, track_running_stats=False))
     assert "[T, B, C, H, W]" in triton_channels.unfusable(x[0], norm)
+
+
+def test_frozen_statistics():
+    x, norm, _, _, _ = example(Dynamics(), (T, 2, 5, 4, 7))
+    norm = norm.to(DEVICE)
+    before = copy.deepcopy(norm.state_dict())
+    expected = triton_channels.normalized_multi_step(x.to(DEVICE), copy.deepcopy(norm), Dynamics())
+    with frozen_statistics(norm):
+        assert torch.equal(triton_channels.normalized_multi_step(x.to(DEVICE), norm, Dynamics()), expected)
+    assert all(torch.equal(norm.state_dict()[name], value) for name, value in before.items())
+
+
+def test_statistics_of_several_processes_are_not_fused(monkeypatch):
+    norm = norm_of(3)
+    norm.synchronized = True
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    assert "several processes" in triton_channels.unfusable(torch.zeros(T, 2, 3, 4, 4), norm)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
+    assert triton_channels.unfusable(torch.zeros(T, 2, 3, 4, 4), norm) is None
 
 
 def test_the_layers_in_turn_are_used_where_they_cannot_be_fused(monkeypatch):

@@ -197,7 +197,7 @@ def unfusable(x: Tensor, norm: nn.BatchNorm2d) -> str | None:
         return "batch norm is not in training mode"
     if norm.weight is None or norm.running_mean is None or norm.momentum is None:
         return "batch norm lacks its parameters, running statistics or momentum"
-    if getattr(norm, "synchronized", False) and torch.distributed.is_initialized():
+    if isinstance(norm, nn.SyncBatchNorm) or getattr(norm, "spans_processes", bool)():
         return "batch norm spans several processes"
     return None if x.dim() == 5 else "the currents are not [T, B, C, H, W]"
 
@@ -215,7 +215,7 @@ def normalized_multi_step(
 
     Args:
         x: [T, B, C, H, W]; copied first unless channels are innermost in memory.
-        norm: its statistics span T, B, H and W, and its running ones are updated.
+        norm: its statistics span T, B, H and W, and its running ones are updated (unless it is `frozen`).
         dynamics: what neuron.
         shift: [B, C], the same at all time steps (the time embedding's); None for 0.
         v_threshold: firing threshold.
@@ -228,9 +228,11 @@ def normalized_multi_step(
     images = rows.flatten(0, 1).permute(0, 3, 1, 2).detach()
     assert norm.momentum is not None and norm.num_batches_tracked is not None
     with torch.no_grad():
-        norm.num_batches_tracked.add_(1)
+        frozen = getattr(norm, "frozen", False)
+        running = (None, None) if frozen else (norm.running_mean, norm.running_var)
+        norm.num_batches_tracked.add_(not frozen)
         statistics = images.float() if x.device.type == "cpu" else images  # the CPU would return them in bfloat16
-        mean, var = torch.batch_norm_update_stats(statistics, norm.running_mean, norm.running_var, norm.momentum)
+        mean, var = torch.batch_norm_update_stats(statistics, *running, norm.momentum)
     offset = norm.bias.float().unsqueeze(0) if shift is None else norm.bias.float() + shift.float()
     leak = w.sigmoid().float() if w is not None and dynamics.neuron == "plif" else None
     spikes: Any = _NormalizedNeuron.apply(
