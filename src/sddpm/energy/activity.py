@@ -12,7 +12,7 @@ from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.functional import step
 
 RASTER_NEURONS = 60
-MEMBRANE_EDGES = torch.linspace(-3.0, 3.0, 61)  # in units of the threshold; what lies beyond goes to the outer bins
+MEMBRANE_EDGES = torch.linspace(-4.1, 4.1, 83)  # in thresholds; the outer bins take all that lies beyond -4 and 4
 SATURATED = 0.99
 
 
@@ -103,5 +103,5 @@ def _membrane(neuron: SpikingNeuron, currents: Tensor) -> Tensor:
     for current in currents:
         _, v, h = step(current, v, neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w)
         values.append(h.flatten() / neuron.v_threshold)
-    clamped = torch.cat(values).float().cpu().clamp(MEMBRANE_EDGES[0], MEMBRANE_EDGES[-1])
+    clamped = torch.cat(values).float().cpu().clamp(-4.05, 4.05)
     return torch.histogram(clamped, MEMBRANE_EDGES).hist

@@ -21,6 +21,7 @@ div.scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.8em 0; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.22em 0.8em; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
 th { border-bottom: 1px solid #999; font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+table.reasons th:last-child, table.reasons td:last-child { text-align: left; }
 td.wrap { white-space: normal; text-align: left; }
 table.small { font-size: 12px; } tr.real td { color: #a32020; } tr.neurons td { color: #777; }
 """
@@ -51,7 +52,7 @@ def as_html(account: Account, command: str) -> str:
     ]
     links = "".join(f'<a href="#{escape(name)}">{escape(title)}</a> ' for name, title, _ in sections)
     body = "".join(f'<h2 id="{escape(name)}">{escape(title)}</h2>\n{content}\n' for name, title, content in sections)
-    activity = f"<p>{escape(report.activity_line(account.activity))}.</p>" if account.activity else ""
+    activity = f"<p>{escape(report.activity_line(account.activity))}</p>" if account.activity else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -68,11 +69,11 @@ def _table(rows: Sequence[Sequence[str]], name: str = "", classes: Sequence[str]
     lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
     for i, row in enumerate(body):
         kind = f' class="{classes[i]}"' if i < len(classes) and classes[i] else ""
-        lines.append(f"<tr{kind}>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>")
+        lines.append(f"<tr{kind}>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>")
     return f'<div class="scroll"><table class="{name}">\n' + "\n".join(lines) + "\n</table></div>"
 
 
-def _cell(text: str) -> str:
+def _text(text: str) -> str:
     return escape(text.replace(" uJ", " \N{GREEK SMALL LETTER MU}J"))
 
 
@@ -92,7 +93,7 @@ def _differences(account: Account) -> str:
         rows.append(
             [d.name, report.joules(d.published), report.joules(d.honest), sign + report.joules(abs(delta)), d.reason]
         )
-    return f"<p>{escape(first)}; {escape(second)}:</p>" + _table(rows)
+    return f"<p>{_text(first)}; {_text(second)}:</p>" + _table(rows, "reasons")
 
 
 def _picture(picture: Picture) -> str:

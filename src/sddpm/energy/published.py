@@ -54,9 +54,7 @@ def compare(layers: Sequence[LayerCount], cost: CostModel) -> list[Difference]:
             published, reason = layer.dense_macs * cost.mac_pj, ""
         elif layer in synaptic:
             published = (layer.rate if layer.binary else rate) * layer.dense_macs * cost.ac_pj
-            reason = (
-                "spikes at the border and between strides reach fewer outputs" if layer.binary else "real-valued input"
-            )
+            reason = "fewer synapses at borders and strides" if layer.binary else "real-valued input"
         else:
             published, reason = 0.0, "neuron updates" if layer.kind == "neuron" else "not counted"
         differences.append(Difference(layer.name, published, honest, reason))

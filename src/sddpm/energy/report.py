@@ -105,7 +105,7 @@ def operations_table(account: Account) -> list[list[str]]:
         ["firing rate", *rates],
         ["dense MACs, all time steps", *(count(t["dense_macs"]) for t in totals)],
         ["accumulates (AC), counted", *(count(t["ac"]) for t in totals)],
-        ["  by rate x T x MACs", *(count(t["ac_by_rate"]) for t in totals)],
+        ["AC by rate x T x MACs", *(count(t["ac_by_rate"]) for t in totals)],
         ["multiply-accumulates (MAC)", *(count(t["mac"]) for t in totals)],
         ["neuron updates", *(count(t["neuron_updates"]) for t in totals)],
     ]
@@ -120,7 +120,7 @@ def energy_table(account: Account) -> list[list[str]]:
     """Rows of the energy by cost model, with a header."""
     ledger, twin = account.ledger, account.twin
     header = ["energy", "one evaluation", "one sample"]
-    rows = [[*header, "ANN twin's", "sample", "saving"] if twin else header]
+    rows = [[*header, "ANN twin, evaluation", "ANN twin, sample", "saving"] if twin else header]
     for cost in account.costs:
         row = [cost.name, joules(ledger.per_evaluation(cost).total), joules(ledger.per_sample(cost).total)]
         if twin:
@@ -178,7 +178,7 @@ def difference_lines(account: Account) -> list[str]:
     cost, differences = account.costs[0], account.differences
     honest = sum(d.honest for d in differences)
     lines = [
-        f"published formula ({cost.mac_pj:g} pJ x MACs of the first convolution + {cost.ac_pj:g} pJ x rate x T x MACs "
+        f"Published formula ({cost.mac_pj:g} pJ x MACs of the first convolution + {cost.ac_pj:g} pJ x rate x T x MACs "
         f"of the others): {joules(account.published)} an evaluation",
         f"what was counted costs {joules(honest)} ({honest / account.published - 1:+.1%}); the difference is made by",
     ]
@@ -212,8 +212,8 @@ def activity_line(activity: Activity) -> str:
     dead = sum(layer.dead for layer in activity.layers.values())
     saturated = sum(layer.saturated for layer in activity.layers.values())
     return (
-        f"silent layers: {', '.join(activity.silent) or 'none'}; of {channels:,} channels {dead:,} never fired and "
-        f"{saturated:,} (almost) always"
+        f"Silent layers: {', '.join(activity.silent) or 'none'}. Of {channels:,} channels {dead:,} never fired and "
+        f"{saturated:,} (almost) always."
     )
 
 

@@ -9,12 +9,12 @@ SHARED = ("sample_size", "in_channels", "out_channels", "base_channels", "channe
 
 
 def ann_twin(config: Mapping[str, Any], middle_attention: bool = False) -> ANNUNet2DModel:
-    """An untrained diffusers U-Net of the widths, depth, patches and image size of a `SpikingUNet2DModel` configuration.
+    """An untrained diffusers U-Net of the widths, depth, patches and image size of a spiking network.
 
     It evaluates once where the spiking network does T time steps.
 
     Args:
-        config: of the spiking network.
+        config: of the `SpikingUNet2DModel`.
         middle_attention: whether the middle has a block of attention, which the spiking network has not.
     """
     return ANNUNet2DModel(**{key: config[key] for key in SHARED}, middle_attention=middle_attention).eval()

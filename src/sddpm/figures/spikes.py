@@ -34,7 +34,8 @@ def raster(spikes: np.ndarray, T: int, timesteps: Sequence[int], title: str = ""
     for i in range(1, len(timesteps)):
         axes.axvline(i * T - 0.5, color=SPIKE, linewidth=0.3, alpha=0.6)
     _diffusion_ticks(axes, [(i + 0.5) * T - 0.5 for i in range(len(timesteps))], timesteps)
-    axes.set(title=title, ylabel="neuron", yticks=[])
+    axes.set(title=title, yticks=[])
+    axes.set_ylabel("neuron", fontsize=9)
     return figure
 
 
@@ -57,7 +58,8 @@ def rate_map(names: Sequence[str], rates: np.ndarray, title: str = "") -> Figure
         for (i, n), rate in np.ndenumerate(rates):
             colour = "white" if rate > 0.6 * top else INK
             axes.text(n, i, f"{rate:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
-    axes.set(xlabel="SNN time step", xticks=range(T), xticklabels=[str(n + 1) for n in range(T)])
+    axes.set_xticks(range(T), labels=[str(n + 1) for n in range(T)], fontsize=8)
+    axes.set_xlabel("SNN time step", fontsize=9)
     _colour_bar(figure, image, axes, "firing rate")
     return figure
 
@@ -81,7 +83,9 @@ def rate_by_diffusion_step(
     figure = Figure(figsize=(9.0, 2.6 + ROW_HEIGHT * len(names)), dpi=120, layout="constrained")
     above, axes = figure.subplots(2, 1, height_ratios=[1.3, ROW_HEIGHT * len(names)], sharex=True)
     above.plot(rates[-1], color=SPIKE, linewidth=1.6, marker="." if len(timesteps) < 3 else None)
-    above.set(title=title, ylabel="all neurons", ylim=(0, None))
+    above.set(title=title, ylim=(0, 1.15 * max(float(rates[-1].max()), 1e-9)))
+    above.set_ylabel("all neurons", fontsize=9)
+    above.tick_params(labelsize=8)
     above.grid(True, linewidth=0.3)
     above.spines[["top", "right"]].set_visible(False)
     image = axes.imshow(rates[:-1], cmap="Blues", aspect="auto", vmin=0, interpolation="nearest")
@@ -96,7 +100,8 @@ def membrane_histograms(names: Sequence[str], edges: np.ndarray, counts: np.ndar
 
     Args:
         names: of the layers.
-        edges: of the bins, in units of the threshold, [bins + 1]; the outer bins hold all that lies beyond.
+        edges: of the bins, in units of the threshold, [bins + 1]; the outer bins hold all that lies beyond, and are
+            written as numbers.
         counts: [layers, bins].
 
     Raises:
@@ -105,19 +110,17 @@ def membrane_histograms(names: Sequence[str], edges: np.ndarray, counts: np.ndar
     _check(names, counts)
     figure, axes = _tall(names, 8.0, title)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    extent = (float(edges[0]), float(edges[-1]), len(names) - 0.5, -0.5)
-    image = axes.imshow(np.sqrt(share), cmap="Blues", aspect="auto", extent=extent, interpolation="nearest")
+    left, right = float(edges[1]), float(edges[-2])
+    extent = (left, right, len(names) - 0.5, -0.5)
+    image = axes.imshow(share[:, 1:-1], cmap="Blues", aspect="auto", extent=extent, interpolation="nearest", vmin=0)
+    for i, (below, beyond) in enumerate(share[:, [0, -1]]):
+        axes.text(left, i, f" {below:.0%}", va="center", fontsize=6.5, color=INK)
+        axes.text(right, i, f"{beyond:.0%} ", va="center", ha="right", fontsize=6.5, color=INK)
     axes.axvline(1.0, color=LINE, linewidth=1.2)
-    axes.annotate(
-        "threshold", (1.0, 1.0), (3, 2), xycoords=("data", "axes fraction"), textcoords="offset points", color=LINE,
-        fontsize=7,
-    )  # fmt: skip
-    axes.set_xlabel("membrane before firing, in thresholds (outer bins: all beyond)")
+    axes.text(1.0, -0.6, "threshold", color=LINE, fontsize=8, ha="center", va="bottom")
+    axes.set_xlabel("membrane before firing, in thresholds (numbers: share further out)", fontsize=9)
     bar = _colour_bar(figure, image, axes, "share of neurons and time steps in a bin")
-    ticks = [tick for tick in bar.get_ticks() if 0 <= tick <= image.norm.vmax]
-    bar.set_ticks(
-        ticks, labels=[f"{tick**2:.0%}" if tick**2 >= 0.01 or not tick else f"{tick**2:.1%}" for tick in ticks]
-    )
+    bar.ax.yaxis.set_major_formatter("{x:.1%}")
     return figure
 
 
@@ -147,8 +150,10 @@ def channel_rates(
             axes.text(-0.015, i, f"{dead} dead", ha="right", va="center", fontsize=6, color=DEAD)
         if always:
             axes.text(1.015, i, f"{always} always", ha="left", va="center", fontsize=6, color=SATURATED)
-    axes.set(xlabel="firing rate of a channel", xlim=(-0.14, 1.14), ylim=(len(names) - 0.4, -0.6))
+    axes.set(xlim=(-0.14, 1.14), ylim=(len(names) - 0.4, -0.6))
+    axes.set_xlabel("firing rate of a channel", fontsize=9)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes.tick_params(axis="x", labelsize=8)
     axes.grid(True, axis="x", linewidth=0.3)
     return figure
 
@@ -164,6 +169,7 @@ def _tall(names: Sequence[str], width: float, title: str) -> tuple[Figure, Axes]
     axes.set_title(title, fontsize=10)
     _layer_ticks(axes, names)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="x", labelsize=8)
     return figure, axes
 
 
@@ -173,10 +179,9 @@ def _layer_ticks(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _diffusion_ticks(axes: Axes, places: Sequence[float], timesteps: Sequence[int]) -> None:
-    last = len(timesteps) - 1
-    chosen = sorted({round(i * last / 10) for i in range(11)})
-    axes.set_xticks([places[i] for i in chosen], labels=[str(timesteps[i]) for i in chosen])
-    axes.set_xlabel("diffusion step t, from noise to image")
+    every = -(-len(timesteps) // 10)
+    axes.set_xticks(places[::every], labels=[str(t) for t in timesteps[::every]], fontsize=8)
+    axes.set_xlabel("diffusion step t, from noise to image", fontsize=9)
 
 
 def _colour_bar(figure: Figure, image, axes: Axes, label: str):
