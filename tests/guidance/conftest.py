@@ -80,7 +80,7 @@ def settings(model, fad, tmp_path):
             "device": "cpu",
             "work": tmp_path / "work",
         }
-        quick = {"grid": (0.8, 0.9, 1.1), "refinements": 0, "resamples": 40, "proxy_images": 0}
+        quick = {"grid": (0.8, 0.9, 1.1), "refinements": 0, "resamples": 24, "proxy_images": 0}
         return GuidanceSettings(EvaluationSettings(**{**base, **(evaluation or {})}), **{**quick, **changes})
 
     return make

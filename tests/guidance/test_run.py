@@ -108,7 +108,7 @@ def test_layers_on_a_budget(settings, sampled_at, method):
 
 
 def test_parts_of_the_denoising(settings, sampled_at):
-    report = guide(settings(sampled_at(StagedThresholds(1.0, 0.8, 500)), search="time", budget=6, low=0.7))
+    report = guide(settings(sampled_at(StagedThresholds(1.0, 0.8, 500)), search="time", budget=5, low=0.7))
     kept = kept_with_model(report)["v_threshold"]
     assert set(kept) == {"early", "late", "boundary"} or isinstance(kept, float)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ def threshold_trials(
     best = np.minimum.accumulate(curves[0].values)
     panels[0].step(places, best, where="post", color=INK, linewidth=1, linestyle=":", label="best so far")
     panels[0].legend(frameon=False, fontsize=8)
-    panels[-1].set_xlabel(f"choice of thresholds, in the order tried; chosen: {names[chosen]}", fontsize=8)
+    panels[-1].set_xlabel(
+        f"choice of thresholds, in the order tried\n{fill(f'chosen: {names[chosen]}', 110)}", fontsize=8
+    )
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
