@@ -54,7 +54,8 @@ class StepBatchNorm2d(nn.BatchNorm2d):
         if self.training and self.spans_processes():
             return self._forward_synchronized(x)
         if self.training and self.frozen:
-            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            mean, var = (None if s is None else s.clone() for s in (self.running_mean, self.running_var))
+            return F.batch_norm(x, mean, var, self.weight, self.bias, True, 0.0, self.eps)
         return super().forward(x)
 
     def spans_processes(self) -> bool:

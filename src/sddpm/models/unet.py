@@ -14,6 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
+from sddpm.errors import UserError
 from sddpm.models.blocks import (
     PureSpikingResBlock,
     SpikingDownsample,
@@ -24,7 +25,8 @@ from sddpm.models.blocks import (
 from sddpm.models.config import check_config, check_sample
 from sddpm.models.embeddings import TimeEmbedding
 from sddpm.models.initialization import initialize
-from sddpm.models.layers import concatenate, make_conv
+from sddpm.models.layers import make_conv
+from sddpm.models.level import Level
 from sddpm.models.readout import PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
 from sddpm.neurons import Dynamics, SpikingNeuron
@@ -35,15 +37,6 @@ class SpikingUNet2DOutput(BaseOutput):
     """sample: [B, out_channels, H, W], the prediction (of epsilon or v, as the model was trained)."""
 
     sample: Tensor
-
-
-class Level(nn.Module):
-    """One resolution of the U-Net: its residual blocks, and the layer that leaves for the next resolution."""
-
-    def __init__(self, blocks: list[SpikingResBlock], resample: nn.Module | None):
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.resample = resample
 
 
 class SpikingUNet2DModel(ModelMixin, ConfigMixin):
@@ -77,6 +70,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
     """
 
     config_name = "config.json"
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -176,7 +170,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         skips = [h]
         for level in cast("Iterable[Level]", self.down):
             for block in level.blocks:
-                h = block(h, emb)
+                h = level.evaluate(block, h, emb)
                 skips.append(h)
             if level.resample is not None:
                 h = level.resample(h)
@@ -187,12 +181,30 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         # 5. up
         for level in cast("Iterable[Level]", self.up):
             for block in level.blocks:
-                h = block(concatenate(h, skips.pop()), emb)
+                h = level.evaluate(block, h, emb, skips.pop())
             if level.resample is not None:
                 h = level.resample(h)
         # 6. read out
         out = F.pixel_shuffle(self.readout(h), self.config["patch_size"])
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
+
+    def enable_gradient_checkpointing(self, levels: Iterable[int] | None = None) -> None:  # type: ignore[override]
+        """Keep less for the backward pass, and compute the blocks of these levels a second time there.
+
+        Gradients and running statistics do not change by a bit. `disable_gradient_checkpointing()` ends it.
+
+        Args:
+            levels: from 0, the full resolution, where most of the memory goes; None for all.
+
+        Raises:
+            UserError: a level that the network does not have.
+        """
+        count = len(self.down)
+        chosen = set(range(count) if levels is None else levels)
+        if not chosen <= set(range(count)):
+            raise UserError(f"gradient checkpointing: this network has levels 0 to {count - 1}, got {sorted(chosen)}")
+        for i, (down, up) in enumerate(zip(self.down, reversed(list(self.up)), strict=True)):
+            cast("Level", down).gradient_checkpointing = cast("Level", up).gradient_checkpointing = i in chosen
 
     def neurons(self) -> dict[str, SpikingNeuron]:
         """The layers of spiking neurons by name, in the order of the network."""
