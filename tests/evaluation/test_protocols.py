@@ -34,6 +34,21 @@ def test_every_departure_is_told():
     assert "own reference statistics instead of the published" in departures(FSDDIM, METRICS["fad"], made)
 
 
+def test_departures_of_one_metric():
+    is_made = Conditions(50_000, "train", "pytorch-fid", 2048, splits=5, neighbours=None, crops=("ddim64", "center148"))
+    assert departures(SDDPM, METRICS["is"], is_made) == ["5 splits instead of 10"]
+    assert departures(SDDPM, METRICS["fid"], is_made) == ["reference cropped by ddim64, training images by center148"]
+    # Of precision and recall the published protocol says 10,000 a side, however many samples there are.
+    for sides, words in (
+        ((10_000, 10_000), []),
+        ((10_000, 9_000), ["10,000 by 9,000 images instead of 10,000 by 10,000"]),
+    ):
+        made = Conditions(20_000, "train", "pytorch-fid", 2048, neighbours=sides)
+        assert departures(SDDPM, METRICS["recall"], made) == words
+    one = Conditions(50_000, "train", "pytorch-fid", 2048, skipped=1)
+    assert departures(SDDPM, METRICS["fid"], one) == ["1 damaged image left out"]
+
+
 def test_unknown_protocol():
     with pytest.raises(UserError, match="sddpm, fsddim"):
         find_protocol("edm")

@@ -1,5 +1,8 @@
 """Whole evaluations in FAD features of random weights, which take no time: resuming, sharing, refusing."""
 
+import zipfile
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,8 +19,12 @@ from sddpm.evaluation import (
     evaluate,
     read_statistics,
 )
+from sddpm.evaluation import images as images_module
 from sddpm.evaluation.features.extractor import fad_extractor, inception_extractor
+from sddpm.evaluation.features.fad import FadEncoder
+from sddpm.evaluation.settings import TrainingData
 from sddpm.evaluation.shards import Shards
+from sddpm.evaluation.sources import Reference, other_crop
 from sddpm.models import SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 
@@ -267,3 +274,125 @@ def test_a_folder_written_to_during_the_evaluation(settings, tmp_path, blobs, mo
     monkeypatch.setattr(Shards, "write", write_and_disturb)
     with pytest.raises(UserError, match=r"being written to during the evaluation .*late\.png"):
         evaluate(settings(source=str(folder)))
+
+
+def write_folder(folder, pixels):
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image[0].numpy()).save(folder / f"{i:03d}.png")
+    return str(folder)
+
+
+def test_a_folder_a_zip_and_an_npz_of_the_same_images(settings, tmp_path, blobs):
+    pixels = blobs(70, 0)
+    folder = write_folder(tmp_path / "images", pixels)
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for path in sorted((tmp_path / "images").iterdir()):
+            archive.write(path, path.name)
+    sources = [folder, str(tmp_path / "images.zip"), npz(tmp_path / "images.npz", pixels)]
+    found = [evaluate(settings(source=source)) for source in sources]
+    assert value(found[0]) == value(found[1]) == value(found[2]) > 0
+    assert len({each.facts["samples"]["pixels"] for each in found}) == 1
+
+
+def test_a_damaged_image_is_left_out_and_said(settings, tmp_path, blobs):
+    folder = write_folder(tmp_path / "images", blobs(71, 0))
+    (tmp_path / "images" / "035.png").write_bytes(b"no picture")
+    found = evaluate(settings(source=folder))
+    assert "1 damaged image left out" in found.measurements[0].departures
+    assert found.facts["samples"]["skipped_first"] == [("035.png", "not an image")]
+    assert found.facts["samples"]["count"] == 70
+
+
+def test_a_damaged_image_met_late_is_said(settings, tmp_path, blobs, monkeypatch):
+    """Images that are not held in memory are decoded only when their turn comes."""
+    monkeypatch.setattr(images_module, "_MEMORY_LIMIT", 0)
+    folder = write_folder(tmp_path / "images", blobs(71, 0))
+    (tmp_path / "images" / "035.png").write_bytes(b"no picture")
+    found = evaluate(settings(source=folder))
+    assert "1 damaged image left out" in found.measurements[0].departures
+
+
+def test_a_reference_folder_written_to_during_the_evaluation(settings, tmp_path, blobs, monkeypatch):
+    folder = tmp_path / "reference"
+    write_folder(folder, blobs(70, 1))
+    write = Shards.write
+    late = lambda self, i, rows: (write(self, i, rows), (folder / "late.png").write_bytes(b"more"))  # noqa: E731
+    monkeypatch.setattr(Shards, "write", late)
+    with pytest.raises(UserError, match=r"reference was being written to .*late\.png"):
+        evaluate(settings(source=npz(tmp_path / "a.npz", blobs(70, 0)), reference=str(folder)))
+
+
+def test_copies_are_looked_for_among_the_training_images(settings, tmp_path, blobs):
+    """Also when the reference is a statistics file, and even if they are not here."""
+    trained = npz(tmp_path / "trained.npz", blobs(120, 5))
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(64), sigma=np.eye(64))
+    source = npz(tmp_path / "a.npz", torch.cat([blobs(60, 0), blobs(120, 5)[:20]]))
+    request = settings(source=source, reference=None, fad_statistics=tmp_path / "stats.npz", copies=True)
+
+    def copies(training):
+        return evaluate(replace(request, training=training)).facts["near_copies"]
+
+    found = copies(TrainingData(trained))
+    assert found["training_images"] == 120 and found["count"] >= 20
+    assert [(sample - 60, image, distance) for sample, image, distance in found["pairs"]] == [
+        (i, i, 0.0) for i in range(20)
+    ]
+    assert copies(None) == {"why": "no training images are known: --training WHAT"}
+    assert "gone.npz" in copies(TrainingData("gone.npz", required=False))["why"]
+    with pytest.raises(UserError, match=r"gone\.npz"):
+        copies(TrainingData("gone.npz"))
+
+
+def test_copies_among_the_training_split_of_the_reference(settings, tmp_path, shared_dir):
+    mnist = shared_dir / "data" / "mnist"
+    first = open_dataset("mnist", mnist, split="train", limit=3).gather(range(3))
+    source = npz(tmp_path / "a.npz", torch.cat([open_dataset("mnist", mnist, split="test").gather(range(67)), first]))
+    found = evaluate(
+        settings(
+            source=source,
+            reference="mnist",
+            data=str(mnist),
+            split="test",
+            copies=True,
+            limit_reference=500,
+            allow_overlap=True,
+        )
+    )
+    copies = found.facts["near_copies"]
+    assert copies["training_images"] == 60_000
+    assert [[67 + i, i, 0.0] for i in range(3)] == [list(pair) for pair in copies["pairs"][:3]]
+    assert found.facts["exact_copies_of_reference"] == 67
+
+
+def test_a_reference_cropped_otherwise_than_the_training_images_is_noticed(settings):
+    request = settings(source="x", training=TrainingData("celeba", "faces.zip"))
+    for crop, found in (("ddim64", "center148"), ("center148", None)):  # SDDPM trains on the latter, celeba's default
+        file = Reference({"kind": "statistics", "made_with": {"images": "CelebA", "crop": crop}}, crop=crop)
+        assert other_crop(request, file) == found
+        images = Reference({"kind": "images", "path": "celeba"}, crop=crop)
+        assert other_crop(request, images) == found
+    assert other_crop(request, Reference({"kind": "images", "path": "lsun"}, crop="center")) is None
+    assert other_crop(request, Reference({"kind": "statistics", "made_with": {}})) is None
+
+
+def test_statistics_of_fewer_images_than_features_are_refused(tmp_path, blobs, random_inception):
+    a = npz(tmp_path / "a.npz", blobs(64, 0))
+    with pytest.raises(UserError, match=r"64 images are too few .* in 64 features: .*smaller --dim$"):
+        build_statistics(StatisticsSettings(a, tmp_path / "s.npz", dim=64, inception=random_inception[0]))
+
+
+def test_statistics_files_say_what_made_them(tmp_path, random_fad, shared_dir):
+    out = tmp_path / "s.npz"
+    faces = str(shared_dir / "data" / "celeba64" / "celeba-aligned-89x109-10000.zip")
+    weights = tmp_path / "fad.pth"
+    torch.save(FadEncoder(3).state_dict(), weights)
+    build_statistics(
+        StatisticsSettings(
+            "celeba", out, data=faces, image_size=64, limit=70, fad_weights=weights, work=tmp_path, device="cpu"
+        )
+    )
+    found = read_statistics(out)
+    assert found.gaussians["pool"].count == 70
+    # SDDPM's crop of CelebA, which is this data set's default, by name.
+    assert (found.about["images"], found.about["crop"], found.about["image_size"]) == ("celeba", "center148", 64)

@@ -18,7 +18,7 @@ from sddpm.errors import UserError
 from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.shards import Shards
 
-_MEMORY_LIMIT = 1 << 26  # bytes of decoded pixels; beyond, images are decoded when they are needed
+_MEMORY_LIMIT = 1 << 24  # bytes of decoded pixels; beyond, images are decoded when they are needed
 _CHUNK = 500
 
 

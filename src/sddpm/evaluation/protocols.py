@@ -107,6 +107,6 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
             compared and made.crops is not None,
             "reference cropped by {}, training images by {}".format(*(made.crops or ("", ""))),
         ),
-        (made.skipped > 0, f"{made.skipped:,} damaged images left out"),
+        (made.skipped > 0, f"{made.skipped:,} damaged image{'s' if made.skipped > 1 else ''} left out"),
     ]
     return [words for true, words in checks if true]

@@ -76,7 +76,7 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
             )
         count = min(len(dataset), settings.limit or len(dataset))
         for length in extractor.lengths.values():
-            check_enough(count, "images", length)
+            check_enough(count, "images", length, "a smaller --dim")
         rows = extract(extractor, ImageSet(dataset, count), settings.work or default_work(), processes)
         found = {kind: sum_moments(Features(name, rows[name]), processes) for kind, name in kinds.items()}
         if watched is not None:

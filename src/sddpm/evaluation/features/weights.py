@@ -86,5 +86,6 @@ def load_weights(network: nn.Module, path: Path, purpose: str) -> None:
         )
     for key, value in needed.items():
         if stored[key].shape != value.shape:
-            raise UserError(f"{path}: {key} has the shape {list(stored[key].shape)}, not {list(value.shape)}")
+            shapes = f"{list(stored[key].shape)}, not {list(value.shape)}"
+            raise UserError(f"{path}: {key} has the shape {shapes} as needed for {purpose}")
     network.load_state_dict({key: stored[key] for key in needed}, strict=False)

@@ -32,10 +32,11 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
     return Score(value, None, *jackknife(without, value, len(samples), low=0))
 
 
-def check_enough(count: int, what: str, dim: int) -> None:
-    """Raise `UserError` if `count` vectors are too few for a covariance of `dim` features, which would be singular."""
+def check_enough(count: int, what: str, dim: int, instead: str = "a smaller --dim, or --metric kid") -> None:
+    """Raise `UserError` if `count` vectors are too few for a covariance of `dim` features, which would be singular;
+    `instead`: what would do with fewer."""
     if count <= dim:
         raise UserError(
             f"{count:,} {what} are too few for a Fréchet distance in {dim:,} features: more than {dim:,} are needed, "
-            "or a smaller --dim, or --metric kid"
+            f"or {instead}"
         )
