@@ -24,7 +24,7 @@ def describe_run(config: Config, device: str = "auto") -> str:
     Raises:
         UserError: what would stop the run at its start.
     """
-    accelerator = make_accelerator(device, config.train.precision)
+    accelerator = make_accelerator(device, config.train.precision, config.train.compile)
     options, processes = config.train, accelerator.num_processes
     rows = share_of_batch(options.batch_size, options.accumulation, accelerator.process_index, processes)
     dataset = open_training_data(config.data)

@@ -13,12 +13,13 @@ from sddpm.pipelines.devices import pick_device
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def make_accelerator(device: str, precision: str) -> Accelerator:
+def make_accelerator(device: str, precision: str, compile: bool = False) -> Accelerator:
     """One process, or the one of several that torchrun started.
 
     Args:
         device: one of `DEVICES`.
         precision: "float32", "bf16" (autocast) or "float64".
+        compile: whether models that it prepares are compiled.
 
     Raises:
         UserError: a device or precision that this machine lacks; processes that do not know of each other.
@@ -31,7 +32,11 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
     expected = _expected_processes()
     AcceleratorState._reset_state(reset_partial_state=True)  # else the first run of a Python process rules the others
     try:
-        accelerator = Accelerator(cpu=kind == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+        accelerator = Accelerator(
+            cpu=kind == "cpu",
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            dynamo_backend="inductor" if compile else "no",
+        )
     except ValueError as error:
         raise UserError(f"train.precision {precision} on {kind}: {error}") from error
     if accelerator.num_processes != expected:

@@ -82,7 +82,7 @@ def train(
     if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
         raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")
     noise_schedule(config.diffusion)  # refuses betas that cannot be before anything is written
-    accelerator = make_accelerator(device, config.train.precision)
+    accelerator = make_accelerator(device, config.train.precision, config.train.compile)
     rows = share_of_batch(
         config.train.batch_size, config.train.accumulation, accelerator.process_index, accelerator.num_processes
     )
