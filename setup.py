@@ -21,6 +21,8 @@ UNIX_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 KERNELS = "src/sddpm/neurons/kernels"
+SPIKES = "src/sddpm/inference/kernels"
+DENSE = [f"src/sddpm/inference/{name}.cpp" for name in ("dense_conv", "readout")]
 
 
 class BuildKernel(build_ext):
@@ -48,8 +50,15 @@ setup(
     ext_modules=[
         Extension(
             "sddpm.neurons.kernels._cpu",
-            [*(f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron", "norm")), "src/sddpm/inference/dense.cpp"],
-            depends=[f"{KERNELS}/{name}.h" for name in ("platform", "neuron")],
+            [
+                *(f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron", "norm")),
+                *DENSE,
+                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "fire")),
+            ],
+            depends=[
+                *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron")),
+                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns")),
+            ],
             language="c++",
             optional=True,
         )

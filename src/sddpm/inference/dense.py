@@ -1,8 +1,8 @@
 """What a compiled network computes on real values: the first convolution, the shortcuts and the readout.
 
-4 % of a network's arithmetic. `Dense` is dense.cpp, whose order of summation is fixed: its results are the same bits at
-any batch size, on any number of threads and with any instruction set. `TorchDense` is PyTorch's own operators, for
-other devices and precisions.
+4 % of a network's arithmetic. `Dense` is dense_conv.cpp and readout.cpp, whose order of summation is fixed: results are
+the same bits at any batch size, on any number of threads, and with any instruction set that has fused multiply-adds.
+`TorchDense` is PyTorch's own operators, for other devices and precisions.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from torch import Tensor
 from sddpm.inference.folding import FoldedConv
 from sddpm.neurons.kernels.native import library, run, threads_for
 
-PANEL = 16  # output channels of a panel of weights in dense.cpp
+PANEL = 16  # output channels of a panel of weights in dense_conv.cpp
 
 Conv = Callable[[list[Tensor]], Tensor]
 """Parts [S, B, H, W, I_i] of a concatenation over channels (one, unless the filter is 1x1) -> [S or T, B, H, W, O]."""
@@ -61,7 +61,7 @@ class TorchDense:
 
 
 class ConvCall(ctypes.Structure):
-    """Mirrors dense.cpp."""
+    """Mirrors dense_conv.cpp."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("threads", "inputs")),
@@ -74,7 +74,7 @@ class ConvCall(ctypes.Structure):
 
 
 class SiluCall(ctypes.Structure):
-    """Mirrors dense.cpp."""
+    """Mirrors readout.cpp."""
 
     _fields_ = (
         ("threads", ctypes.c_int32),
@@ -84,7 +84,7 @@ class SiluCall(ctypes.Structure):
 
 
 class ReadoutCall(ctypes.Structure):
-    """Mirrors dense.cpp."""
+    """Mirrors readout.cpp."""
 
     _fields_ = (
         ("threads", ctypes.c_int32),
@@ -94,7 +94,7 @@ class ReadoutCall(ctypes.Structure):
 
 
 class Dense:
-    """By dense.cpp: float32 on the CPU. The interface is that of `TorchDense`."""
+    """By our own kernels: float32 on the CPU. The interface is that of `TorchDense`."""
 
     @staticmethod
     def available() -> bool:

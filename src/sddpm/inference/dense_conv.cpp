@@ -1,9 +1,14 @@
-// What a compiled network computes on real values: convolutions with a fixed order of summation (taps by rows and
-// columns, channels within a tap), and the readout. Every output is the same arithmetic whatever block it is computed
-// in, so nothing depends on the size of a batch, on threads or on the instruction set; which is why products and sums
-// are not fused (-ffp-contract=off), and why the exponential is our own.
+// Convolutions over real values with a fixed order of summation: taps by rows and columns, channels within a tap. Every
+// output is the same sum whatever block of pixels it is computed in, so nothing depends on the size of a batch, on
+// threads, or on the instruction set, as long as that has fused multiply-adds: these sums alone are compiled with them.
 
-#include "../neurons/kernels/neuron.h"
+#include "../neurons/kernels/platform.h"
+
+#if defined(__clang__)
+#pragma clang fp contract(fast)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=fast")
+#endif
 
 // A convolution. Mirrored by `ConvCall` in dense.py. All taps of the filter see one input, or a 1x1 filter several.
 struct ConvCall {
@@ -16,20 +21,6 @@ struct ConvCall {
     const float *scale, *bias;          // [1 or steps], [1 or steps, panels * PANEL]
     const float *zeros;                 // [channels]
     float *out;                         // [steps, images, H, W, out_channels]
-};
-
-// SiLU(gain x + offset), and the readout over time of what follows it. Mirrored by `SiluCall` and `ReadoutCall`.
-struct SiluCall {
-    int32_t threads;
-    int64_t rows, channels;
-    const float *x, *gain, *offset;  // [rows, channels], [channels], [channels]
-    float *out;                      // [rows, channels]
-};
-struct ReadoutCall {
-    int32_t threads;
-    int64_t T, size;
-    const float *weights, *a, *b;  // [T], [T, size], [T, size]
-    float *out;                    // [size]: sum over n of weights[n] (a[n] + SiLU(b[n]))
 };
 
 namespace {
@@ -138,55 +129,31 @@ INLINE void convolve(const ConvCall &c, int64_t first, int64_t end) {
     for (; channel < c.out_channels; channel += PANEL) tiles<ROWS, 1>(c, shape, taps, first, end, channel);
 }
 
-INLINE float silu(float x) { return x / (1.0f + exponential(-x)); }
-
-INLINE void silu_rows(const SiluCall &c, int64_t first, int64_t end) {
-    for (int64_t row = first; row < end; row++) {
-        const float *RESTRICT x = c.x + row * c.channels, *RESTRICT gain = c.gain, *RESTRICT offset = c.offset;
-        float *RESTRICT out = c.out + row * c.channels;
-        LANES for (int64_t i = 0; i < c.channels; i++) out[i] = silu(x[i] * gain[i] + offset[i]);
-    }
-}
-
-INLINE void read_out(const ReadoutCall &c, int64_t first, int64_t end) {
-    for (int64_t i = first; i < end; i++) c.out[i] = 0;
-    for (int64_t t = 0; t < c.T; t++) {
-        const float *RESTRICT a = c.a + t * c.size, *RESTRICT b = c.b + t * c.size;
-        float *RESTRICT out = c.out;
-        float weight = c.weights[t];
-        LANES for (int64_t i = first; i < end; i++) out[i] += weight * (a[i] + silu(b[i]));
-    }
-}
-
 // Registers for sums: rows of pixels by panels.
 enum { ROWS_base = 2, ROWS_avx2 = 3, ROWS_avx512 = 6, WIDTH_base = 1, WIDTH_avx2 = 2, WIDTH_avx512 = 4 };
 
-#define DENSE(NAME, TARGET)                                                                       \
-    template <class IO, class R>                                                                  \
-    TARGET void convolve_##NAME(const void *call, int64_t first, int64_t end, void *) {           \
-        convolve<ROWS_##NAME, WIDTH_##NAME>(*static_cast<const ConvCall *>(call), first, end);    \
-    }                                                                                             \
-    template <class IO, class R>                                                                  \
-    TARGET void silu_##NAME(const void *call, int64_t first, int64_t end, void *) {               \
-        silu_rows(*static_cast<const SiluCall *>(call), first, end);                              \
-    }                                                                                             \
-    template <class IO, class R>                                                                  \
-    TARGET void read_out_##NAME(const void *call, int64_t first, int64_t end, void *) {           \
-        read_out(*static_cast<const ReadoutCall *>(call), first, end);                            \
+#define CONVOLVE(NAME, TARGET)                                                                  \
+    TARGET void convolve_##NAME(const void *call, int64_t first, int64_t end, void *) {         \
+        convolve<ROWS_##NAME, WIDTH_##NAME>(*static_cast<const ConvCall *>(call), first, end);  \
     }
-FOR_EVERY_INSTRUCTION_SET(DENSE)
+CONVOLVE(base, )
+#if defined(__GNUC__) && defined(__x86_64__)
+CONVOLVE(avx2, __attribute__((target("avx2,fma"))))
+CONVOLVE(avx512, AVX512_TARGET)
+#endif
+
+Task choose() {
+#if defined(__GNUC__) && defined(__x86_64__)
+    if (instruction_set == AVX512) return convolve_avx512;
+    if (instruction_set == AVX2 && __builtin_cpu_supports("fma")) return convolve_avx2;
+#endif
+    return convolve_base;
+}
 
 }  // namespace
 
-// All return 0. `parallel` as in platform.h.
+// Returns 0. `parallel` as in platform.h.
 EXPORT int sddpm_dense_conv(const ConvCall *call, Parallel parallel) {
     int64_t pixels = call->steps * call->images * call->H * call->W;
-    return !run(BY_INSTRUCTION_SET(convolve, float, float), call, pixels, CLAIM, 0, call->threads, parallel);
-}
-EXPORT int sddpm_dense_silu(const SiluCall *call, Parallel parallel) {
-    int64_t claim = 1 + 4096 / call->channels;
-    return !run(BY_INSTRUCTION_SET(silu, float, float), call, call->rows, claim, 0, call->threads, parallel);
-}
-EXPORT int sddpm_dense_readout(const ReadoutCall *call, Parallel parallel) {
-    return !run(BY_INSTRUCTION_SET(read_out, float, float), call, call->size, 1024, 0, call->threads, parallel);
+    return !run(choose(), call, pixels, CLAIM, 0, call->threads, parallel);
 }
