@@ -17,7 +17,8 @@ def macs_outside_layers(model: nn.Module) -> int:
     ghost = copy.deepcopy(model).to("meta").eval()
     size = config["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
-    sample = torch.zeros(1, config["in_channels"], height, width, device="meta")
+    dtype = next(ghost.parameters()).dtype
+    sample = torch.zeros(1, config["in_channels"], height, width, dtype=dtype, device="meta")
     in_layers = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:

@@ -1,0 +1,97 @@
+"""Cost models: the published numbers, energies by hand, and files that cannot be."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from sddpm.energy.cost import CostModel, cost_model_names, energy_of, load_cost_model
+from sddpm.energy.counting import LayerCount
+from sddpm.errors import UserError
+
+SPIKING = LayerCount(
+    name="conv", kind="conv", shape=(1, 1, 1), parameters=1, macs=100, synapses=90, fan_in=10, images=(2, 2),
+    active=(5, 7), sops=(30, 40), binary=True,
+)  # fmt: skip
+REAL = replace(SPIKING, name="real", binary=False, sops=(0, 0))
+NEURONS = replace(SPIKING, name="neuron", kind="neuron", macs=0, synapses=0, sops=(0, 0))
+OWN = {"name": "mine", "description": "d", "source": "s", "mac_pj": 5, "ac_pj": 1, "update_pj": 0.5, "leak_pj": 2,
+       "memory": {"pj_per_bit": 0.1, "bits_per_mac": 8, "bits_per_ac": 4, "bits_per_update": 2}}  # fmt: skip
+
+
+def test_the_published_model():
+    """4.6 and 0.9 pJ: Horowitz (2014), float32 in 45 nm; a MAC is a multiplication of 3.7 and an addition of 0.9."""
+    cost = load_cost_model("45nm")
+    assert (cost.mac_pj, cost.ac_pj, cost.update_pj, cost.memory) == (4.6, 0.9, 0, None)
+    assert cost.mac_pj == pytest.approx(3.7 + 0.9)
+
+
+def test_the_others_add_up_from_horowitzs_table():
+    fp16, int8, memory = (load_cost_model(f"45nm-{name}") for name in ("fp16", "int8", "memory"))
+    assert (fp16.mac_pj, fp16.ac_pj) == (pytest.approx(1.1 + 0.4), 0.4)
+    assert (int8.mac_pj, int8.ac_pj) == (pytest.approx(0.2 + 0.1), 0.1)
+    assert memory.memory is not None
+    word = 32 * memory.memory.pj_per_bit
+    assert word == pytest.approx(10 / 64 * 32)  # half of a 64-bit access of an 8 KiB cache
+    assert memory.ac_pj + memory.memory.bits_per_ac * memory.memory.pj_per_bit == pytest.approx(0.9 + 3 * word)
+
+
+def test_every_model_names_its_source():
+    assert cost_model_names()[0] == "45nm" and len(cost_model_names()) == 4
+    for name in cost_model_names():
+        cost = load_cost_model(name)
+        assert cost.name == name and "Horowitz" in cost.source and cost.description
+
+
+def test_energy_by_hand():
+    cost = CostModel.model_validate(OWN)
+    energy = energy_of([SPIKING, REAL, NEURONS, replace(NEURONS, leaky=True)], cost)
+    updates = 2 * 10 * 4
+    assert energy.ac == 70 * 1
+    assert energy.mac == 90 * 4 * 5
+    assert energy.neurons == pytest.approx(updates * 0.5 + updates * 2 / 2)
+    assert energy.memory == pytest.approx(0.1 * (70 * 4 + 360 * 8 + updates * 2))
+    assert energy.total == pytest.approx(energy.ac + energy.mac + energy.neurons + energy.memory)
+    assert (energy / 2).total == pytest.approx(energy.total / 2)
+    assert (energy + energy).memory == pytest.approx(2 * energy.memory)
+
+
+def test_ones_own_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(OWN))
+    assert load_cost_model(path) == CostModel.model_validate(OWN)
+    path.write_text(yaml.safe_dump(OWN | {"memory": None}))
+    assert energy_of([REAL], load_cost_model(str(path))).memory == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({k: v for k, v in OWN.items() if k != "ac_pj"}, "the key ac_pj is missing"),
+        (OWN | {"mac_pj": -1}, "mac_pj = -1 should be greater than or equal to 0"),
+        (OWN | {"mac_pj": "4.6"}, "mac_pj = '4.6' should be a number"),
+        (OWN | {"mac_pj": float("nan")}, "mac_pj = nan should be a finite number"),
+        (OWN | {"mac_pj": True}, "mac_pj = True should be a number"),
+        (OWN | {"mac": 1}, "unknown key mac; known are name"),
+        (OWN | {"memory": {"pj_per_bit": 1}}, "the key memory.bits_per_mac is missing"),
+        (OWN | {"memory": OWN["memory"] | {"pj_per_bit": -2}}, r"memory.pj_per_bit = -2 should be"),
+        ([1, 2], "a cost model has the keys name"),
+        ("{", "not valid YAML"),
+    ],
+)
+def test_files_that_cannot_be(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    with pytest.raises(UserError, match=message) as error:
+        load_cost_model(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_names_that_are_none(tmp_path):
+    with pytest.raises(UserError, match="no cost model '45mn': did you mean 45nm"):
+        load_cost_model("45mn")
+    with pytest.raises(UserError, match="known are 45nm, 45nm-fp16"):
+        load_cost_model("quantum")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="cannot read"):
+        load_cost_model(tmp_path / "binary.yaml")
