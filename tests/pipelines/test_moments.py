@@ -33,6 +33,13 @@ class LinearModel(ModelMixin, ConfigMixin):
         return SimpleNamespace(sample=self.slope(timestep) * sample)
 
 
+@pytest.fixture
+def spiking(spiking):
+    """With 20 diffusion steps, so that all of them are soon asked."""
+    schedule = make_scheduler("ddim", num_train_timesteps=20, beta_schedule="cosine")
+    return SpikingDiffusionPipeline(spiking.unet, schedule)
+
+
 def coins(count, seed=123):  # another seed than that of the noise: both would come from the same numbers
     generator = torch.Generator().manual_seed(seed)
     return (torch.rand(count, 1, 8, 8, generator=generator) < 0.5).to(torch.uint8) * 255

@@ -6,6 +6,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, UNet2DModel
 from standins import PointwiseModel
 
+from sddpm.diffusion.moments import Moments
 from sddpm.diffusion.noise import seeded_noise
 from sddpm.diffusion.solvers import SOLVERS, make_scheduler
 from sddpm.errors import UserError
@@ -16,7 +17,8 @@ QUICK = {"num_inference_steps": 4, "output_type": "pt", "progress": False}
 
 @pytest.fixture
 def pipe():
-    return SpikingDiffusionPipeline(PointwiseModel(), make_scheduler("ddpm"))
+    moments = Moments([0.5] * 1000, [0.0] * 1000, 3).to_dict()  # for the analytic solvers
+    return SpikingDiffusionPipeline(PointwiseModel(), make_scheduler("ddpm", moments=moments))
 
 
 def recorded(pipe, seeds, **options):

@@ -75,7 +75,9 @@ def signal_and_noise_rates(alphas_cumprod: Tensor, t: Tensor | int, like: Tensor
     """
     t = torch.as_tensor(t, device=alphas_cumprod.device)
     kept = alphas_cumprod[t].reshape(-1, *[1] * (like.ndim - 1))
-    return kept.sqrt().to(like.dtype).to(like.device), (1.0 - kept).sqrt().to(like.dtype).to(like.device)
+    rates = torch.stack([kept.sqrt(), (1.0 - kept).sqrt()]).to(like.dtype)
+    signal_rate, noise_rate = rates.to(like.device, non_blocking=like.device.type != "mps").unbind()
+    return signal_rate, noise_rate
 
 
 def add_noise(alphas_cumprod: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:

@@ -7,6 +7,7 @@ levels. The last stride, to the clean image, is of first order in all of them.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from sddpm.diffusion.analytic import AnalyticDPMScheduler
@@ -148,6 +149,16 @@ def clips_sample(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler clamps its estimate of x_0: each class of diffusers has its own name for that."""
     config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
     return bool(config.get("clip_sample", config.get("thresholding", False)))
+
+
+def adds_noise(scheduler: SchedulerMixin, eta: float = 0.0) -> bool:
+    """Whether the steps of a scheduler add fresh noise, so that the noise at the start alone decides nothing."""
+    return eta > 0 or isinstance(scheduler, DDPMScheduler | AnalyticDPMScheduler)
+
+
+def is_multistep(scheduler: SchedulerMixin) -> bool:
+    """Whether a step depends on those before it, and the time steps can only be walked in their order."""
+    return not isinstance(scheduler, RespacedDDPMScheduler | RespacedDDIMScheduler | AnalyticDPMScheduler)
 
 
 def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:

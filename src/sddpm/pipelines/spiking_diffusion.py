@@ -3,32 +3,24 @@
 `model_index.json` of a saved pipeline names this module's class: do not move it.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from torch import Tensor, nn
-from tqdm import tqdm
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from PIL import Image
+from torch import Tensor
 
-import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
-from sddpm.diffusion.noise import check_seeds, draw_noise, generators_for
-from sddpm.diffusion.solvers import switch_solver
+from sddpm.diffusion.interpolation import slerp
+from sddpm.diffusion.noise import check_seeds, generators_for
+from sddpm.diffusion.solvers import adds_noise
 from sddpm.errors import UserError
-from sddpm.inference.engine import Engines
-from sddpm.models.early_exit import EarlyExit
-from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise, prepare_scheduler
-from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
-
-OUTPUT_TYPES = ("pil", "np", "pt")
-DEFAULT_BATCH_SIZE = 64
+from sddpm.pipelines.base import SamplingPipeline, check_output_type, split_batches
+from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise
+from sddpm.pipelines.inpainting import Images, as_images, as_mask, inpaint
 
 
-class SpikingDiffusionPipeline(DiffusionPipeline):
+class SpikingDiffusionPipeline(SamplingPipeline):
     """Samples images with a model that predicts epsilon or v, and a scheduler.
 
     Each image has a seed of its own, which decides its x_T and the noise of all its steps, whatever the batch size,
@@ -43,38 +35,6 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         threshold_guidance: firing thresholds to sample with unless others are given, under "v_threshold", and how they
             were found: what `sddpm guide` keeps with a model.
     """
-
-    model_cpu_offload_seq = "unet"
-
-    def __init__(
-        self, unet: ModelMixin, scheduler: SchedulerMixin, threshold_guidance: Mapping[str, Any] | None = None
-    ):
-        super().__init__()
-        self.unet: Any
-        self.scheduler: Any
-        self.register_modules(unet=unet, scheduler=scheduler)
-        self._engines = Engines()
-        kept_thresholds(threshold_guidance)  # for its checks
-        if threshold_guidance is not None:  # a model without guidance is saved as it always was
-            self.register_to_config(threshold_guidance=dict(threshold_guidance))
-
-    @property
-    def guided_thresholds(self) -> PlainThresholds | None:
-        """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
-        return kept_thresholds(self.config.get("threshold_guidance"))
-
-    def resolve_engine(self, engine: str, num_inference_steps: int, exit_tolerance: float | None = None) -> str:
-        """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
-        if exit_tolerance is not None:
-            EarlyExit(self.unet, exit_tolerance)  # for its checks
-            if engine not in ("auto", "eager"):
-                raise UserError(f"early exit goes through the eager network, which engine {engine!r} is not")
-            return "eager"
-        return self._engines.resolve(self.unet, engine, num_inference_steps)
-
-    def model_for(self, engine: str, num_inference_steps: int) -> nn.Module:
-        """The form of the model that `engine` means, compiled if need be. Raises `UserError`, as a call would."""
-        return self._engines.choose(self.unet, engine, num_inference_steps)
 
     def __call__(
         self,
@@ -119,8 +79,7 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
         Raises:
             UserError: a value that cannot be, in one line that says what can; a model that answers with NaN.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise UserError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}")
+        check_output_type(output_type)
         if seeds is None:
             seeds = range(1 if batch_size is None else batch_size)
         batches = self.stream(
@@ -135,11 +94,112 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
             callback=callback,
             progress=progress,
         )
-        images = torch.cat([images for _, images in batches])
-        if output_type == "pt":
-            return ImagePipelineOutput(images=images)  # pyright: ignore[reportArgumentType]
-        arrays = images.permute(0, 2, 3, 1).float().numpy()
-        return ImagePipelineOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))
+        return self._output(batches, output_type)
+
+    def interpolate(
+        self,
+        seeds: Sequence[int],
+        frames: int = 9,
+        *,
+        batch_size: int | None = None,
+        num_inference_steps: int = 50,
+        solver: str | None = None,
+        v_threshold: ThresholdSchedule = None,
+        engine: str = "auto",
+        output_type: str = "pil",
+        progress: bool = True,
+    ) -> ImagePipelineOutput:
+        """From the picture of each seed to that of the next, by spherical interpolation of the noise they start from.
+
+        Args:
+            seeds: two or more.
+            frames: images from one seed to the next, both included; they are those that the seeds draw by themselves.
+            batch_size, num_inference_steps, solver, v_threshold, engine, output_type, progress: as of calling the
+                pipeline.
+
+        Returns:
+            An object whose `images` are `frames` for the first pair of seeds, then for the next.
+
+        Raises:
+            UserError: as a call would; a solver whose steps add noise.
+        """
+        check_output_type(output_type)
+        if len(seeds) < 2 or frames < 2:
+            raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames}")
+        check_seeds(seeds)
+        run = self._prepare(num_inference_steps, solver, 0.0, v_threshold, engine)
+        if adds_noise(run.scheduler):
+            raise UserError("interpolation needs a solver without noise of its own: ddim, dpm++, unipc or pndm")
+        points = [(pair, i / (frames - 1)) for pair in pairwise(seeds) for i in range(frames)]
+
+        def begin(points: list[tuple[tuple[int, int], float]]) -> Iterator[DenoisingStep]:
+            ends = [self._noise(generators_for(pair)) for pair, _ in points]
+            x = torch.stack([slerp(a, b, weight) for (a, b), (_, weight) in zip(ends, points, strict=True)])
+            generators = generators_for([0] * len(points))  # which nobody asks
+            return denoise(run.model(self.unet), run.scheduler, x, generators, **run.options)
+
+        chunks = split_batches(points, batch_size)
+        total = run.evaluations * len(chunks)
+        return self._output(self._batches(chunks, begin, None, total if progress else None), output_type)
+
+    def inpaint(
+        self,
+        images: Images,
+        mask: Tensor | Image.Image,
+        *,
+        seeds: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        num_inference_steps: int = 50,
+        jump_length: int = 10,
+        resamplings: int = 10,
+        solver: str | None = "ddpm",
+        eta: float = 0.0,
+        v_threshold: ThresholdSchedule = None,
+        engine: str = "auto",
+        output_type: str = "pil",
+        callback: Callable[[DenoisingStep], None] | None = None,
+        progress: bool = True,
+    ) -> ImagePipelineOutput:
+        """Paint a part of images anew (RePaint; Lugmayr et al., 2022). The rest stays as it is, to the bit.
+
+        Args:
+            images: of the model's size: PIL images, or a tensor [N, C, H, W], uint8 or in [0, 1].
+            mask: where to paint: an image (white: anew), or a tensor [H, W] or [N, 1, H, W] (true or 1: anew).
+            seeds: one for each image (0, 1, ... unless said); several for the same image if there is just one.
+            jump_length, resamplings: stretches of so many steps are walked so many times, so that what is painted comes
+                to fit what is there; num_inference_steps x resamplings evaluations in all.
+            solver: "ddpm", "ddim" or an analytic one.
+            batch_size, num_inference_steps, eta, v_threshold, engine, output_type, callback, progress: as of calling
+                the pipeline.
+
+        Raises:
+            UserError: as a call would; images or a mask that do not fit the model or each other.
+        """
+        check_output_type(output_type)
+        known, unknown = as_images(images, self._shape_of_one), as_mask(mask, self._shape_of_one)
+        seeds = range(len(known)) if seeds is None else seeds
+        count = len(seeds)
+        if len(known) not in (1, count) or len(unknown) not in (1, count):
+            raise UserError(
+                f"{count} seeds, but {len(known)} images and {len(unknown)} masks: as many, or one, are needed"
+            )
+        check_seeds(seeds)
+        run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine)
+        known, unknown = known.expand(count, -1, -1, -1), unknown.expand(count, -1, -1, -1)
+        options = {**run.options, "jump_length": jump_length, "resamplings": resamplings}
+
+        def begin(rows: list[int]) -> Iterator[DenoisingStep]:
+            generators = generators_for([seeds[row] for row in rows])
+            x = self._noise(generators)
+            parts = known[rows].to(x), unknown[rows].to(x.device)
+            return inpaint(run.model(self.unet), run.scheduler, x, *parts, generators, **options)
+
+        chunks = split_batches(range(count), batch_size)
+        total = num_inference_steps * resamplings * len(chunks)
+        batches = self._batches(chunks, begin, callback, total if progress else None)
+        kept = known / 2 + 0.5
+        batches = ((rows, torch.where(unknown[rows], x, kept[rows].to(x))) for rows, x in batches)
+        return self._output(batches, output_type)
 
     def stream(
         self,
@@ -159,37 +219,12 @@ class SpikingDiffusionPipeline(DiffusionPipeline):
 
         Arguments and errors as of calling the pipeline; errors in them come at once, not with the first batch.
         """
-        batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-        if batch_size < 1 or len(seeds) < 1:
-            raise UserError(f"nothing to sample: {len(seeds)} seeds, {batch_size} at a time")
         check_seeds(seeds)
-        self.resolve_engine(engine, num_inference_steps, exit_tolerance)
-        scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
-        v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
-        evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
-        total = evaluations * math.ceil(len(seeds) / batch_size)
-        options = {"num_inference_steps": num_inference_steps, "eta": eta, "v_threshold": v_threshold}
-        model = partial(self._engines.choose, engine=engine, steps=num_inference_steps)
-        if exit_tolerance is not None:
-            model = partial(EarlyExit, tolerance=exit_tolerance)
-        chunks = [list(seeds[i : i + batch_size]) for i in range(0, len(seeds), batch_size)]
-        return self._stream(chunks, model, scheduler, options, callback, total if progress else None)
+        run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine, exit_tolerance)
 
-    def _stream(self, chunks, model, scheduler, options, callback, total) -> Iterator[tuple[list[int], Tensor]]:
-        config = self.unet.config
-        size = config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        dtype = torch.float64 if self.unet.dtype == torch.float64 else torch.float32
-        # The bar is diffusers' own, so that pipe.set_progress_bar_config works; no total means no bar.
-        with self.progress_bar(total=total) if total else tqdm(disable=True) as bar:  # pyright: ignore[reportCallIssue]
-            for seeds in chunks:
-                generators = generators_for(seeds)
-                x = draw_noise(generators, (config.in_channels, height, width), dtype, self._execution_device)
-                for step in denoise(model(self.unet), scheduler, x, generators, **options):
-                    x = step.x_prev
-                    if callback is not None:
-                        callback(step)
-                    bar.update()
-                if not x.isfinite().all():
-                    raise UserError(f"the model answered with NaN or infinity (seeds {seeds[0]} to {seeds[-1]})")
-                yield seeds, (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
+        def begin(seeds: list[int]) -> Iterator[DenoisingStep]:
+            generators = generators_for(seeds)
+            return denoise(run.model(self.unet), run.scheduler, self._noise(generators), generators, **run.options)
+
+        chunks = split_batches(seeds, batch_size)
+        return self._batches(chunks, begin, callback, run.evaluations * len(chunks) if progress else None)

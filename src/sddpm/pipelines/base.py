@@ -1,0 +1,144 @@
+"""What every way of sampling shares: model, scheduler and engine, noise by seed, batches one after another."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
+from sddpm.diffusion.noise import draw_noise
+from sddpm.diffusion.solvers import switch_solver
+from sddpm.errors import UserError
+from sddpm.inference.engine import Engines
+from sddpm.models.early_exit import EarlyExit
+from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, prepare_scheduler
+from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+DEFAULT_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is the same for all batches of a call."""
+
+    model: Callable[[nn.Module], nn.Module]
+    scheduler: Any
+    options: dict[str, Any]
+    evaluations: int
+
+
+class SamplingPipeline(DiffusionPipeline):
+    """The part of `SpikingDiffusionPipeline` that is no way of sampling by itself; arguments as there."""
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(
+        self, unet: ModelMixin, scheduler: SchedulerMixin, threshold_guidance: Mapping[str, Any] | None = None
+    ):
+        super().__init__()
+        self.unet: Any
+        self.scheduler: Any
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self._engines = Engines()
+        kept_thresholds(threshold_guidance)  # for its checks
+        if threshold_guidance is not None:  # a model without guidance is saved as it always was
+            self.register_to_config(threshold_guidance=dict(threshold_guidance))
+
+    @property
+    def guided_thresholds(self) -> PlainThresholds | None:
+        """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
+        return kept_thresholds(self.config.get("threshold_guidance"))
+
+    def resolve_engine(self, engine: str, num_inference_steps: int, exit_tolerance: float | None = None) -> str:
+        """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
+        if exit_tolerance is not None:
+            EarlyExit(self.unet, exit_tolerance)  # for its checks
+            if engine not in ("auto", "eager"):
+                raise UserError(f"early exit goes through the eager network, which engine {engine!r} is not")
+            return "eager"
+        return self._engines.resolve(self.unet, engine, num_inference_steps)
+
+    def model_for(self, engine: str, num_inference_steps: int) -> nn.Module:
+        """The form of the model that `engine` means, compiled if need be. Raises `UserError`, as a call would."""
+        return self._engines.choose(self.unet, engine, num_inference_steps)
+
+    def _prepare(
+        self,
+        num_inference_steps: int,
+        solver: str | None,
+        eta: float,
+        v_threshold: ThresholdSchedule,
+        engine: str,
+        exit_tolerance: float | None = None,
+    ) -> Run:
+        self.resolve_engine(engine, num_inference_steps, exit_tolerance)
+        scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
+        v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
+        evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
+        options = {"num_inference_steps": num_inference_steps, "eta": eta, "v_threshold": v_threshold}
+        model = partial(self._engines.choose, engine=engine, steps=num_inference_steps)
+        if exit_tolerance is not None:
+            model = partial(EarlyExit, tolerance=exit_tolerance)
+        return Run(model, scheduler, options, evaluations)
+
+    @property
+    def _shape_of_one(self) -> tuple[int, int, int]:
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config.in_channels, height, width
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        dtype = torch.float64 if self.unet.dtype == torch.float64 else torch.float32
+        return draw_noise(generators, self._shape_of_one, dtype, self._execution_device)
+
+    def _batches(
+        self,
+        chunks: Sequence[list[Any]],
+        begin: Callable[[list[Any]], Iterator[DenoisingStep]],
+        callback: Callable[[DenoisingStep], None] | None,
+        total: int | None,
+    ) -> Iterator[tuple[list[Any], Tensor]]:
+        """Each chunk and its images, [B, C, H, W] in [0, 1] on the CPU: where the steps that `begin` gives arrive."""
+        # The bar is diffusers' own, so that pipe.set_progress_bar_config works; no total means no bar.
+        with self.progress_bar(total=total) if total else tqdm(disable=True) as bar:  # type: ignore[misc]
+            done = 0
+            for chunk in chunks:
+                x = torch.tensor(torch.nan)
+                for step in begin(chunk):
+                    x = step.x_prev
+                    if callback is not None:
+                        callback(step)
+                    bar.update()
+                if not x.isfinite().all():
+                    raise UserError(f"the model answered with NaN or infinity in images {done} to {done + len(x) - 1}")
+                done += len(x)
+                yield chunk, (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
+
+    def _output(self, batches: Iterator[tuple[list[Any], Tensor]], output_type: str) -> ImagePipelineOutput:
+        images = torch.cat([images for _, images in batches])
+        if output_type == "pt":
+            return ImagePipelineOutput(images=images)  # pyright: ignore[reportArgumentType]
+        arrays = images.permute(0, 2, 3, 1).float().numpy()
+        return ImagePipelineOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))
+
+
+def check_output_type(output_type: str) -> None:
+    """Raise `UserError` unless `output_type` is one of `OUTPUT_TYPES`."""
+    if output_type not in OUTPUT_TYPES:
+        raise UserError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}")
+
+
+def split_batches(items: Sequence[Any], batch_size: int | None) -> list[list[Any]]:
+    """Lists of `batch_size` items (64 unless said). Raises `UserError` if there are none."""
+    batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+    if batch_size < 1 or len(items) < 1:
+        raise UserError(f"nothing to sample: {len(items)} seeds, {batch_size} at a time")
+    return [list(items[i : i + batch_size]) for i in range(0, len(items), batch_size)]

@@ -1,0 +1,132 @@
+"""Painting a part of images anew with an unconditional model (RePaint; Lugmayr et al., CVPR 2022)."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sddpm.data import to_model
+from sddpm.diffusion.objectives import predict_x0
+from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
+from sddpm.diffusion.solvers import clips_sample, is_multistep
+from sddpm.errors import UserError
+from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, predict, prepare_scheduler
+
+Images = Tensor | Image.Image | Sequence[Image.Image]
+
+
+def inpaint(
+    model: nn.Module,
+    scheduler: Any,
+    x_T: Tensor,
+    known: Tensor,
+    unknown: Tensor,
+    generators: Sequence[torch.Generator],
+    *,
+    num_inference_steps: int,
+    jump_length: int,
+    resamplings: int,
+    eta: float = 0.0,
+    v_threshold: ThresholdSchedule = None,
+) -> Iterator[DenoisingStep]:
+    """Denoise where `unknown`, with the rest known: at every noise level it is put in at that level, and stretches of
+    the way are walked several times, so that the two parts come to fit.
+
+    Args:
+        model, scheduler, x_T, generators, num_inference_steps, eta, v_threshold: as of `denoise`; the index that a
+            function of (index, t) is given is that of the level.
+        known: images [B, C, H, W] as the model sees them.
+        unknown: bool, of a shape that broadcasts to theirs.
+        jump_length, resamplings: as of `resampling_walk`.
+
+    Raises:
+        UserError: as `denoise`, and a solver that looks back at earlier steps.
+    """
+    if is_multistep(scheduler):
+        raise UserError(
+            "inpainting goes back and forth, which ddpm, ddim and the analytic solvers can: choose one of them"
+        )
+    scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
+    step_options["generator"] = list(generators)
+    walk = resampling_walk(num_inference_steps, jump_length, resamplings)
+    return _walk(model, scheduler, x_T, known, unknown, walk, step_options, v_threshold)
+
+
+def _walk(
+    model: nn.Module,
+    scheduler: Any,
+    x: Tensor,
+    known: Tensor,
+    unknown: Tensor,
+    walk: list[int],
+    step_options: dict[str, Any],
+    v_threshold: ThresholdSchedule,
+) -> Iterator[DenoisingStep]:
+    timesteps, generators = scheduler.timesteps.tolist(), step_options["generator"]
+    alphas = [float(scheduler.alphas_cumprod[t]) for t in timesteps] + [1.0]
+    prediction_type, clips = scheduler.config.prediction_type, clips_sample(scheduler)
+    index = 0
+    x = with_known(x, known, unknown, alphas[0], generators)
+    for level, following in pairwise(walk):
+        if following < level:
+            x = add_more_noise(x, alphas[level], alphas[following], generators)
+            continue
+        t = timesteps[level]
+        output = predict(model, x, t, v_threshold(level, t) if callable(v_threshold) else v_threshold)
+        x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
+        x_prev = scheduler.step(output, t, x, **step_options).prev_sample
+        x_prev = with_known(x_prev, known, unknown, alphas[following], generators)
+        yield DenoisingStep(index, t, x, x0.clamp(-1.0, 1.0) if clips else x0, x_prev)
+        index, x = index + 1, x_prev
+
+
+def as_images(images: Images, shape: tuple[int, int, int]) -> Tensor:
+    """Images as float [N, C, H, W] in [-1, 1], from PIL images or a tensor that is uint8 or in [0, 1].
+
+    Raises:
+        UserError: another shape than (C, H, W), which is that of the model, or values outside [0, 1].
+    """
+    if not isinstance(images, Tensor):
+        listed = [images] if isinstance(images, Image.Image) else list(images)
+        mode = {1: "L", 3: "RGB"}.get(shape[0])
+        if mode is None:
+            raise UserError(f"a model of {shape[0]} channels takes images as a tensor [N, C, H, W]")
+        arrays = [np.atleast_3d(np.asarray(image.convert(mode))) for image in listed]
+        sizes = {array.shape for array in arrays}
+        if len(sizes) != 1:
+            raise UserError(f"images must be of one size, not of {len(sizes)}")
+        images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+    if images.ndim != 4 or tuple(images.shape[1:]) != shape:
+        expected, found = (" x ".join(map(str, each)) for each in (shape, images.shape[1:]))
+        raise UserError(f"the model is for images of {expected}, these are {found}")
+    if images.dtype == torch.uint8:
+        return to_model(images)
+    if not (images >= 0).logical_and(images <= 1).all():
+        raise UserError("images must be uint8 or lie in [0, 1]")
+    return images * 2 - 1
+
+
+def as_mask(mask: Tensor | Image.Image, shape: tuple[int, int, int]) -> Tensor:
+    """What to paint anew, bool [1 or N, 1, H, W], from an image (white: anew), or a tensor [H, W] or [N, 1, H, W] of
+    truth values or of 0 and 1.
+
+    Raises:
+        UserError: another size than the model's, a mask that is neither here nor there, or one that keeps all.
+    """
+    if isinstance(mask, Image.Image):
+        mask = torch.from_numpy(np.asarray(mask.convert("L")) > 127)
+    if mask.ndim == 2:
+        mask = mask[None, None]
+    if mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2:] != shape[1:]:
+        raise UserError(
+            f"the mask must be {shape[1]} x {shape[2]} or [N, 1, {shape[1]}, {shape[2]}], not {list(mask.shape)}"
+        )
+    if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
+        raise UserError("the mask must be true, or 1, where images are painted anew, and false, or 0, elsewhere")
+    if not mask.any():
+        raise UserError("the mask leaves nothing to paint: it is false everywhere")
+    return mask.bool()
