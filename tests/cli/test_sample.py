@@ -201,3 +201,10 @@ def test_help_does_not_wait_for_torch():
         "assert not {'torch', 'diffusers', 'numpy'} & set(sys.modules), 'heavy imports'"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_early_exit(sddpm, model):
+    code, out, _ = sddpm("sample", model, "--count", 2, "--steps", 2, "--exit-tolerance", 1e6)
+    assert code == 0 and "; 2 of 2 SNN time steps" in out
+    code, _, err = sddpm("sample", model, "--exit-tolerance", "-1", "--out", "other.png")
+    assert code == 2 and err.startswith("error: the exit tolerance must be a number of at least 0")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Solver
+from sddpm.cli.options import ExitTolerance, Solver
 from sddpm.cli.sample import parse_seeds, parse_thresholds
 from sddpm.errors import UserError
 
@@ -40,14 +40,7 @@ def energy(
         list[str] | None,
         typer.Option(help="Firing threshold, or LAYERS=V for some; may be repeated.", metavar="V"),
     ] = None,
-    exit_tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Leave the network once the readout changes by less than this from one SNN time step to the"
-            " next. (default: never)",
-            metavar="X",
-        ),
-    ] = None,
+    exit_tolerance: ExitTolerance = None,
     time_table: Annotated[
         bool | None,
         typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Solver
+from sddpm.cli.options import ExitTolerance, Solver
 from sddpm.cli.sample import parse_thresholds
 from sddpm.errors import UserError
 
@@ -64,6 +64,7 @@ def evaluate(
             help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
         ),
     ] = "auto",
+    exit_tolerance: ExitTolerance = None,
     inception: Annotated[
         Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")
     ] = None,
@@ -143,7 +144,7 @@ def evaluate(
             resize=resize or prepared.get("resize", "bilinear"),
             limit_reference=limit_reference,
             sampling=SamplingSettings(
-                steps, solver, eta, parse_thresholds(v_threshold or []), seed, batch_size, engine
+                steps, solver, eta, parse_thresholds(v_threshold or []), seed, batch_size, engine, exit_tolerance
             ),
             inception=inception,
             fad_weights=fad_weights,

@@ -11,3 +11,12 @@ Solver = Annotated[
         metavar="NAME",
     ),
 ]
+
+ExitTolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="Leave the network once its readout changes by less than this from one SNN time step to the next, relative"
+        " to it. (default: never)",
+        metavar="X",
+    ),
+]

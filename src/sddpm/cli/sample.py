@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Solver
+from sddpm.cli.options import ExitTolerance, Solver
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
+
+    from sddpm.pipelines import DenoisingStep
 
 FORMATS = ("grid", "folder", "zip", "npz")
 
@@ -40,6 +42,7 @@ def sample(
             help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
         ),
     ] = "auto",
+    exit_tolerance: ExitTolerance = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     out: Annotated[Path, typer.Option(help="FILE.png, FOLDER, FILE.zip or FILE.npz.", metavar="PATH")] = Path(
         "samples.png"
@@ -93,6 +96,14 @@ def sample(
     if channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")
     recorder = DenoisingRecorder()
+    snn_steps: list[int] = []
+
+    def after(step: "DenoisingStep") -> None:
+        if strip is not None:
+            recorder(step)
+        if step.snn_steps is not None:
+            snn_steps.extend(step.snn_steps.tolist())
+
     start = perf_counter()
     batches: Iterator[tuple[list[int], Tensor]] = pipeline.stream(
         chosen,
@@ -102,7 +113,8 @@ def sample(
         eta=eta,
         v_threshold=thresholds,
         engine=engine,
-        callback=recorder if strip is not None else None,
+        exit_tolerance=exit_tolerance,
+        callback=after,
     )
     # Opened before the work starts, so that a folder that cannot be written to is found out at once.
     with nullcontext() if strip is None else atomic_path(strip) as strip_file:
@@ -110,9 +122,10 @@ def sample(
         if strip_file is not None:
             denoising_strip(*recorder.frames(), scale=scale).save(strip_file, "PNG")
     seconds = perf_counter() - start
+    taken = f"; {sum(snn_steps) / len(snn_steps):.3g} of {pipeline.unet.config.T} SNN time steps" if snn_steps else ""
     typer.echo(
         f"{out}: {len(chosen)} images, {solver} with {steps} steps on {place}, {seconds:.1f} s"
-        f" ({len(chosen) / seconds:.3g} images/s)" + (f"; {strip}" if strip is not None else "")
+        f" ({len(chosen) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
     )
 
 

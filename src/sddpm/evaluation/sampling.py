@@ -31,6 +31,7 @@ class SamplingSettings:
     first_seed: int = 0
     batch_size: int = 50
     engine: str = "auto"
+    exit_tolerance: float | None = None
 
 
 def is_model(path: Path) -> bool:
@@ -87,6 +88,7 @@ def sample_images(
             eta=settings.eta,
             v_threshold=settings.v_threshold,
             engine=settings.engine,
+            exit_tolerance=settings.exit_tolerance,
             progress=False,
         )
         images = torch.cat([images for _, images in batches])
@@ -101,8 +103,10 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
     thresholds = settings.v_threshold
     plain: dict[str, Any] = asdict(settings) | {
         "v_threshold": None if thresholds is None else to_json(thresholds),
-        "engine": pipeline.resolve_engine(settings.engine, settings.steps),
+        "engine": pipeline.resolve_engine(settings.engine, settings.steps, settings.exit_tolerance),
         "model": digest,
         "device": pipeline.device.type,
     }
+    if settings.exit_tolerance is None:
+        del plain["exit_tolerance"]  # samples made before there was such a thing are still good
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:24]

@@ -115,7 +115,8 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
         "eta": s.eta,
         "v_threshold": None if s.v_threshold is None else to_json(s.v_threshold),
         "batch_size": s.batch_size,
-        "engine": pipeline.resolve_engine(s.engine, s.steps),
+        "engine": pipeline.resolve_engine(s.engine, s.steps, s.exit_tolerance),
+        "exit_tolerance": s.exit_tolerance,
     }
     return Samples(
         str(path),
