@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sddpm.cli.evaluate import trained_on
+from sddpm.cli.evaluate import same_images, trained_on, training_images
 from sddpm.cli.main import run
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.evaluation.features.fad import FadEncoder
@@ -137,10 +138,40 @@ def test_a_run_knows_what_it_was_trained_on(tmp_path):
     assert trained_on(str(tmp_path))["reference"] == "mine.zip"
 
 
+def test_copies_are_looked_for_among_what_a_run_was_trained_on():
+    trained = {"reference": "celeba", "data": "faces.zip", "channels": 3, "crop": "ddim64", "resize": "box"}
+    assert training_images(None, None, {}) is None
+    run = training_images(None, None, trained)
+    assert (run.images, run.data, run.crop, run.resize, run.required) == ("celeba", "faces.zip", "ddim64", "box", False)
+    asked = training_images("CelebA", "elsewhere.zip", trained)
+    assert (asked.data, asked.crop, asked.required) == ("elsewhere.zip", "ddim64", True)
+    other = training_images("mine.zip", None, trained)
+    assert (other.images, other.data, other.crop, other.required) == ("mine.zip", None, None, True)
+    assert same_images("Fashion_MNIST", "fashion-mnist") and same_images("a/b", "a/b")
+    assert not same_images("a", "b") and not same_images(None, None) and not same_images("mnist", "cifar10")
+
+
+def test_a_run_against_a_statistics_file(sddpm, model, fad, tmp_path):
+    """The statistics say nothing of training images; the run's config does."""
+    shutil.copytree(model, tmp_path / "run" / "model")
+    (tmp_path / "run" / "config.yaml").write_text("data: {dataset: digits}\n")
+    quick = ("--metric", "fad", "--fad-weights", fad, "--device", "cpu")
+    assert sddpm("stats", "digits", "digits.npz", *quick[2:])[0] == 0
+    code, out, err = sddpm("evaluate", "run", "--fad-statistics", "digits.npz", "--samples", 70, "--steps", 2, *quick)
+    assert code == 0, err
+    assert "of 70 samples, among 1,797 images" in out.splitlines()[1]
+    code, out, err = sddpm("evaluate", "run", *quick, "--samples", 70, "--steps", 2, "--no-copies")
+    assert (code, len(out.splitlines())) == (0, 1), err
+    code, out, err = sddpm("evaluate", model, "--fad-statistics", "digits.npz", "--samples", 70, "--steps", 2, *quick)
+    assert out.splitlines()[1] == "near copies    not looked for: no training images are known: --training WHAT"
+    code, out, err = sddpm("evaluate", "run", *quick, "--samples", 70, "--steps", 2, "--training", "nowhere.zip")
+    assert (code, err.splitlines()[-1]) == (2, "error: no such folder or zip: nowhere.zip")
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_same_number(sddpm, model, options, tmp_path):
     arguments = ["evaluate", model, "--reference", "digits", *options, "--batch-size", 10, "--no-copies"]
-    alone = sddpm(*arguments)
+    alone = sddpm(*arguments, "--out", "one.json")
     assert alone[0] == 0, alone
     environment = {**os.environ, "SDDPM_CACHE": str(tmp_path / "other"), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -148,4 +179,7 @@ def test_two_processes_give_the_same_number(sddpm, model, options, tmp_path):
     result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=500)
     assert result.returncode == 0, result.stderr
     assert result.stdout == alone[1]
-    assert json.loads((tmp_path / "two.json").read_text())["processes"] == 2
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["metrics"] == two["metrics"]  # to the last bit
+    assert one["samples"] == two["samples"]

@@ -45,6 +45,8 @@ def test_departures_of_one_metric():
     ):
         made = Conditions(20_000, "train", "pytorch-fid", 2048, neighbours=sides)
         assert departures(SDDPM, METRICS["recall"], made) == words
+    sizes = Conditions(50_000, "train", "pytorch-fid", 2048, sizes=(28, 32))
+    assert departures(SDDPM, METRICS["fid"], sizes) == ["reference images of 28x28 pixels, samples of 32x32"]
     one = Conditions(50_000, "train", "pytorch-fid", 2048, skipped=1)
     assert departures(SDDPM, METRICS["fid"], one) == ["1 damaged image left out"]
 

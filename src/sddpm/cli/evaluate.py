@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import ExitTolerance, Solver
+from sddpm.cli.options import Engine, ExitTolerance, Solver
 from sddpm.cli.sample import parse_thresholds
 from sddpm.errors import UserError
 
@@ -58,12 +58,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the others follow.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
-        ),
-    ] = "auto",
+    engine: Engine = "auto",
     exit_tolerance: ExitTolerance = None,
     inception: Annotated[
         Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")
@@ -185,7 +180,8 @@ def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
 
     for measurement in evaluation.measurements:
         typer.echo(line(measurement, evaluation.plan.protocol.name))
-    typer.echo(copies_line(evaluation.facts["near_copies"]))
+    if evaluation.facts["near_copies"] is not None:
+        typer.echo(copies_line(evaluation.facts["near_copies"]))
     if grid is not None:
         with atomic_path(grid) as temporary:
             image_grid(evaluation.grid, scale=None).save(temporary, "PNG")

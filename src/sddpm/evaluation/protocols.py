@@ -48,7 +48,7 @@ class Conditions:
     skipped: images that were left out because they are damaged.
     splits: of the Inception score.
     neighbours: vectors of the samples and of the reference, for precision and recall.
-    crops: of the reference and of the training images, where they differ.
+    crops, sizes: of the reference and of the training images, or samples, where they differ.
     """
 
     samples: int
@@ -62,6 +62,7 @@ class Conditions:
     splits: int = 10
     neighbours: tuple[int, int] | None = None
     crops: tuple[str, str] | None = None
+    sizes: tuple[int, int] | None = None
 
 
 def find_protocol(name: str) -> Protocol:
@@ -106,6 +107,10 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
         (
             compared and made.crops is not None,
             "reference cropped by {}, training images by {}".format(*(made.crops or ("", ""))),
+        ),
+        (
+            compared and made.sizes is not None,
+            "reference images of {0}x{0} pixels, samples of {1}x{1}".format(*(made.sizes or (0, 0))),
         ),
         (made.skipped > 0, f"{made.skipped:,} damaged image{'s' if made.skipped > 1 else ''} left out"),
     ]

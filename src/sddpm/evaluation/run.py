@@ -84,7 +84,7 @@ def evaluate(settings: EvaluationSettings) -> Evaluation | None:
             for metric in plan.metrics
         ]
         clock.lap("metrics")
-        copies = {"why": why_none} if training is None else near_copies(images, training)
+        copies = near_copies(images, training) if training is not None else {"why": why_none} if why_none else None
         clock.lap("copies")
     facts = {
         "samples": samples.about | _pixels(images, samples.skipped),
@@ -153,6 +153,7 @@ def _measure(
     score = metric.compute(*sides, **options)
     neighbours = (score.details["samples"], score.details["reference"]) if "k" in score.details else None
     crop = other_crop(settings, reference)
+    size = reference.about.get("made_with", {}).get("image_size", samples.image_size)
     published_fad = metric.features == "fad" and settings.fad_statistics is not None
     weights = extractors["inception"].about["sha256"] if "inception" in extractors else INCEPTION_SHA256
     made = Conditions(
@@ -167,6 +168,7 @@ def _measure(
         splits=settings.splits,
         neighbours=neighbours,
         crops=None if crop is None else (str(reference.crop), crop),
+        sizes=None if published_fad or size == samples.image_size else (size, samples.image_size),
     )
     label = f"{metric.name}-{plan.dim}" if metric.features == "pool" else metric.name
     return Measurement(metric, label, score, departures(plan.protocol, metric, made))

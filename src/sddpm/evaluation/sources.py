@@ -190,7 +190,7 @@ def open_reference_images(
 def open_training(
     settings: EvaluationSettings, samples: Samples, reference: Reference
 ) -> tuple[ImageDataset | None, str]:
-    """The images among which copies are looked for, or None and why there are none.
+    """The images among which copies are looked for, or None and why there are none ("" if nobody asked).
 
     They are those of `settings.training`; else the training split of a reference that is a data set, else the images
     of the reference.
@@ -200,7 +200,7 @@ def open_training(
     """
     training = settings.training
     if not settings.copies:
-        return None, "not asked for"
+        return None, ""
     if training is None and reference.images is None:
         return None, "no training images are known: --training WHAT"
     if training is None:
