@@ -7,7 +7,7 @@ import typer
 
 from sddpm.cli.app import app
 from sddpm.cli.evaluate import refuse_unwritable, trained_on
-from sddpm.cli.options import Solver
+from sddpm.cli.options import Engine, Solver
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,12 +45,7 @@ def guide(
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
-        ),
-    ] = "auto",
+    engine: Engine = "auto",
     search: Annotated[str, typer.Option(help="What is free: scalar, layers, time or layers-time.")] = "scalar",
     method: Annotated[
         str | None, typer.Option(help="grid (scalar only, default there), coordinate or bayes.", metavar="NAME")

@@ -2,7 +2,19 @@
 
 import sys
 
-from sddpm.cli import convert, energy, evaluate, guide, info, moments, sample, stats, train  # noqa: F401  each verb adds itself
+from sddpm.cli import (  # noqa: F401  each verb adds itself
+    convert,
+    energy,
+    evaluate,
+    guide,
+    info,
+    inpaint,
+    interpolate,
+    moments,
+    sample,
+    stats,
+    train,
+)
 from sddpm.cli.app import app as app
 from sddpm.errors import UserError
 

@@ -20,3 +20,10 @@ ExitTolerance = Annotated[
         metavar="X",
     ),
 ]
+
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
+    ),
+]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import ExitTolerance, Solver
+from sddpm.cli.options import Engine, ExitTolerance, Solver
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ def sample(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time; it does not change what a seed draws.")] = 16,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
-        ),
-    ] = "auto",
+    engine: Engine = "auto",
     exit_tolerance: ExitTolerance = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     out: Annotated[Path, typer.Option(help="FILE.png, FOLDER, FILE.zip or FILE.npz.", metavar="PATH")] = Path(

@@ -110,6 +110,32 @@ def as_images(images: Images, shape: tuple[int, int, int]) -> Tensor:
     return images * 2 - 1
 
 
+REGIONS = ("left", "right", "top", "bottom", "center", "around")
+
+
+def region_mask(name: str, height: int, width: int) -> Tensor:
+    """A mask bool [height, width] that is true in a half, in the middle (of half the height and width), or around it.
+
+    Raises:
+        UserError: a name that is not one of `REGIONS`.
+    """
+    if name not in REGIONS:
+        raise UserError(f"unknown region {name!r}: choose one of {', '.join(REGIONS)}")
+    row, column = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    middle = (
+        (row >= height // 4) & (row < height - height // 4) & (column >= width // 4) & (column < width - width // 4)
+    )
+    where = {
+        "left": column < width // 2,
+        "right": column >= width // 2,
+        "top": row < height // 2,
+        "bottom": row >= height // 2,
+        "center": middle,
+        "around": ~middle,
+    }[name]
+    return where.expand(height, width)
+
+
 def as_mask(mask: Tensor | Image.Image, shape: tuple[int, int, int]) -> Tensor:
     """What to paint anew, bool [1 or N, 1, H, W], from an image (white: anew), or a tensor [H, W] or [N, 1, H, W] of
     truth values or of 0 and 1.

@@ -1,0 +1,159 @@
+"""`sddpm inpaint`: a part of images painted anew by a saved model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.cli.options import Engine, Solver
+from sddpm.cli.sample import output_format, parse_thresholds
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GREY = 128  # of what is painted anew, where the picture shows what is known
+
+
+@app.command()
+def inpaint(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES", help="An image, a folder, zip or .npz of images, or a data set such as mnist:test."
+        ),
+    ],
+    mask: Annotated[
+        str,
+        typer.Option(
+            help="What to paint: left, right, top, bottom, center, around, or an image that is white there.",
+            metavar="REGION|FILE",
+        ),
+    ],
+    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
+    count: Annotated[int, typer.Option(help="How many of the images, from the first.")] = 8,
+    draws: Annotated[int, typer.Option(help="How often each is painted.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the first painting; the others follow.")] = 0,
+    solver: Solver = "ddpm",
+    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
+    resamplings: Annotated[int, typer.Option(help="How often each stretch of steps is walked.")] = 10,
+    jump_length: Annotated[int, typer.Option(help="Steps of a stretch.")] = 10,
+    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    v_threshold: Annotated[
+        list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
+    ] = None,
+    engine: Engine = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    out: Annotated[
+        Path, typer.Option(help="FILE.png beside the images; FOLDER, FILE.zip or FILE.npz alone.", metavar="PATH")
+    ] = Path("inpainted.png"),
+    scale: Annotated[int | None, typer.Option(help="Pixels drawn for each pixel in FILE.png.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Paint a part of images anew, so that it fits the rest, which stays as it is (RePaint).
+
+    Costs steps x resamplings evaluations of the network for each painting. FILE.png has a row an image: as it is, what
+    is known of it, and the paintings. Folders and zips name paintings by their seed.
+    """
+    from sddpm.files import refuse_existing
+
+    thresholds = parse_thresholds(v_threshold or [])
+    kind = output_format(out, None)
+    if not (out.is_dir() and not any(out.iterdir())):
+        refuse_existing(out, force)
+    if draws < 1 or count < 1:
+        raise UserError(f"--draws and --count must be at least 1, not {draws} and {count}")
+    if scale is not None and scale < 1:
+        raise UserError("--scale must be at least 1")
+
+    import torch
+
+    from sddpm.cli.sample_outputs import write_images
+    from sddpm.data import unit_to_uint8
+    from sddpm.figures.grid import image_grid
+    from sddpm.files import atomic_path
+    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines.devices import pick_device
+
+    pipeline = load_pipeline(model, pick_device(device))
+    channels, size = pipeline.unet.config.in_channels, pipeline.unet.config.sample_size
+    if channels not in (1, 3) or not isinstance(size, int):
+        raise UserError(
+            f"{model} makes images of {channels} channels, {size} pixels: only square grey or RGB ones work"
+        )
+    known = read_images(images, data, count, channels, size)
+    where = read_mask(mask, size)
+
+    def paint() -> Iterator[tuple[list[int], "Tensor"]]:
+        for row, image in enumerate(known):
+            seeds = list(range(seed + row * draws, seed + (row + 1) * draws))
+            painted = pipeline.inpaint(
+                image[None],
+                where,
+                seeds=seeds,
+                batch_size=batch_size,
+                num_inference_steps=steps,
+                jump_length=jump_length,
+                resamplings=resamplings,
+                solver=solver,
+                eta=eta,
+                v_threshold=thresholds,
+                engine=engine,
+                output_type="pt",
+            )
+            yield seeds, torch.as_tensor(painted.images)
+
+    if kind == "grid":
+        with atomic_path(out) as temporary:
+            rows = []
+            for image, (_, painted) in zip(known, paint(), strict=True):
+                rows += [image, torch.where(where, GREY, image), *unit_to_uint8(painted)]
+            image_grid(torch.stack(rows), draws + 2, scale).save(temporary, "PNG")
+    else:
+        write_images(kind, out, paint())
+    typer.echo(f"{out}: {len(known)} images, each painted {draws} times, {solver} with {steps} steps x {resamplings}")
+
+
+def read_images(images: str, data: str | None, count: int, channels: int, size: int) -> "Tensor":
+    """The first `count` images, uint8 [N, C, H, W], brought to the size and colour of the model."""
+    import torch
+    from PIL import Image, UnidentifiedImageError
+
+    from sddpm.data.pixels import PixelSpec, prepare
+    from sddpm.data.registry import find_dataset
+    from sddpm.evaluation.images import open_images
+
+    path = Path(images).expanduser()
+    if path.is_file() and path.suffix.lower() not in (".zip", ".npz"):
+        try:
+            with Image.open(path) as image:
+                return torch.from_numpy(prepare(image, PixelSpec(channels, size)).copy())[None]
+        except (OSError, ValueError, UnidentifiedImageError) as error:
+            raise UserError(f"{images} is no image that can be read: {error}") from error
+    name, _, split = images.partition(":")
+    named = not path.exists() and find_dataset(name) is not None
+    dataset = open_images(
+        name if named else str(path), data=data, split=split or "train", image_size=size, channels=channels, limit=count
+    )
+    return dataset.gather(list(range(min(count, len(dataset)))))
+
+
+def read_mask(mask: str, size: int) -> "Tensor":
+    """Where to paint, bool [H, W]: a region by name, or the white of an image."""
+    from PIL import Image, UnidentifiedImageError
+
+    from sddpm.pipelines.inpainting import REGIONS, as_mask, region_mask
+
+    if mask in REGIONS:
+        return region_mask(mask, size, size)
+    if not Path(mask).is_file():
+        raise UserError(f"--mask {mask}: neither one of {', '.join(REGIONS)} nor an image file")
+    try:
+        with Image.open(mask) as image:
+            return as_mask(image, (1, size, size))[0, 0]
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"--mask {mask} is no image that can be read") from error

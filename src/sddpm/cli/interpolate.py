@@ -1,0 +1,65 @@
+"""`sddpm interpolate`: from the picture of one seed to that of another."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.cli.options import Engine, Solver
+from sddpm.cli.sample import parse_seeds, parse_thresholds
+from sddpm.errors import UserError
+
+
+@app.command()
+def interpolate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    seeds: Annotated[str, typer.Option(help="Seeds to pass through, such as 3,8,5 or 0-4.", metavar="RANGES")] = "0-4",
+    frames: Annotated[int, typer.Option(help="Images from one seed to the next, both included.")] = 9,
+    solver: Solver = "ddim",
+    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
+    v_threshold: Annotated[
+        list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
+    ] = None,
+    engine: Engine = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    out: Annotated[Path, typer.Option(help="The picture to draw.", metavar="FILE.png")] = Path("interpolation.png"),
+    scale: Annotated[int | None, typer.Option(help="Pixels drawn for each pixel.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Draw a row from each seed to the next: the noise they start from, spherically interpolated, denoised.
+
+    The ends of a row are the images that sddpm sample draws from the seeds with the same solver and steps.
+    """
+    from sddpm.files import atomic_path, refuse_existing
+
+    chosen = parse_seeds(seeds, None)
+    thresholds = parse_thresholds(v_threshold or [])
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise UserError(f"--out {out}: a file name that ends in .png is needed")
+    refuse_existing(out, force)
+    if scale is not None and scale < 1:
+        raise UserError("--scale must be at least 1")
+
+    import torch
+
+    from sddpm.data import unit_to_uint8
+    from sddpm.figures.grid import image_grid
+    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines.devices import pick_device
+
+    pipeline = load_pipeline(model, pick_device(device))
+    with atomic_path(out) as temporary:
+        images = pipeline.interpolate(
+            chosen,
+            frames,
+            batch_size=batch_size,
+            num_inference_steps=steps,
+            solver=solver,
+            v_threshold=thresholds,
+            engine=engine,
+            output_type="pt",
+        ).images
+        image_grid(unit_to_uint8(torch.as_tensor(images)), frames, scale).save(temporary, "PNG")
+    typer.echo(f"{out}: {len(chosen) - 1} rows of {frames} images, {solver} with {steps} steps")
