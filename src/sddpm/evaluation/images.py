@@ -1,7 +1,9 @@
 """Images to be compared, from wherever they come, known by their pixels: sets are told apart, and overlaps seen."""
 
 import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -164,12 +166,19 @@ def snapshot(path: Path) -> list[tuple[str, int, int]]:
     Raises:
         UserError: a folder into which something is being written now, as its temporary files show.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if path.is_file():
+        return [(path.name, *_state(path.stat()))]
     found = []
-    for file in files:
-        name = file.relative_to(path).as_posix()
-        if any(part.startswith(".") and ".png." in part for part in name.split("/")):
-            raise UserError(f"{path} is being written to ({name}): wait until it is complete")
-        state = file.stat()
-        found.append((name, state.st_size, state.st_mtime_ns))
-    return found
+    for folder, _, names in os.walk(path):
+        inside = os.path.relpath(folder, path)
+        for name in names:
+            where = os.path.normpath(os.path.join(inside, name))
+            if any(part.startswith(".") and ".png." in part for part in where.split(os.sep)):
+                raise UserError(f"{path} is being written to ({where}): wait until it is complete")
+            with suppress(FileNotFoundError):  # gone in the meantime, which the next look will show
+                found.append((where, *_state(os.stat(os.path.join(folder, name)))))
+    return sorted(found)
+
+
+def _state(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
