@@ -46,28 +46,40 @@ def save_checkpoint(run_dir: Path, state: TrainState, config: Mapping[str, Any],
     """
     path = checkpoint_path(run_dir, state.step)
     tensors = (state.model.state_dict(), state.ema.state_dict(), _optimizer_tensors(state))
+    description = {
+        "step": state.step,
+        "seconds": state.seconds,
+        "moments_since": state.moments_since,
+        "config": config,
+        "processes": processes,
+        "versions": {"sddpm": sddpm.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    write_checkpoint(path, dict(zip(TENSOR_FILES, tensors, strict=True)), description)
+    for old in list_checkpoints(run_dir)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Mapping[str, Tensor]], description: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint's folder, on disk when this returns: tensors by file name, and state.json with their hashes.
+
+    Raises:
+        UserError: it could not be written; nothing is left of it.
+    """
     with atomic_path(path) as folder:
         folder.mkdir()
         hashes = {}
-        for name, values in zip(TENSOR_FILES, tensors, strict=True):
+        for name, values in tensors.items():
             save_file({key: value.contiguous() for key, value in values.items()}, folder / name)
             hashes[name] = _sha256(folder / name)
-        description = {
-            "step": state.step,
-            "seconds": state.seconds,
-            "config": config,
-            "processes": processes,
-            "versions": {"sddpm": sddpm.__version__, "torch": torch.__version__, "python": platform.python_version()},
-            "sha256": hashes,
-        }
-        (folder / STATE_FILE).write_text(json.dumps(description, indent=1), encoding="utf-8")
+        text = json.dumps({**description, "sha256": hashes}, indent=1)
+        (folder / STATE_FILE).write_text(text, encoding="utf-8")
         for file in folder.iterdir():
             _sync(file)
         _sync(folder)
     _sync(path.parent)
-    for old in list_checkpoints(run_dir)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return path
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -128,6 +140,7 @@ def restore(state: TrainState, path: Path, description: Mapping[str, Any], devic
     except (RuntimeError, KeyError) as error:
         raise UserError(f"checkpoint {path} does not fit the model of this config: {error}") from error
     state.step, state.seconds = int(description["step"]), float(description["seconds"])
+    state.moments_since = int(description.get("moments_since", 0))
 
 
 def remove_unfinished(run_dir: Path) -> None:

@@ -24,6 +24,15 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr
 
 
+def moment_warmup(steps: int, config: TrainConfig) -> float:
+    """The share of the learning rate at a step (from 0) after a run went on without Adam's moments.
+
+    Linear over 2 / (1 - beta_2) steps: before, the average of few squared gradients makes steps that are too large
+    (Ma & Yarats, 2021, arXiv 1910.04209).
+    """
+    return min(1.0, (steps + 1) * (1.0 - config.betas[1]) / 2.0)
+
+
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """The parameters as an optimiser takes them: the scales of temporal modulation, if any, are a second group, with
     their own learning rate and without weight decay, which would pull them away from 1."""

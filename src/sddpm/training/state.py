@@ -17,13 +17,15 @@ from sddpm.training.randomness import generator
 
 @dataclass
 class TrainState:
-    """model: the weights being trained; ema: their average; step: optimiser steps done; seconds: spent on them."""
+    """model: the weights being trained; ema: their average; step: optimiser steps done; seconds: spent on them;
+    moments_since: the step at which the optimiser last began without moments, 0 unless they were left behind."""
 
     model: ModelMixin
     ema: ModelMixin
     optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0
+    moments_since: int = 0
 
 
 NETWORKS = {"spiking": SpikingUNet2DModel, "ann": ANNUNet2DModel}  # by the kind of the config

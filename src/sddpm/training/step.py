@@ -11,7 +11,7 @@ from sddpm.training.batches import Batch
 from sddpm.training.config import TrainConfig
 from sddpm.training.ema import ema_decay_at, update_ema
 from sddpm.training.objective import Loss
-from sddpm.training.optim import learning_rate, set_learning_rate
+from sddpm.training.optim import learning_rate, moment_warmup, set_learning_rate
 from sddpm.training.state import TrainState
 
 
@@ -47,7 +47,10 @@ def backward(
 
 def update(state: TrainState, config: TrainConfig) -> None:
     """Move the weights along their gradients, and the average towards them; the state is then one step further."""
-    set_learning_rate(state.optimizer, learning_rate(state.step, config))
+    rate = learning_rate(state.step, config)
+    if state.moments_since:
+        rate *= moment_warmup(state.step - state.moments_since, config)
+    set_learning_rate(state.optimizer, rate)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     update_ema(state.ema, state.model, ema_decay_at(state.step, config.ema_decay))
