@@ -55,7 +55,7 @@ class Arithmetic:
         return torch.bfloat16 if self.precision == "fast" else self.dtype
 
     def spike_conv(self, folded: FoldedConv, *, bias: bool = True, upsample: bool = False) -> SpikeConv:
-        make = partial(kernels.SpikeConv2d, precision=self.precision)
+        make = partial(kernels.make_spike_conv, precision=self.precision)
         if not self.native:
             types = {"dtype": self.conv_dtype, "current_dtype": self.current_dtype, "bias_dtype": self.dtype}
             make = partial(torch_ops.TorchSpikeConv2d, **types)

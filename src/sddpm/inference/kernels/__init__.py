@@ -1,6 +1,6 @@
 """Convolutions over binary spikes on the CPU, and the neurons behind them."""
 
-from sddpm.inference.kernels.fire import fire
-from sddpm.inference.kernels.spike_conv import SpikeConv2d
+from sddpm.inference.kernels.firing import fire
+from sddpm.inference.kernels.spike_conv import make_spike_conv, spike_conv_kernel
 
-__all__ = ["SpikeConv2d", "fire"]
+__all__ = ["fire", "make_spike_conv", "spike_conv_kernel"]

@@ -8,111 +8,101 @@
 
 #if defined(__GNUC__) && defined(__x86_64__)
 
-#include <immintrin.h>
+#include "avx512_patterns.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,bmi2")))
-
+namespace spike_conv {
 namespace {
 
 // A register tile is four channels by four vectors (of pixels at one time step); a step of its loop takes four groups
-// of spikes, whose patterns are bytes. Permutations and additions alternate by fours, since they compete for ports.
+// of spikes, whose patterns are bytes.
 const int TILE = 4, STEP = 4;
 const int STEPS = 12;  // of a chunk, whose tables (24 KiB) stay in the first-level cache
 const int TABLE = 128, STEP_TABLES = STEP * TILE * TABLE;
 
 struct Exact {
     typedef int32_t Sum;
-    static const int BITS = 5, LANES = 16;
-    static const uint64_t SPREAD = 0x1f1f1f1f1f1f1f1full;
+    static const int BITS = 5, PIXELS = 16;
 };
 struct Fast {
     typedef int16_t Sum;
-    static const int BITS = 6, LANES = 32;
-    static const uint64_t SPREAD = 0x3f3f3f3f3f3f3f3full;
+    static const int BITS = 6, PIXELS = 32;
 };
 
-// Vectors of 64 bytes of patterns in a step.
-template <class P>
-INLINE int step_vectors() {
-    return P::LANES / 16;
-}
 template <class P>
 INLINE int64_t steps(const Call &c) {
-    return (bit_bytes(c) * 8 + STEP * P::BITS - 1) / (STEP * P::BITS);
+    return (inputs(c) + STEP * P::BITS - 1) / (STEP * P::BITS);
 }
 template <class P>
 INLINE int64_t chunk_steps(const Call &c) {
     int64_t all = steps<P>(c), chunks = (all + STEPS - 1) / STEPS;
     return (all + chunks - 1) / chunks;
 }
-// Patterns are made eight groups at a time, so there is room for an even number of steps.
+// Bytes of a vector's patterns in a step, and in all.
+template <class P>
+INLINE int64_t step_bytes() {
+    return STEP * P::PIXELS;
+}
 template <class P>
 INLINE int64_t pattern_bytes(const Call &c) {
-    return round_up(steps<P>(c), 2) * step_vectors<P>() * 64;
+    return steps<P>(c) * step_bytes<P>();
 }
 
 struct Scratch {
     int64_t vectors;
+    Planes planes;
+    __m512i *stream;
     uint8_t *patterns;  // [vectors][pattern_bytes]
-    int32_t *sums;      // [vectors / TILE][SLAB / TILE][TILE channels][TILE vectors][LANES]
-    int32_t *rows;      // [T][LANES][SLAB]
+    int32_t *sums;      // [vectors / TILE][SLAB / TILE][TILE channels][TILE vectors][PIXELS]
+    int32_t *rows;      // [T][PIXELS][SLAB]
     char *tables;       // [chunk][STEP][TILE][TABLE]
-    uint8_t *bits;
     size_t size;
 
     template <class P>
-    static Scratch make(const Call &c, int64_t count, char *memory, P) {
-        Scratch s;
-        size_t at = 0;
-        auto take = [&](size_t bytes) {
-            char *start = memory + at;
-            at += size_t(round_up(int64_t(bytes), 64));
-            return start;
-        };
-        s.vectors = round_up((count + P::LANES - 1) / P::LANES * c.T, TILE);
-        s.patterns = reinterpret_cast<uint8_t *>(take(size_t(s.vectors * pattern_bytes<P>(c)) + 64));
-        s.sums = reinterpret_cast<int32_t *>(take(size_t(s.vectors) * SLAB * P::LANES * 4));
-        s.rows = reinterpret_cast<int32_t *>(take(size_t(c.T) * P::LANES * SLAB * 4));
-        s.tables = take(STEPS * STEP_TABLES);
-        s.bits = reinterpret_cast<uint8_t *>(take(size_t(bit_bytes(c)) + 64));
-        s.size = at;
-        return s;
+    Scratch(const Call &c, int64_t first, int64_t last, char *memory, P)
+        : vectors(round_up((last - first + P::PIXELS - 1) / P::PIXELS * c.T, TILE)), planes(c, first, last), size(0) {
+        take(memory, patterns, size_t(vectors * pattern_bytes<P>(c)) + 64);  // loads reach 3 bytes beyond
+        take(memory, sums, size_t(vectors) * SLAB * P::PIXELS * 4);
+        take(memory, rows, size_t(c.T) * P::PIXELS * SLAB * 4);
+        take(memory, tables, STEPS * STEP_TABLES);
+        take(memory, stream, size_t(stream_words(c)) * 64);
+        take(memory, planes.bits, planes.bytes(c));
+    }
+    template <class T>
+    void take(char *memory, T *&start, size_t bytes) {
+        start = memory ? reinterpret_cast<T *>(memory + size) : nullptr;
+        size += size_t(round_up(int64_t(bytes), 64));
     }
 };
 
-struct Pack {
-    TARGET void operator()(const uint8_t *spikes, int64_t n, uint8_t *bits) const {
-        for (int64_t i = 0; i < n; i += 64) {
-            uint64_t mask = n - i >= 64 ? ~0ull : (1ull << (n - i)) - 1;
-            __m512i some = _mm512_maskz_loadu_epi8(mask, spikes + i);
-            uint64_t packed = _mm512_test_epi8_mask(some, some);
-            std::memcpy(bits + i / 8, &packed, 8);
-        }
+// The patterns of one vector of pixels: those of step i in the i-th `step_bytes`, where byte j of lane l is that of
+// group j (of the two groups of a half step, if lanes are 16 bits wide).
+AVX512_TARGET void make_patterns(const Call &c, const Planes &planes, int64_t first, int64_t last, const Scratch &s,
+                          uint8_t *patterns, int64_t to_next, Exact) {
+    const Lanes lanes(c, planes, first, last);
+    for (int64_t t = 0; t < c.T; t++, patterns += to_next) {
+        gather_bits(c, lanes, t, s.stream);
+        for (int64_t i = 0; i < steps<Exact>(c); i++)
+            _mm512_store_si512(patterns + 64 * i, four_patterns<Exact::BITS>(s.stream, i * STEP * Exact::BITS));
     }
-};
-
-// The patterns of one vector of pixels: byte g of lane l is the pattern of group g at pixel l.
-template <class P>
-TARGET void make_patterns(const Call &c, int64_t first, int64_t last, int64_t t, uint8_t *bits, uint8_t *patterns) {
-    const int lane_bytes = 64 / P::LANES, per_eight = 8 / lane_bytes;
-    const int64_t eights = pattern_bytes<P>(c) / (64 * per_eight);
-    std::memset(bits + bit_bytes(c), 0, 64);
-    if (last - first < P::LANES) std::memset(patterns, 0, size_t(pattern_bytes<P>(c)));
-    for (int l = 0; l < P::LANES && first + l < last; l++) {
-        gather_bits(c, first + l, t, bits, Pack());
-        std::memset(bits + bit_bytes(c), 0, 8);
-        uint8_t *to = patterns + l * lane_bytes;
-        for (int64_t e = 0; e < eights; e++, to += 64 * per_eight) {
-            uint64_t eight;
-            std::memcpy(&eight, bits + e * P::BITS, 8);
-            eight = _pdep_u64(eight, P::SPREAD);
-            for (int i = 0; i < per_eight; i++, eight >>= 8 * lane_bytes % 64) std::memcpy(to + 64 * i, &eight, lane_bytes);
+}
+AVX512_TARGET void make_patterns(const Call &c, const Planes &planes, int64_t first, int64_t last, const Scratch &s,
+                          uint8_t *patterns, int64_t to_next, Fast) {
+    for (int half = 0; half < 2; half++) {
+        const Lanes lanes(c, planes, first + 16 * half, last);
+        for (int64_t t = 0; t < c.T; t++) {
+            gather_bits(c, lanes, t, s.stream);
+            uint8_t *to = patterns + t * to_next + 32 * half;
+            for (int64_t i = 0; i < steps<Fast>(c); i++, to += 128) {
+                __m512i four = four_patterns<Fast::BITS>(s.stream, i * STEP * Fast::BITS);
+                _mm256_store_si256(reinterpret_cast<__m256i *>(to), _mm512_cvtepi32_epi16(four));
+                _mm256_store_si256(reinterpret_cast<__m256i *>(to + 64), _mm512_cvtepi32_epi16(_mm512_srli_epi32(four, 16)));
+            }
         }
     }
 }
 
 // Tables of `count` groups and TILE channels from weights [count][TILE][BITS].
-TARGET void make_tables(const int32_t *w, int64_t count, char *tables, Exact) {
+AVX512_TARGET void make_tables(const int32_t *w, int64_t count, char *tables, Exact) {
     for (int64_t i = 0; i < count * TILE; i++, w += 5, tables += TABLE) {
         __m512i low = _mm512_maskz_set1_epi32(0xaaaa, w[0]);
         low = _mm512_mask_add_epi32(low, 0xcccc, low, _mm512_set1_epi32(w[1]));
@@ -122,7 +112,7 @@ TARGET void make_tables(const int32_t *w, int64_t count, char *tables, Exact) {
         _mm512_store_si512(tables + 64, _mm512_add_epi32(low, _mm512_set1_epi32(w[4])));
     }
 }
-TARGET void make_tables(const int16_t *w, int64_t count, char *tables, Fast) {
+AVX512_TARGET void make_tables(const int16_t *w, int64_t count, char *tables, Fast) {
     for (int64_t i = 0; i < count * TILE; i++, w += 6, tables += TABLE) {
         __m512i low = _mm512_maskz_set1_epi16(0xaaaaaaaa, w[0]);
         low = _mm512_mask_add_epi16(low, 0xcccccccc, low, _mm512_set1_epi16(w[1]));
@@ -134,24 +124,27 @@ TARGET void make_tables(const int16_t *w, int64_t count, char *tables, Fast) {
     }
 }
 
-// The loop of a tile, in assembly because compilers keep neither the order nor the registers. zmm0-15: sums of (channel,
-// vector); 16-19: patterns; 20-23: tables; 24-31: what was looked up.
+// The loop of a tile, in assembly because compilers keep neither the registers nor the order: additions would take the
+// ports of permutations, were they not in bunches and behind. zmm0-15: sums of (channel, vector); 16-19: patterns;
+// 20-23: tables; 24-31: what was looked up.
 #define LOAD(FROM, OFFSET, TO) "vmovdqu64 " #OFFSET FROM ", %%zmm" #TO "\n\t"
 #define LOOK_UP(WIDTH, PATTERN, LOW, HIGH, TO)                      \
     "vmovdqa64 %%zmm" #PATTERN ", %%zmm" #TO "\n\t"                 \
     "vpermi2" WIDTH " %%zmm" #HIGH ", %%zmm" #LOW ", %%zmm" #TO "\n\t"
 #define ADD(WIDTH, WHAT, TO) "vpadd" WIDTH " %%zmm" #WHAT ", %%zmm" #TO ", %%zmm" #TO "\n\t"
-#define CHANNEL(WIDTH, OFFSET, LOW, HIGH, L0, L1, L2, L3, S0, S1, S2, S3)                                           \
+#define CHANNEL(WIDTH, OFFSET, LOW, HIGH, L0, L1, L2, L3)                                                           \
     LOAD("(%[tables])", OFFSET, LOW) LOAD("(%[tables])", OFFSET + 64, HIGH)                                         \
     LOOK_UP(WIDTH, 16, LOW, HIGH, L0) LOOK_UP(WIDTH, 17, LOW, HIGH, L1) LOOK_UP(WIDTH, 18, LOW, HIGH, L2)           \
-    LOOK_UP(WIDTH, 19, LOW, HIGH, L3) ADD(WIDTH, L0, S0) ADD(WIDTH, L1, S1) ADD(WIDTH, L2, S2) ADD(WIDTH, L3, S3)
+    LOOK_UP(WIDTH, 19, LOW, HIGH, L3)
+#define ADDS(WIDTH, L0, L1, L2, L3, S0, S1, S2, S3)                                                                 \
+    ADD(WIDTH, L0, S0) ADD(WIDTH, L1, S1) ADD(WIDTH, L2, S2) ADD(WIDTH, L3, S3)
 #define GROUP(WIDTH, BYTE, TABLES)                                                                                  \
     LOAD("(%[patterns])", BYTE, 16) LOAD("(%[patterns], %[stride])", BYTE, 17)                                      \
     LOAD("(%[patterns], %[stride], 2)", BYTE, 18) LOAD("(%[fourth])", BYTE, 19)                                     \
-    CHANNEL(WIDTH, TABLES, 20, 21, 24, 25, 26, 27, 0, 1, 2, 3)                                                      \
-    CHANNEL(WIDTH, TABLES + 128, 22, 23, 28, 29, 30, 31, 4, 5, 6, 7)                                                \
-    CHANNEL(WIDTH, TABLES + 256, 20, 21, 24, 25, 26, 27, 8, 9, 10, 11)                                              \
-    CHANNEL(WIDTH, TABLES + 384, 22, 23, 28, 29, 30, 31, 12, 13, 14, 15)
+    CHANNEL(WIDTH, TABLES, 20, 21, 24, 25, 26, 27) CHANNEL(WIDTH, TABLES + 128, 22, 23, 28, 29, 30, 31)             \
+    ADDS(WIDTH, 24, 25, 26, 27, 0, 1, 2, 3) CHANNEL(WIDTH, TABLES + 256, 20, 21, 24, 25, 26, 27)                    \
+    ADDS(WIDTH, 28, 29, 30, 31, 4, 5, 6, 7) CHANNEL(WIDTH, TABLES + 384, 22, 23, 28, 29, 30, 31)                    \
+    ADDS(WIDTH, 24, 25, 26, 27, 8, 9, 10, 11) ADDS(WIDTH, 28, 29, 30, 31, 12, 13, 14, 15)
 #define ALL_SUMS(DO)                                                                                                \
     DO(0, 0) DO(64, 1) DO(128, 2) DO(192, 3) DO(256, 4) DO(320, 5) DO(384, 6) DO(448, 7) DO(512, 8) DO(576, 9)      \
     DO(640, 10) DO(704, 11) DO(768, 12) DO(832, 13) DO(896, 14) DO(960, 15)
@@ -171,14 +164,14 @@ TARGET void make_tables(const int16_t *w, int64_t count, char *tables, Fast) {
 
 alignas(64) const int32_t ZEROS[TILE * TILE * 16] = {};
 
-TARGET void add_tile(const uint8_t *patterns, int64_t stride, const char *tables, int64_t count, int32_t *sums,
+AVX512_TARGET void add_tile(const uint8_t *patterns, int64_t stride, const char *tables, int64_t count, int32_t *sums,
                      bool fresh, Exact) {
     const uint8_t *fourth = patterns + 3 * stride;
     const int32_t *from = fresh ? ZEROS : sums;
     int32_t *to = sums;
     TILE_LOOP("d", 0, 1, 2, 3, 64);
 }
-TARGET void add_tile(const uint8_t *patterns, int64_t stride, const char *tables, int64_t count, int32_t *sums,
+AVX512_TARGET void add_tile(const uint8_t *patterns, int64_t stride, const char *tables, int64_t count, int32_t *sums,
                      bool fresh, Fast) {
     const uint8_t *fourth = patterns + 3 * stride;
     const int32_t *from = ZEROS;
@@ -191,7 +184,7 @@ TARGET void add_tile(const uint8_t *patterns, int64_t stride, const char *tables
 }
 
 // 16 x 16 transposition: rows[l * SLAB + i] = columns[i][l].
-TARGET void transpose(const int32_t *const *columns, int32_t *rows) {
+AVX512_TARGET void transpose(const int32_t *const *columns, int32_t *rows) {
     __m512i a[16], b[16];
     for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(columns[i]);
     for (int i = 0; i < 16; i += 2) {
@@ -214,19 +207,19 @@ TARGET void transpose(const int32_t *const *columns, int32_t *rows) {
     }
 }
 
-TARGET void finish_avx512(const Call &c, const int32_t *rows, int64_t lanes, int64_t pixel, int count, int channel) {
+AVX512_TARGET void finish_avx512(const Call &c, const int32_t *rows, int64_t lanes, int64_t pixel, int count, int channel) {
     finish(c, rows, lanes, pixel, count, channel);
 }
 
 template <class P>
-TARGET void run(const Call &c, const Block &block, char *memory) {
-    const Scratch s = Scratch::make(c, block.last - block.first, memory, P());
+AVX512_TARGET void run(const Call &c, const Block &block, char *memory) {
+    const Scratch s(c, block.first, block.last, memory, P());
     const int64_t stride = pattern_bytes<P>(c), all = steps<P>(c), chunk = chunk_steps<P>(c);
-    const int tile = TILE * TILE * P::LANES, quads = SLAB / TILE;
-    int64_t v = 0;
-    for (int64_t first = block.first; first < block.last; first += P::LANES)
-        for (int64_t t = 0; t < c.T; t++, v++)
-            make_patterns<P>(c, first, block.last, t, s.bits, s.patterns + v * stride);
+    const int tile = TILE * TILE * P::PIXELS, quads = SLAB / TILE;
+    s.planes.fill(c);
+    uint8_t *patterns = s.patterns;
+    for (int64_t first = block.first; first < block.last; first += P::PIXELS, patterns += c.T * stride)
+        make_patterns(c, s.planes, first, block.last, s, patterns, stride, P());
     for (int channel = block.channel; channel < block.last_channel; channel += SLAB) {
         for (int quad = 0; quad < quads; quad++)
             for (int64_t at = 0; at < all; at += chunk) {
@@ -234,37 +227,38 @@ TARGET void run(const Call &c, const Block &block, char *memory) {
                 int64_t group = ((channel / TILE + quad) * all + at) * STEP;
                 make_tables(static_cast<const typename P::Sum *>(c.weights) + group * TILE * P::BITS, count * STEP,
                             s.tables, P());
-                for (v = 0; v < s.vectors; v += TILE)
-                    add_tile(s.patterns + v * stride + at * step_vectors<P>() * 64, stride, s.tables, count,
+                for (int64_t v = 0; v < s.vectors; v += TILE)
+                    add_tile(s.patterns + v * stride + at * step_bytes<P>(), stride, s.tables, count,
                              s.sums + (v / TILE * quads + quad) * tile, at == 0, P());
             }
-        v = 0;
-        for (int64_t first = block.first; first < block.last; first += P::LANES) {
+        int64_t v = 0;
+        for (int64_t first = block.first; first < block.last; first += P::PIXELS) {
             for (int64_t t = 0; t < c.T; t++, v++)
-                for (int part = 0; part < P::LANES; part += 16) {
+                for (int part = 0; part < P::PIXELS; part += 16) {
                     const int32_t *columns[16];
                     for (int i = 0; i < 16; i++)
                         columns[i] = s.sums + (v / TILE * quads + i / TILE) * tile +
-                                     (i % TILE * TILE + v % TILE) * P::LANES + part;
-                    transpose(columns, s.rows + (t * P::LANES + part) * SLAB);
+                                     (i % TILE * TILE + v % TILE) * P::PIXELS + part;
+                    transpose(columns, s.rows + (t * P::PIXELS + part) * SLAB);
                 }
             int64_t left = block.last - first;
-            finish_avx512(c, s.rows, P::LANES, first, int(left < P::LANES ? left : P::LANES), channel);
+            finish_avx512(c, s.rows, P::PIXELS, first, int(left < P::PIXELS ? left : P::PIXELS), channel);
         }
     }
 }
 
+// The most that any run of so many pixels may need: one that starts in the last column of an image, and ends in a first.
 template <class P>
 size_t scratch(const Call &c, int64_t count) {
-    return Scratch::make(c, count, nullptr, P()).size;
+    int64_t rows = (count / c.out_W + 2) * c.stride + c.size + 1;
+    return Scratch(c, 0, count, nullptr, P()).size + size_t(c.T * ((c.in_channels + 31) / 32) * rows * c.W) * 4;
 }
 
 }  // namespace
 
-extern const Kernel AVX512_EXACT = {scratch<Exact>, run<Exact>, Exact::LANES};
-extern const Kernel AVX512_FAST = {scratch<Fast>, run<Fast>, Fast::LANES};
+extern const Kernel AVX512_EXACT = {scratch<Exact>, run<Exact>, Exact::PIXELS};
+extern const Kernel AVX512_FAST = {scratch<Fast>, run<Fast>, Fast::PIXELS};
 
-// Inputs whose sums are added up in 16 bits before they are widened.
-int64_t avx512_fast_chunk(const Call &c) { return chunk_steps<Fast>(c) * STEP * Fast::BITS; }
+}  // namespace spike_conv
 
 #endif

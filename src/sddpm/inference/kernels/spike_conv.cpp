@@ -2,32 +2,32 @@
 
 #include "spike_conv.h"
 
-#include <atomic>
-#include <cstdlib>
+namespace spike_conv {
 
-#if defined(_MSC_VER)
-#define EXPORT extern "C" __declspec(dllexport)
-#else
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#if defined(__GNUC__)
+extern const Kernel PORTABLE;
+#if defined(__x86_64__)
+#define X86 1
+extern const Kernel PORTABLE_AVX2, AVX512_EXACT, AVX512_FAST;
 #endif
-
-#if defined(__GNUC__) && defined(__x86_64__)
-extern const Kernel AVX512_EXACT, AVX512_FAST;
-int64_t avx512_fast_chunk(const Call &c);
 #endif
 
 namespace {
 
-enum { EXACT_AVX512, FAST_AVX512 };
+// In the order of `KERNELS` in spike_conv.py.
+enum { PORTABLE_KERNEL, AVX2_KERNEL, AVX512_KERNEL, AVX512_FAST_KERNEL };
 
-const Kernel *kernel_of(const Call &c) {
-#if defined(__GNUC__) && defined(__x86_64__)
+const Kernel *kernel_of(int kernel) {
+#if X86
     __builtin_cpu_init();
-    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("bmi2");
-    if (c.kernel == EXACT_AVX512 && avx512) return &AVX512_EXACT;
-    if (c.kernel == FAST_AVX512 && avx512) return &AVX512_FAST;
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (kernel == AVX512_KERNEL && avx512) return &AVX512_EXACT;
+    if (kernel == AVX512_FAST_KERNEL && avx512) return &AVX512_FAST;
+    if (kernel == AVX2_KERNEL && __builtin_cpu_supports("avx2")) return &PORTABLE_AVX2;
+#endif
+#if defined(__GNUC__)
+    if (kernel == PORTABLE_KERNEL) return &PORTABLE;
 #endif
     return nullptr;
 }
@@ -40,7 +40,7 @@ struct Division {
 // In units of a table's use by one vector of pixels, and per weight, what there is to do beside it: making the table,
 // and gathering the spikes under the filter once for all channels.
 const double MAKE_TABLE = 4, GATHER = 3.5;
-const int64_t MOST_SCRATCH = 640 << 10;  // bytes: what a thread works on is to stay in the second-level cache
+const int64_t MOST_SCRATCH = 2 << 20;  // bytes for a thread: patterns stream well from the third-level cache
 
 Division divide(const Call &c, const Kernel &kernel) {
     int64_t lanes = kernel.lanes, blocks = (pixels(c) + lanes - 1) / lanes, slabs = round_up(c.out_channels, SLAB) / SLAB;
@@ -80,44 +80,40 @@ struct Job {
     const Call *call;
     const Kernel *kernel;
     Division division;
-    std::atomic<int64_t> next;
+    size_t scratch;
     std::atomic<bool> failed;
 };
 
-void work(void *data) {
+void compute(const void *data, int64_t block, int64_t, void *) {
     static thread_local Memory memory;
-    Job &job = *static_cast<Job *>(data);
+    Job &job = *static_cast<Job *>(const_cast<void *>(data));
     const Division &d = job.division;
-    char *scratch = memory.get(job.kernel->scratch(*job.call, d.pixels_each));
+    char *scratch = memory.get(job.scratch);
     if (!scratch) {
         job.failed = true;
         return;
     }
-    for (int64_t i; (i = job.next.fetch_add(1)) < d.parts * d.splits;) {
-        int64_t part = i / d.splits, split = i % d.splits, slabs = round_up(job.call->out_channels, SLAB) / SLAB;
-        int64_t last = (part + 1) * d.pixels_each, last_slab = (split + 1) * d.slabs_each;
-        Block block = {part * d.pixels_each, last < pixels(*job.call) ? last : pixels(*job.call),
-                       int(split * d.slabs_each) * SLAB, int(last_slab < slabs ? last_slab : slabs) * SLAB};
-        job.kernel->run(*job.call, block, scratch);
-    }
+    const int64_t part = block / d.splits, split = block % d.splits;
+    const int64_t last = (part + 1) * d.pixels_each, last_slab = (split + 1) * d.slabs_each;
+    const int64_t all = pixels(*job.call), slabs = round_up(job.call->out_channels, SLAB) / SLAB;
+    job.kernel->run(*job.call,
+                    {part * d.pixels_each, last < all ? last : all, int(split * d.slabs_each) * SLAB,
+                     int(last_slab < slabs ? last_slab : slabs) * SLAB},
+                    scratch);
 }
-
-typedef void (*Parallel)(void (*function)(void *), void *data, unsigned threads, unsigned flags);
 
 }  // namespace
+}  // namespace spike_conv
 
-// 0, 1 when memory ran out, or 2 if this machine has no such kernel. `parallel` is GOMP_parallel of the OpenMP library
-// that torch uses, whose threads these are, or null to run in the calling thread.
-EXPORT int sddpm_spike_conv(const Call *call, Parallel parallel) {
-    const Kernel *kernel = kernel_of(*call);
-    if (!kernel) return 2;
-    Job job = {call, kernel, divide(*call, *kernel), {0}, {false}};
-    if (parallel && call->threads > 1)
-        parallel(work, &job, unsigned(call->threads), 0);
-    else
-        work(&job);
-    return job.failed ? 1 : 0;
+// Returns 0, or 1 when memory ran out. `parallel` is GOMP_parallel, or null to run in the calling thread.
+EXPORT int sddpm_spike_conv(const spike_conv::Call *call, Parallel parallel) {
+    using namespace spike_conv;
+    const Kernel *kernel = kernel_of(call->kernel);
+    const Division division = divide(*call, *kernel);
+    Job job = {call, kernel, division, kernel->scratch(*call, division.pixels_each), {false}};
+    run(compute, &job, division.parts * division.splits, 1, 0, call->threads, parallel);
+    return job.failed;
 }
 
-// Packaged as an extension module for the sake of the build; it is loaded with ctypes and never imported.
-EXPORT void *PyInit__spikes(void) { return nullptr; }
+// Whether this build and this machine have a kernel.
+EXPORT int sddpm_spike_conv_has(int kernel) { return spike_conv::kernel_of(kernel) != nullptr; }

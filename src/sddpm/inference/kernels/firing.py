@@ -1,0 +1,81 @@
+"""Layers of neurons whose spikes are bytes."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from sddpm.inference import torch_ops
+from sddpm.neurons import SpikingNeuron
+from sddpm.neurons.kernels.native import Neuron, library, neuron_struct, run, threads_for
+
+
+class FireCall(ctypes.Structure):
+    """Mirrors fire.cpp."""
+
+    _fields_ = (
+        ("threads", ctypes.c_int32),
+        *((name, ctypes.c_int64) for name in ("T", "pixels", "channels", "x_stride", "fired_stride")),
+        *((name, ctypes.c_int64) for name in ("scale_stride", "bias_stride")),
+        ("neuron", Neuron),
+        *((name, ctypes.c_void_p) for name in ("x", "scale", "bias", "fired")),
+    )
+
+
+def native_neuron(neuron: SpikingNeuron) -> Neuron:
+    """A layer's neuron, at its threshold and w of now, as the native kernels take it."""
+    return neuron_struct(neuron.dynamics, neuron.v_threshold, None if neuron.w is None else neuron.w.sigmoid())
+
+
+def available() -> bool:
+    return hasattr(library(), "sddpm_fire")
+
+
+def fire_into(
+    fired: Tensor, neuron: SpikingNeuron, x: Tensor, *, scale: Tensor | None = None, bias: Tensor | None = None
+) -> None:
+    """Write the spikes of the currents scale[n] x[n] + bias[n]; call it only where the kernel is `available`.
+
+    Args:
+        fired: uint8 [T, B, H, W, C], a slice of the channels of a contiguous tensor.
+        neuron: its dynamics, threshold and w are read at every call.
+        x: float32 [1 or T, B, H, W, C].
+        scale: float32 [1 or T], or None.
+        bias: float32 [1 or T, C], or None.
+    """
+    x = x.expand(fired.shape)
+    if not x[0].is_contiguous():
+        x = x.contiguous()
+    call = FireCall(
+        threads=threads_for(x.numel()),
+        T=len(x),
+        pixels=x[0].numel() // x.shape[-1],
+        channels=x.shape[-1],
+        x_stride=x.stride(0),
+        fired_stride=fired.stride(3),
+        scale_stride=int(scale is not None and len(scale) > 1),
+        bias_stride=x.shape[-1] if bias is not None and len(bias) > 1 else 0,
+        neuron=native_neuron(neuron),
+        x=x.data_ptr(),
+        scale=None if scale is None else scale.data_ptr(),
+        bias=None if bias is None else bias.data_ptr(),
+        fired=fired.data_ptr(),
+    )
+    run("sddpm_fire", call)
+
+
+def fire(neuron: SpikingNeuron, parts: list[Tensor]) -> Tensor:
+    """Spikes, uint8 [T, B, H, W, C], of the concatenation of currents, which is never made.
+
+    Args:
+        neuron: its dynamics, threshold and w are read at every call.
+        parts: float32 [1 or T, B, H, W, C_i], C_i summing to C.
+    """
+    if not available():
+        return torch_ops.fire(neuron, parts)
+    T = max(len(part) for part in parts)
+    widths = [part.shape[-1] for part in parts]
+    spikes = torch.empty(T, *parts[0].shape[1:-1], sum(widths), dtype=torch.uint8)
+    for part, out in zip(parts, spikes.split(widths, dim=-1), strict=True):
+        fire_into(out, neuron, part)
+    return spikes
