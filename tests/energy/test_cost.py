@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from sddpm.energy.cost import CostModel, cost_model_names, energy_of, load_cost_model
-from sddpm.energy.counting import LayerCount
+from sddpm.energy.operations import LayerCount
 from sddpm.errors import UserError
 
 SPIKING = LayerCount(

@@ -6,9 +6,9 @@ import torch
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.energy.activity import recording
 from sddpm.energy.cost import load_cost_model
-from sddpm.energy.counting import counting
 from sddpm.energy.ledger import firing_rate
 from sddpm.energy.measure import deployed, measure_images, measure_network, measure_sampling
+from sddpm.energy.operations import counting
 from sddpm.energy.twin import ann_twin
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline

@@ -3,7 +3,7 @@
 import pytest
 
 from sddpm.energy.cost import load_cost_model
-from sddpm.energy.counting import LayerCount
+from sddpm.energy.operations import LayerCount
 from sddpm.energy.published import compare, mean_rate, published_ann, published_snn, real_valued_layers
 
 

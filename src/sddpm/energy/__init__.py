@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from sddpm.energy.cost import cost_model_names as cost_model_names
     from sddpm.energy.cost import energy_of as energy_of
     from sddpm.energy.cost import load_cost_model as load_cost_model
-    from sddpm.energy.counting import LayerCount as LayerCount
-    from sddpm.energy.counting import counting as counting
     from sddpm.energy.ledger import Ledger as Ledger
     from sddpm.energy.measure import measure_images as measure_images
     from sddpm.energy.measure import measure_network as measure_network
     from sddpm.energy.measure import measure_sampling as measure_sampling
+    from sddpm.energy.operations import LayerCount as LayerCount
+    from sddpm.energy.operations import counting as counting
     from sddpm.energy.published import published_ann as published_ann
     from sddpm.energy.published import published_snn as published_snn
     from sddpm.energy.twin import ann_twin as ann_twin
@@ -25,11 +25,11 @@ _LAZY = {
     "Activity": "activity",
     "CostModel": "cost",
     "Energy": "cost",
-    "LayerCount": "counting",
+    "LayerCount": "operations",
     "Ledger": "ledger",
     "ann_twin": "twin",
     "cost_model_names": "cost",
-    "counting": "counting",
+    "counting": "operations",
     "energy_of": "cost",
     "load_cost_model": "cost",
     "measure_images": "measure",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sddpm.energy.counting import LayerCount
+from sddpm.energy.operations import LayerCount
 from sddpm.errors import UserError
 
 FOLDER = files("sddpm.energy") / "cost_models"

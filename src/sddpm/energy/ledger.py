@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sddpm.energy.cost import CostModel, Energy, energy_of
-from sddpm.energy.counting import LayerCount, merge
+from sddpm.energy.operations import LayerCount, merge
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from sddpm.data import to_model
 from sddpm.diffusion.noise import draw_noise, generators_for
 from sddpm.diffusion.schedule import add_noise
 from sddpm.diffusion.solvers import switch_solver
-from sddpm.energy.counting import LayerCount, OperationCounter, counting
 from sddpm.energy.coverage import macs_outside_layers
 from sddpm.energy.ledger import Evaluation, Ledger, merge_layers
+from sddpm.energy.operations import LayerCount, OperationCounter, counting
 from sddpm.errors import UserError
 from sddpm.models import SpikingUNet2DModel
 from sddpm.models.early_exit import EarlyExit

@@ -10,8 +10,8 @@ from typing import Any
 import sddpm
 from sddpm.energy.activity import Activity
 from sddpm.energy.cost import CostModel, energy_of
-from sddpm.energy.counting import LayerCount
 from sddpm.energy.ledger import Ledger, firing_rate
+from sddpm.energy.operations import LayerCount
 from sddpm.energy.published import Difference, PublishedRow, compare
 
 NOT_COUNTED = (

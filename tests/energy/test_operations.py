@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sddpm.conversion import from_reference
-from sddpm.energy.counting import counting, look, merge
 from sddpm.energy.coverage import macs_outside_layers
+from sddpm.energy.operations import counting, look, merge
 from sddpm.energy.twin import ann_twin
 from sddpm.errors import UserError
 from sddpm.models import ANNUNet2DModel
