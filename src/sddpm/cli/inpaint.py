@@ -1,6 +1,5 @@
 """`sddpm inpaint`: a part of images painted anew by a saved model."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,34 +86,33 @@ def inpaint(
         )
     known = read_images(images, data, count, channels, size)
     where = read_mask(mask, size)
+    seeds = list(range(seed, seed + len(known) * draws))
 
-    def paint() -> Iterator[tuple[list[int], "Tensor"]]:
-        for row, image in enumerate(known):
-            seeds = list(range(seed + row * draws, seed + (row + 1) * draws))
-            painted = pipeline.inpaint(
-                image[None],
-                where,
-                seeds=seeds,
-                batch_size=batch_size,
-                num_inference_steps=steps,
-                jump_length=jump_length,
-                resamplings=resamplings,
-                solver=solver,
-                eta=eta,
-                v_threshold=thresholds,
-                engine=engine,
-                output_type="pt",
-            )
-            yield seeds, torch.as_tensor(painted.images)
+    def paint() -> "Tensor":
+        painted = pipeline.inpaint(
+            known.repeat_interleave(draws, 0),
+            where,
+            seeds=seeds,
+            batch_size=batch_size,
+            num_inference_steps=steps,
+            jump_length=jump_length,
+            resamplings=resamplings,
+            solver=solver,
+            eta=eta,
+            v_threshold=thresholds,
+            engine=engine,
+            output_type="pt",
+        )
+        return torch.as_tensor(painted.images)
 
     if kind == "grid":
         with atomic_path(out) as temporary:
-            rows = []
-            for image, (_, painted) in zip(known, paint(), strict=True):
-                rows += [image, torch.where(where, GREY, image), *unit_to_uint8(painted)]
-            image_grid(torch.stack(rows), draws + 2, scale).save(temporary, "PNG")
+            painted = unit_to_uint8(paint()).unflatten(0, (len(known), draws))
+            seen = torch.where(where, GREY, known)
+            rows = torch.cat([known[:, None], seen[:, None], painted], 1)
+            image_grid(rows.flatten(0, 1), draws + 2, scale).save(temporary, "PNG")
     else:
-        write_images(kind, out, paint())
+        write_images(kind, out, [(seeds, paint())])
     typer.echo(f"{out}: {len(known)} images, each painted {draws} times, {solver} with {steps} steps x {resamplings}")
 
 
