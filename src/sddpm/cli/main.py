@@ -11,6 +11,7 @@ from sddpm.cli import (  # noqa: F401  each verb adds itself
     inpaint,
     interpolate,
     moments,
+    pack,
     sample,
     stats,
     train,

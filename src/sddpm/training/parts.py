@@ -1,0 +1,117 @@
+"""A stream of bytes cut into files of a given size, with a manifest by which they are put together and checked again.
+
+OUT/  manifest.json  part-001  part-002  ...        the stream is: cat part-*
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sddpm.errors import UserError
+
+MANIFEST = "manifest.json"
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "60MB", "16MiB" or "1.5 GB". Raises `UserError`."""
+    number = text.strip().rstrip("KMGiBkmgb ")
+    try:
+        size = int(float(number) * UNITS[text.strip()[len(number) :].strip().upper()])
+    except (ValueError, KeyError) as error:
+        raise UserError(f"not a size: {text!r}; write a number of bytes, or 60MB, 16MiB, 1.5GB") from error
+    if size < 1:
+        raise UserError(f"a part must hold at least one byte, not {text!r}")
+    return size
+
+
+class PartWriter:
+    """A file to write to: what is written goes to part-001, part-002, ... of at most `limit` bytes each."""
+
+    def __init__(self, folder: Path, limit: int | None):
+        self.folder, self.limit = folder, limit
+        self.parts: list[dict[str, Any]] = []
+        self._file = self._hash = None
+        self._room = 0
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view:
+            if self._file is None or self._room == 0:
+                self._next()
+            assert self._file is not None and self._hash is not None
+            piece = view[: self._room]
+            self._file.write(piece)
+            self._hash.update(piece)
+            self._room -= len(piece)
+            self.parts[-1]["bytes"] += len(piece)
+            view = view[len(piece) :]
+        return len(data)
+
+    def finish(self, description: Mapping[str, Any]) -> None:
+        """Write the manifest: `description`, and the parts with their hashes."""
+        self._close()
+        text = json.dumps({**description, "parts": self.parts}, indent=1)
+        (self.folder / MANIFEST).write_text(text, encoding="utf-8")
+
+    def _next(self) -> None:
+        self._close()
+        name = f"part-{len(self.parts) + 1:03d}"
+        self.parts.append({"name": name, "bytes": 0})
+        self._file, self._hash = (self.folder / name).open("wb"), hashlib.sha256()
+        self._room = self.limit or 2**63
+
+    def _close(self) -> None:
+        if self._file is not None and self._hash is not None:
+            self._file.close()
+            self.parts[-1]["sha256"] = self._hash.hexdigest()
+            self._file = self._hash = None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder, after checking that all its parts are there and whole.
+
+    Raises:
+        UserError: there is no manifest, or parts are missing or damaged; names them.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        parts = [(str(part["name"]), str(part["sha256"])) for part in manifest["parts"]]
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no {MANIFEST}: give the folder that `sddpm pack` wrote") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / MANIFEST} is not whole: copy it again") from error
+    if any(Path(name).name != name for name, _ in parts):
+        raise UserError(f"{folder / MANIFEST} names parts outside its folder")
+    missing = [name for name, _ in parts if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{', '.join(missing)} of {len(parts)} parts missing in {folder}: copy them there too")
+    damaged = [name for name, value in parts if _sha256(folder / name) != value]
+    if damaged:
+        raise UserError(f"{', '.join(damaged)} in {folder} not whole: copy them again")
+    return manifest
+
+
+class PartReader:
+    """A file to read from: the parts of a manifest, one after another."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]):
+        self._waiting = [folder / part["name"] for part in manifest["parts"]]
+        self._file = None
+
+    def read(self, size: int) -> bytes:
+        while self._file is not None or self._waiting:
+            if self._file is None:
+                self._file = self._waiting.pop(0).open("rb")
+            if data := self._file.read(size):
+                return data
+            self._file.close()
+            self._file = None
+        return b""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,193 @@
+"""A run on its way to another machine: `pack_run` makes a few files of it, `unpack_run` a run folder again.
+
+What is packed is a tar archive, cut into parts: config.yaml, metrics.jsonl and the newest checkpoint. In half precision
+it is about a quarter as large: weights and their average are float16 (each tensor that float16 keeps to 2^-10 of its
+norm; batch norm and its statistics stay float32), and Adam's moments are left behind. The run then goes on with empty
+moments and warms up (`optim.moment_warmup`).
+"""
+
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sddpm.errors import UserError
+from sddpm.files import atomic_path, refuse_existing
+from sddpm.training.checkpoint import (
+    STATE_FILE,
+    TENSOR_FILES,
+    checkpoint_path,
+    list_checkpoints,
+    newest_checkpoint,
+    read_description,
+    write_checkpoint,
+)
+from sddpm.training.config_files import changed_keys, load_config
+from sddpm.training.parts import PartReader, PartWriter, read_manifest
+from sddpm.training.run_folder import save_model
+from sddpm.training.state import build_model, make_pipeline
+
+FORMAT = 1
+WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
+RUN_FILES = ("config.yaml", "metrics.jsonl")
+ROUNDING = 2.0**-10  # of the norm of a tensor: what its float16 form may differ by
+
+
+@dataclass(frozen=True)
+class Packed:
+    """step: of the run; half: in half precision; sizes: of the parts, in bytes."""
+
+    step: int
+    half: bool
+    sizes: list[int]
+
+
+def pack_run(
+    run_dir: str | Path, out: str | Path, *, max_part: int | None = None, half: bool = False, force: bool = False
+) -> Packed:
+    """Write the newest checkpoint of a run, and what else it takes to go on, to a new folder `out`.
+
+    Args:
+        run_dir: folder of a run.
+        out: folder to make.
+        max_part: bytes of a part at most; None for one part.
+        half: whether to round weights to float16 and leave Adam's moments behind.
+        force: whether to replace what is at `out`.
+
+    Raises:
+        UserError: nothing to pack, a damaged checkpoint, or a full disk.
+    """
+    run_dir, out = Path(run_dir), Path(out)
+    refuse_existing(out, force)
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir} is no run: give the folder that `sddpm train` wrote")
+    if not list_checkpoints(run_dir):
+        raise UserError(f"nothing to pack: {run_dir} holds no checkpoint yet")
+    checkpoint, description = newest_checkpoint(run_dir)
+    channels = _image_channels(run_dir)
+    with atomic_path(out) as folder, tempfile.TemporaryDirectory() as scratch:
+        folder.mkdir()
+        files = {name: run_dir / name for name in RUN_FILES if (run_dir / name).is_file()}
+        files |= {name: checkpoint / name for name in (*TENSOR_FILES, STATE_FILE)}
+        if half:
+            del files[MOMENTS]
+            for name in WEIGHTS:
+                files[name] = Path(scratch, name)
+                save_file(_halved(load_file(checkpoint / name), checkpoint / MOMENTS), files[name])
+        writer = PartWriter(folder, max_part)
+        with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+            for name, path in files.items():
+                archive.add(path, name, filter=_anonymous)
+        step = description["step"]
+        writer.finish({"format": FORMAT, "step": step, "half": half, "image_channels": channels})
+    return Packed(step, half, [part["bytes"] for part in writer.parts])
+
+
+def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
+    """Make a run folder of what `pack_run` wrote, or add its checkpoint to the folder that the run has here already.
+
+    Raises:
+        UserError: parts that are missing or damaged; a folder that holds something else, or is further on already.
+    """
+    source, run_dir = Path(source), Path(run_dir)
+    manifest = read_manifest(source)
+    if manifest.get("format") != FORMAT:
+        raise UserError(f"{source} was packed by another version of sddpm (format {manifest.get('format')!r})")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _extract(source, manifest, folder)
+        description = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        _check_destination(run_dir, description)
+        tensors = {name: load_file(folder / name) for name in TENSOR_FILES if (folder / name).is_file()}
+        if manifest["half"]:
+            tensors = {name: _widened(values, description) for name, values in tensors.items()} | {MOMENTS: {}}
+            description["moments_since"] = description["step"]
+        for name in RUN_FILES:
+            if (folder / name).is_file():
+                with atomic_path(run_dir / name) as temporary:
+                    shutil.copyfile(folder / name, temporary)
+        config = load_config(run_dir / "config.yaml")
+        model = build_model(config, manifest["image_channels"])
+        model.load_state_dict(tensors[WEIGHTS[1]])
+        save_model(run_dir, make_pipeline(model.eval(), config.diffusion))
+        path = checkpoint_path(run_dir, description["step"])
+        write_checkpoint(path, tensors, {key: value for key, value in description.items() if key != "sha256"})
+        read_description(path)
+    return Packed(description["step"], manifest["half"], [part["bytes"] for part in manifest["parts"]])
+
+
+def _image_channels(run_dir: Path) -> int:
+    try:
+        config = json.loads((run_dir / "model" / "unet" / "config.json").read_text(encoding="utf-8"))
+        return int(config["in_channels"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{run_dir / 'model'} is not whole; resume the run for a step, which writes it anew") from error
+
+
+def _halved(tensors: Mapping[str, Tensor], moments: Path) -> dict[str, Tensor]:
+    """Weights in float16 where that keeps them; buffers, whose names the optimiser does not know, as they are."""
+    with safe_open(moments, "pt") as file:
+        learned = {name.partition("/")[2] for name in file.keys()}  # noqa: SIM118  not a dictionary
+    return {name: _half(value) if name in learned and value.dim() > 1 else value for name, value in tensors.items()}
+
+
+def _half(value: Tensor) -> Tensor:
+    half = value.half()
+    error = torch.linalg.vector_norm((half.double() - value.double()).flatten())
+    return half if error <= ROUNDING * torch.linalg.vector_norm(value.double().flatten()) else value
+
+
+def _widened(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> dict[str, Tensor]:
+    dtype = torch.float64 if description["config"]["train"]["precision"] == "float64" else torch.float32
+    return {name: value.to(dtype) if value.dtype == torch.float16 else value for name, value in tensors.items()}
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without the names of users, so that a run has the same bytes wherever it is packed."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mtime = 0
+    return member
+
+
+def _extract(source: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+    """The known files of an archive, and no others."""
+    known = {*RUN_FILES, *TENSOR_FILES, STATE_FILE}
+    try:
+        with tarfile.open(fileobj=PartReader(source, manifest), mode="r|") as archive:  # type: ignore[call-overload]
+            for member in archive:
+                content = archive.extractfile(member)
+                if member.name not in known or content is None:
+                    raise UserError(f"{source} holds {member.name!r}, which is no part of a run")
+                with (folder / member.name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+    except tarfile.TarError as error:
+        raise UserError(f"{source} is not what `sddpm pack` writes: {error}") from error
+    needed = {"config.yaml", *WEIGHTS, STATE_FILE} | (set() if manifest["half"] else {MOMENTS})
+    if absent := sorted(name for name in needed if not (folder / name).is_file()):
+        raise UserError(f"{source} lacks {', '.join(absent)}: pack the run again")
+
+
+def _check_destination(run_dir: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds another run, or a later state of this one."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"{run_dir} is a file; a run needs a folder")
+    if not run_dir.is_dir() or not any(run_dir.iterdir()):
+        return
+    checkpoints = list_checkpoints(run_dir)
+    if not checkpoints:
+        raise UserError(f"{run_dir} is not empty and holds no run: choose another folder")
+    newest = read_description(checkpoints[-1])
+    if changed := changed_keys(newest["config"], description["config"]):
+        raise UserError(f"{run_dir} holds another run: {', '.join(changed)} differ")
+    if newest["step"] >= description["step"]:
+        raise UserError(f"{run_dir} is at step {newest['step']} already, this is step {description['step']}")

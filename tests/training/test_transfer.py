@@ -1,0 +1,232 @@
+"""Packing and unpacking: bit for bit, or in half precision and with a warm-up; parts that are missing are named."""
+
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sddpm import load_pipeline
+from sddpm.errors import UserError
+from sddpm.training import read_metrics, train
+from sddpm.training.checkpoint import TENSOR_FILES, checkpoint_path, newest_checkpoint, read_description
+from sddpm.training.optim import learning_rate, moment_warmup
+from sddpm.training.parts import PartReader, PartWriter, parse_size, read_manifest
+from sddpm.training.transfer import pack_run, unpack_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny):
+    """A run of 6 steps with checkpoints at 3 and 6."""
+    folder = tmp_path_factory.mktemp("transfer") / "run"
+    train(tiny(), folder, progress=False)
+    return folder
+
+
+def tensors(folder, step):
+    return [load_file(checkpoint_path(folder, step) / name) for name in TENSOR_FILES]
+
+
+def test_a_packed_run_goes_on_with_the_same_bits(run, tiny, tmp_path):
+    train(tiny("train.steps=3"), tmp_path / "half way", progress=False)
+    packed = pack_run(tmp_path / "half way", tmp_path / "pack", max_part=10_000)
+    assert packed.step == 3 and len(packed.sizes) > 3 and max(packed.sizes) == 10_000
+    assert unpack_run(tmp_path / "pack", tmp_path / "elsewhere").step == 3
+    before = load_pipeline(tmp_path / "half way").unet.state_dict()
+    assert all(torch.equal(before[name], value) for name, value in
+               load_pipeline(tmp_path / "elsewhere").unet.state_dict().items())  # fmt: skip
+    train(tiny(), tmp_path / "elsewhere", resume=True, progress=False)
+    for ours, theirs in zip(tensors(tmp_path / "elsewhere", 6), tensors(run, 6), strict=True):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    rows, expected = (
+        [(row["step"], row["loss"]) for row in read_metrics(f)] for f in (tmp_path / "elsewhere", run)
+    )  # the steps before the move travelled along
+    assert rows == expected
+
+
+def test_half_precision(run, tiny, tmp_path):
+    whole, half = pack_run(run, tmp_path / "whole"), pack_run(run, tmp_path / "half", half=True)
+    assert half.half and not whole.half
+    unpack_run(tmp_path / "half", tmp_path / "elsewhere")
+    step, description = newest_checkpoint(tmp_path / "elsewhere")
+    assert step.name == "step-0000006" and description["moments_since"] == 6
+    rounded = 0
+    for ours, theirs in zip(tensors(tmp_path / "elsewhere", 6)[:2], tensors(run, 6)[:2], strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert ours[name].dtype == value.dtype
+            if value.dim() > 1 and not torch.equal(ours[name], value):
+                rounded += 1
+                assert name != "time_embedding.table"
+                torch.testing.assert_close(ours[name], value, rtol=2**-10, atol=1e-6)
+            else:
+                assert torch.equal(ours[name], value)
+    assert rounded > 20
+    assert load_file(step / TENSOR_FILES[2]) == {}
+
+
+def test_half_precision_is_a_quarter_of_the_size(tiny, tmp_path):
+    settings = ("train.steps=1", "model.base_channels=32", "train.checkpoint_every=1", "train.batch_size=2")
+    train(tiny(*settings), tmp_path / "run", progress=False)
+    whole, half = (pack_run(tmp_path / "run", tmp_path / str(half), half=half) for half in (False, True))
+    assert sum(half.sizes) < 0.28 * sum(whole.sizes)
+
+
+def test_the_learning_rate_warms_up_again_and_remembers_to(tiny, tmp_path):
+    settings = ["train.lr=1e-3", "train.lr_schedule=constant", "train.warmup_steps=0"]
+    settings.append("train.betas=[0.9,0.6]")  # 2 / (1 - 0.6) = 5 steps
+    train(tiny(*settings, "train.steps=2"), tmp_path / "run", progress=False)
+    pack_run(tmp_path / "run", tmp_path / "pack", half=True)
+    unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
+    for steps in (4, 9):  # stopped once during the warm-up
+        train(tiny(*settings, f"train.steps={steps}"), tmp_path / "elsewhere", resume=True, progress=False)
+    rates = [row["lr"] for row in read_metrics(tmp_path / "elsewhere")]
+    assert rates == pytest.approx([1e-3, 1e-3, 0.2e-3, 0.4e-3, 0.6e-3, 0.8e-3, 1e-3, 1e-3, 1e-3])
+    moments = load_file(checkpoint_path(tmp_path / "elsewhere", 9) / TENSOR_FILES[2])
+    assert {int(value) for name, value in moments.items() if name.startswith("step/")} == {7}
+
+
+def test_warmup_of_moments_lasts_as_published(tiny):
+    """Ma & Yarats, 2021: 2 / (1 - beta_2) steps, 2000 for Adam's default."""
+    config = tiny("train.betas=[0.9,0.999]", "train.lr_schedule=constant").train
+    assert moment_warmup(0, config) == pytest.approx(1 / 2000)
+    assert moment_warmup(999, config) == pytest.approx(0.5)
+    assert moment_warmup(1999, config) == pytest.approx(1.0)
+    assert moment_warmup(10**6, config) == 1.0
+    assert learning_rate(10, config) == config.lr
+
+
+def test_back_to_the_folder_it_came_from(tiny, tmp_path):
+    train(tiny("train.steps=3"), tmp_path / "here", progress=False)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    train(tiny(), tmp_path / "there", resume=True, progress=False)
+    pack_run(tmp_path / "there", tmp_path / "pack")
+    unpack_run(tmp_path / "pack", tmp_path / "here")
+    assert newest_checkpoint(tmp_path / "here")[1]["step"] == 6
+    assert [row["step"] for row in read_metrics(tmp_path / "here")] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(UserError, match="at step 6 already"):
+        unpack_run(tmp_path / "pack", tmp_path / "here")
+
+
+def test_what_is_in_the_way_is_left_alone(run, tiny, tmp_path):
+    pack_run(run, tmp_path / "pack")
+    with pytest.raises(UserError, match="exists already"):
+        pack_run(run, tmp_path / "pack")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1").write_text("precious")
+    with pytest.raises(UserError, match="holds no run"):
+        unpack_run(tmp_path / "pack", tmp_path / "thesis")
+    with pytest.raises(UserError, match="a file"):
+        unpack_run(tmp_path / "pack", tmp_path / "thesis" / "chapter1")
+    train(tiny("train.steps=3", "train.lr=1e-3"), tmp_path / "other", progress=False)
+    with pytest.raises(UserError, match=r"another run: train\.lr"):
+        unpack_run(tmp_path / "pack", tmp_path / "other")
+
+
+def test_nothing_to_pack(run, tmp_path):
+    with pytest.raises(UserError, match="is no run"):
+        pack_run(tmp_path / "nowhere", tmp_path / "pack")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        pack_run(tmp_path / "empty", tmp_path / "pack")
+    assert not (tmp_path / "pack").exists()
+
+
+def test_parts_that_are_missing_or_damaged_are_named(run, tmp_path):
+    pack_run(run, tmp_path / "pack", max_part=20_000)
+    second, third = (tmp_path / "pack" / f"part-00{n}" for n in (2, 3))
+    content = bytearray(second.read_bytes())
+    content[1000] ^= 1
+    second.write_bytes(content)
+    with pytest.raises(UserError, match=r"part-002 in .* not whole"):
+        unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
+    second.unlink()
+    third.unlink()
+    with pytest.raises(UserError, match=r"part-002, part-003 of \d+ parts missing"):
+        unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
+    (tmp_path / "pack" / "manifest.json").write_text("[]")
+    with pytest.raises(UserError, match=r"manifest\.json is not whole"):
+        unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"holds no manifest\.json"):
+        unpack_run(tmp_path, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path):
+    for name in ("../../outside", "/etc/outside", "notes.txt"):
+        folder = tmp_path / name.replace("/", "_")
+        folder.mkdir()
+        writer = PartWriter(folder, None)
+        with tarfile.open(fileobj=writer, mode="w|") as archive:
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"evil"))
+        writer.finish({"format": 1, "step": 1, "half": False, "image_channels": 1})
+        with pytest.raises(UserError, match="no part of a run"):
+            unpack_run(folder, tmp_path / "elsewhere")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["parts"][0]["name"] = "../secret"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="outside its folder"):
+        unpack_run(folder, tmp_path / "elsewhere")
+    (folder / "manifest.json").write_text(json.dumps({"format": 2, "parts": []}))
+    with pytest.raises(UserError, match="another version"):
+        unpack_run(folder, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100, 1000, None])
+def test_parts_hold_the_stream(tmp_path, limit):
+    data = bytes(range(256)) * 3
+    writer = PartWriter(tmp_path, limit)
+    for start in range(0, len(data), 50):
+        assert writer.write(data[start : start + 50]) == len(data[start : start + 50])
+    writer.finish({})
+    manifest = read_manifest(tmp_path)
+    assert len(manifest["parts"]) == -(-len(data) // (limit or len(data)))
+    assert b"".join((tmp_path / part["name"]).read_bytes() for part in manifest["parts"]) == data
+    reader, back = PartReader(tmp_path, manifest), b""
+    while piece := reader.read(33):
+        assert len(piece) <= 33
+        back += piece
+    assert back == data
+
+
+def test_the_parts_are_a_tar_archive(run, tmp_path):
+    pack_run(run, tmp_path / "pack", max_part=20_000)
+    stream = b"".join(path.read_bytes() for path in sorted((tmp_path / "pack").glob("part-*")))
+    names = subprocess.run(["tar", "-t"], input=stream, capture_output=True, check=True).stdout.decode().split()
+    assert names == ["config.yaml", "metrics.jsonl", *TENSOR_FILES, "state.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("60MB", 60_000_000), ("16MiB", 2**24), ("1.5 GB", 1_500_000_000), ("512", 512), ("2kb", 2000)]
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "lots", "3 apples", "0", "-5MB", "1e"])
+def test_sizes_that_are_none(text):
+    with pytest.raises(UserError, match=r"size|at least one byte"):
+        parse_size(text)
+
+
+def test_the_command_line(run, tmp_path, start):
+    def sddpm(*arguments):
+        process = start(["-m", "sddpm", *arguments])
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    code, out, err = sddpm("pack", run, tmp_path / "pack", "--max-part", "30KB", "--half")
+    assert code == 0, err
+    assert "step 6 in half precision" in out and "parts" in out
+    code, out, err = sddpm("unpack", tmp_path / "pack", tmp_path / "elsewhere")
+    assert code == 0 and "warm up again" in out, err
+    assert read_description(checkpoint_path(tmp_path / "elsewhere", 6))["step"] == 6
+    code, _, err = sddpm("pack", run, tmp_path / "again", "--max-part", "much")
+    assert code == 2 and err.startswith("error: not a size")
