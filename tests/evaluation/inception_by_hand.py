@@ -57,6 +57,8 @@ def features(w, x):
     x = layer(w, "Conv2d_2a_3x3", x)
     x = F.max_pool2d(layer(w, "Conv2d_2b_3x3", x, pad=(1, 1)), 3, 2)
     found["64"] = x.mean((2, 3))
+    if "Conv2d_3b_1x1.conv.weight" not in w:
+        return found
     x = F.max_pool2d(layer(w, "Conv2d_4a_3x3", layer(w, "Conv2d_3b_1x1", x)), 3, 2)
     found["192"] = x.mean((2, 3))
     for n in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):

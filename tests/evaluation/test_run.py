@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from inception_by_hand import features as features_by_hand
 from PIL import Image
+from test_preprocess import bilinear_weights
 
 from sddpm.data import open_dataset
 from sddpm.diffusion.solvers import make_scheduler
@@ -195,6 +197,34 @@ def test_inception_metrics_in_one_pass(settings, tmp_path, blobs, random_incepti
     assert value(found) == pytest.approx(float(among - 2 * k(x, y).mean()), rel=1e-6)
     assert "64 features instead of 2048" in found.measurements[0].departures
     assert found.facts["weights"]["inception"]["path"] == str(random_inception[0])
+
+
+@pytest.mark.slow
+def test_fid_of_real_images_by_an_independent_way(settings, tmp_path, shared_dir, real_inception):
+    """Real weights and images: network, preprocessing, moments and distance all computed a second time by others."""
+    data = shared_dir / "data" / "cifar10"
+    found = evaluate(
+        settings(
+            source="cifar10:test",
+            reference="cifar10",
+            data=str(data),
+            samples=66,
+            limit_reference=70,
+            metrics=("fid",),
+            dim=64,
+            inception=real_inception,
+        )
+    )
+    weights = torch.load(real_inception, map_location="cpu", weights_only=True)
+    first = {key: x for key, x in weights.items() if key.startswith(("Conv2d_1", "Conv2d_2"))}
+    rows = []
+    for split, count in (("test", 66), ("train", 70)):
+        images = open_dataset("cifar10", data, split=split, limit=count).gather(range(count))
+        w = torch.from_numpy(bilinear_weights(32))
+        x = torch.einsum("ih,jw,bchw->bcij", w, w, images.double() / 127.5 - 1).float()
+        rows.append(torch.cat([features_by_hand(first, part)["64"] for part in x.split(10)]).double().numpy())
+    assert value(found) == pytest.approx(by_numpy(*rows), rel=1e-3)
+    assert found.measurements[0].label == "fid-64"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 
+from sddpm.data import download
 from sddpm.errors import UserError
 from sddpm.evaluation.features import weights
 from sddpm.evaluation.features.inception import InceptionV3
@@ -43,9 +44,36 @@ def test_the_published_file_is_downloaded_once(server, tmp_path, monkeypatch):
 def test_a_download_with_another_hash_is_refused_and_not_kept(server, tmp_path):
     url, folder = server
     (folder / weights.INCEPTION_FILE).write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"sha256 is .* not the published 6726825d.*--inception PATH"):
+    with pytest.raises(UserError, match=r"sha256 is .* not the published 6726825d.*--inception PATH") as caught:
         weights.inception_weights(base_url=url, cache_dir=tmp_path / "cache")
-    assert not list((tmp_path / "cache").rglob("*.pth"))
+    assert "\n" not in str(caught.value)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_download_appears_whole_or_not_at_all(server, tmp_path, monkeypatch):
+    """While it is on its way, nothing has its name; whoever comes meanwhile fetches for himself."""
+    url, folder = server
+    body = bytes(range(256)) * 4000
+    (folder / weights.INCEPTION_FILE).write_bytes(body)
+    monkeypatch.setattr(weights, "INCEPTION_SHA256", hashlib.sha256(body).hexdigest())
+    monkeypatch.setenv("SDDPM_WEIGHTS_URL", url)
+    monkeypatch.setenv("SDDPM_CACHE", str(tmp_path / "cache"))
+    target = tmp_path / "cache" / "weights" / weights.INCEPTION_FILE
+    copy = download._copy
+    seen = []
+
+    def watched_copy(*arguments):
+        copied = copy(*arguments)
+        seen.append((copied, target.exists()))
+        return copied
+
+    monkeypatch.setattr(download, "_copy", watched_copy)
+    assert weights.inception_weights() == target
+    assert seen == [(len(body), False)]
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    target.write_bytes(body[:-1])  # damaged later: its name tells
+    with pytest.raises(UserError, match="its name says 6726825d"):
+        weights.inception_weights(target)
 
 
 def test_a_missing_download_says_what_to_do(server, tmp_path):
