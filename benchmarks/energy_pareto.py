@@ -1,0 +1,186 @@
+"""Fewer joules, and what they cost in quality: energy a sample against FAD, on Fashion-MNIST, with an equal budget.
+
+    python benchmarks/energy_pareto.py DATA OUT [--steps 1000] [--samples 1000] [--solver-steps 20] [--dry-run]
+
+DATA holds fashion-mnist/ (the four idx files) and fad/ (FSVAE's autoencoder fashion_64.pth and fashion_test_64.npz).
+Trains fashion_mnist_small as it is, in the pure wiring, and both with penalties on firing rates, all with the same seed
+and number of steps; samples each with all T time steps and with early exits; measures FAD and the energy ledger.
+OUT gets the runs, pareto.json, pareto.md and pareto.png. Started again, it goes on where it was stopped.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sddpm import load_pipeline
+from sddpm.energy import load_cost_model, measure_sampling
+from sddpm.energy.ledger import firing_rate
+from sddpm.energy.measure import deployed
+from sddpm.evaluation import EvaluationSettings, SamplingSettings, evaluate
+from sddpm.figures.energy import ParetoPoint, pareto, pareto_front
+from sddpm.files import atomic_path
+from sddpm.training import load_config, read_metrics, train
+
+COSTS = ("45nm", "45nm-int8", "45nm-memory")
+EXITS = (None, 0.3, 1.0)
+LEDGER_SEEDS = range(8)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training run: what it is called, and how its config differs from fashion_mnist_small."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+
+
+def penalty(target: float) -> tuple[str, str]:
+    return (f"train.rate_target={target}", "train.rate_penalty=10")
+
+
+VARIANTS = (
+    Variant("SDDPM"),
+    Variant("SDDPM, rate 0.15", penalty(0.15)),
+    Variant("SDDPM, rate 0.10", penalty(0.10)),
+    Variant("SDDPM, rate 0.05", penalty(0.05)),
+    Variant("pure", ("model.pure=true",)),
+    Variant("pure, rate 0.10", ("model.pure=true", *penalty(0.10))),
+)
+
+
+def trained(variant: Variant, args: argparse.Namespace) -> Path:
+    """The run of a variant, trained to its end."""
+    run = args.out / "runs" / variant.name.replace(", ", "-").replace(" ", "-")
+    settings = [f"train.steps={args.steps}", f"data.path={json.dumps(str(args.data / 'fashion-mnist'))}",
+                "train.sample_every=0", "train.checkpoint_every=100", "train.tensorboard=false"]  # fmt: skip
+    config = load_config("fashion_mnist_small", [*settings, *variant.overrides])
+    begun = (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*"))
+    if not begun or read_metrics(run)[-1]["step"] < args.steps:
+        if run.exists() and not begun:
+            shutil.rmtree(run)  # stopped before its first checkpoint
+        result = train(config, run, resume=begun)
+        if result.stopped_by != "steps":
+            raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
+    return run
+
+
+def measure(run: Path, exit_tolerance: float | None, args: argparse.Namespace) -> dict:
+    """FAD with its interval, and the ledger of a few samples, of one way to sample from a run."""
+    evaluation = evaluate(
+        EvaluationSettings(
+            source=str(run),
+            protocol="fsddim",
+            metrics=("fad",),
+            samples=args.samples,
+            channels=1,
+            sampling=SamplingSettings(args.solver_steps, "ddim", exit_tolerance=exit_tolerance),
+            fad_weights=args.data / "fad" / "fashion_64.pth",
+            fad_statistics=args.data / "fad" / "fashion_test_64.npz",
+            interval=True,
+            copies=False,
+            work=args.out / "work",
+        )
+    )
+    assert evaluation is not None
+    score = evaluation.measurements[0].score
+    ledger = measure_sampling(
+        deployed(load_pipeline(run)),
+        LEDGER_SEEDS,
+        solver="ddim",
+        num_inference_steps=args.solver_steps,
+        exit_tolerance=exit_tolerance,
+    )
+    rows = read_metrics(run)
+    return {
+        "fad": score.value,
+        "fad_interval_95": score.interval,
+        "energy_per_sample_pj": {name: ledger.per_sample(load_cost_model(name)).total for name in COSTS},
+        "operations_per_evaluation": ledger.totals(),
+        "firing_rate": firing_rate(ledger.layers),
+        "snn_steps": ledger.snn_steps,
+        "last_loss": sum(row["loss"] for row in rows[-4:]) / len(rows[-4:]),
+    }
+
+
+def points(args: argparse.Namespace) -> Iterator[dict]:
+    """Every point, from the file where it is there already."""
+    settings = {"steps": args.steps, "samples": args.samples, "solver_steps": args.solver_steps}
+    path = args.out / "pareto.json"
+    known = json.loads(path.read_text()) if path.exists() else {"settings": settings, "points": []}
+    if known["settings"] != settings:
+        raise SystemExit(f"{path} was made with {known['settings']}: choose another OUT, or these")
+    for variant in VARIANTS:
+        for exit_tolerance in EXITS:
+            key = {"variant": variant.name, "exit_tolerance": exit_tolerance}
+            point = next((p for p in known["points"] if {k: p[k] for k in key} == key), None)
+            if point is None:
+                point = key | measure(trained(variant, args), exit_tolerance, args)
+                known["points"].append(point)
+                with atomic_path(path) as temporary:
+                    temporary.write_text(json.dumps(known, indent=1))
+            yield point
+
+
+def summarise(found: list[dict], out: Path) -> None:
+    """Table and picture; energies are those of the published cost model."""
+    marks = [
+        ParetoPoint(
+            "" if p["exit_tolerance"] is None else f"exit {p['exit_tolerance']:g}",
+            p["variant"],
+            p["energy_per_sample_pj"]["45nm"] / 1e9,
+            p["fad"],
+            tuple(p["fad_interval_95"]),
+        )
+        for p in found
+    ]
+    front = pareto_front(marks)
+    lines = [
+        "| network | exit at | time steps | firing rate | MAC / AC (M) an evaluation "
+        "| mJ a sample (45nm / int8 / memory) | FAD (95 %) | front |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for p, mark in zip(found, marks, strict=True):
+        operations, energy = p["operations_per_evaluation"], p["energy_per_sample_pj"]
+        low, high = p["fad_interval_95"]
+        lines.append(
+            f"| {p['variant']} | {p['exit_tolerance'] or ''} | {p['snn_steps']:.2f} | {p['firing_rate']:.3f} "
+            f"| {operations['mac'] / 1e6:.2f} / {operations['ac'] / 1e6:.1f} "
+            f"| {' / '.join(f'{energy[name] / 1e9:.3g}' for name in COSTS)} "
+            f"| {p['fad']:.2f} ({low:.2f} to {high:.2f}) | {'yes' if mark in front else ''} |"
+        )
+    with atomic_path(out / "pareto.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    with atomic_path(out / "pareto.png") as temporary:
+        pareto(marks, "energy of a sample in mJ (45 nm, 4.6 / 0.9 pJ)", "FAD (lower is better)").savefig(temporary)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=1000, help="optimiser steps of each run")
+    parser.add_argument("--samples", type=int, default=1000, help="samples of each FAD")
+    parser.add_argument("--solver-steps", type=int, default=20, help="DDIM steps of a sample")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    args = parser.parse_args()
+    if args.dry_run:
+        for variant in VARIANTS:
+            print(f"{variant.name}: {args.steps} steps with {' '.join(variant.overrides) or 'no change'}")
+        print(
+            f"each sampled {len(EXITS)} times, {args.samples} images of {args.solver_steps} DDIM steps: exits {EXITS}"
+        )
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = []
+    for point in points(args):
+        found.append(point)
+        summarise(found, args.out)
+        print(f"{point['variant']}, exit {point['exit_tolerance']}: FAD {point['fad']:.2f}, "
+              f"{point['energy_per_sample_pj']['45nm'] / 1e9:.3g} mJ", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
