@@ -79,6 +79,9 @@ def test_a_folder_that_changes_meanwhile_is_noticed(tmp_path, blobs):
     Image.new("L", (8, 8), 255).save(folder / "001.png")
     with pytest.raises(UserError, match=r"001\.png"):
         watched.refuse_changes()
+    watched = Watched.of(str(folder))
+    (folder / "result.json").write_text("{}")  # no image: what one writes beside them does no harm
+    watched.refuse_changes()
     assert Watched.of(str(tmp_path / "nowhere")) is Watched.of(None) is None
 
 

@@ -17,6 +17,7 @@ from sddpm.evaluation import (
     EvaluationSettings,
     SamplingSettings,
     StatisticsSettings,
+    TrainingData,
     build_statistics,
     evaluate,
     read_statistics,
@@ -24,7 +25,6 @@ from sddpm.evaluation import (
 from sddpm.evaluation import images as images_module
 from sddpm.evaluation.features.extractor import fad_extractor, inception_extractor
 from sddpm.evaluation.features.fad import FadEncoder
-from sddpm.evaluation.settings import TrainingData
 from sddpm.evaluation.shards import Shards
 from sddpm.evaluation.sources import Reference, other_crop
 from sddpm.models import SpikingUNet2DModel

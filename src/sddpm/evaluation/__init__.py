@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sddpm.evaluation.run import evaluate as evaluate
     from sddpm.evaluation.sampling import SamplingSettings as SamplingSettings
     from sddpm.evaluation.settings import EvaluationSettings as EvaluationSettings
+    from sddpm.evaluation.settings import TrainingData as TrainingData
     from sddpm.evaluation.statistics import frechet_distance as frechet_distance
     from sddpm.evaluation.statistics_files import read_statistics as read_statistics
     from sddpm.evaluation.statistics_files import write_statistics as write_statistics
@@ -19,6 +20,7 @@ _LAZY = {
     "EvaluationSettings": "settings",
     "SamplingSettings": "sampling",
     "StatisticsSettings": "reference_statistics",
+    "TrainingData": "settings",
     "build_statistics": "reference_statistics",
     "evaluate": "run",
     "frechet_distance": "statistics",
@@ -30,6 +32,7 @@ __all__ = [
     "EvaluationSettings",
     "SamplingSettings",
     "StatisticsSettings",
+    "TrainingData",
     "build_statistics",
     "evaluate",
     "frechet_distance",

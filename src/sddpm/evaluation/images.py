@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sddpm.data import open_dataset
 from sddpm.data.dataset import ImageDataset
+from sddpm.data.images import EXTENSIONS
 from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.npz_images import NpzImages
@@ -161,7 +162,7 @@ class Watched:
 
 
 def snapshot(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file at or below `path`.
+    """Name, size and time of the file at `path`, or of all image files below it.
 
     Raises:
         UserError: a folder into which something is being written now, as its temporary files show.
@@ -175,8 +176,9 @@ def snapshot(path: Path) -> list[tuple[str, int, int]]:
             where = os.path.normpath(os.path.join(inside, name))
             if any(part.startswith(".") and ".png." in part for part in where.split(os.sep)):
                 raise UserError(f"{path} is being written to ({where}): wait until it is complete")
-            with suppress(FileNotFoundError):  # gone in the meantime, which the next look will show
-                found.append((where, *_state(os.stat(os.path.join(folder, name)))))
+            if os.path.splitext(name)[1].lower() in EXTENSIONS:
+                with suppress(FileNotFoundError):  # gone in the meantime, which the next look will show
+                    found.append((where, *_state(os.stat(os.path.join(folder, name)))))
     return sorted(found)
 
 
