@@ -38,8 +38,8 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         prediction_type: "epsilon" or "v_prediction".
         clip_sample: images are in [-1, 1]: clamp x_0, and its posterior variance to at most 1.
         form: "ddpm" or "ddim": the lambda of the forward process whose reversal it is.
-        trajectory: "even", or "optimal", the time steps of least KL divergence (finite for "ddpm" alone). That
-            is the best likelihood; the paper found even steps better in FID.
+        trajectory: "even", or "optimal", the time steps of least KL divergence (finite for "ddpm" alone): the best
+            likelihood, for which the paper uses it; its FIDs are of even steps.
         clip_noise: at most so many grey levels of 255, on average, are added by the step before the last, whose noise
             stays in the picture (the paper's code: 2 with DDPM and the linear schedule, else 1); None for no limit.
         moments: `Moments.to_dict()` of the model, which `sddpm moments MODEL` measures.
