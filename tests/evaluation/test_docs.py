@@ -3,11 +3,14 @@
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.main import get_command
 
+import sddpm.evaluation
 from sddpm.cli.main import app
+from sddpm.evaluation.settings import make_plan
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
 
@@ -21,6 +24,14 @@ def commands():
 def test_commands_parse(command):
     _, verb, *arguments = shlex.split(command)
     get_command(app).commands[verb].make_context(verb, arguments)
+
+
+def test_python_runs_up_to_the_measuring(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sddpm.evaluation, "evaluate", lambda x: asked.append(x) or SimpleNamespace(measurements=[]))
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})
+    assert make_plan(asked[0]).dim == 2048
 
 
 def test_there_are_commands_and_links_lead_somewhere():
