@@ -211,5 +211,9 @@ def test_what_cannot_be_compiled(make_model):
     model.middle[0].conv1.float()
     with pytest.raises(UserError, match="several types or devices"):
         compile_model(model)
+    with torch.inference_mode():
+        loaded = make_model()
+    with pytest.raises(UserError, match="made in inference mode"):
+        compile_model(loaded)
     with pytest.raises(UserError, match="it is on meta"):
         compile_model(make_model().to("meta"))

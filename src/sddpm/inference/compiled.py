@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sddpm.errors import UserError
 from sddpm.inference.arithmetic import arithmetic_for
 from sddpm.inference.network import FoldedUNet
-from sddpm.inference.support import Snapshot, snapshot, unchanged, unsupported
+from sddpm.inference.support import Snapshot, unsupported
 from sddpm.models.config import check_sample
 from sddpm.models.thresholds import Thresholds
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
@@ -58,7 +58,7 @@ class CompiledUNet(nn.Module):
             raise UserError(f"this model cannot be compiled in {self.mode} mode: {reason}")
         with torch.no_grad():
             network = FoldedUNet(self.unet, arithmetic_for(self.unet.device, self.unet.dtype, self.mode))
-        self._folded = snapshot(self.unet), network
+        self._folded = Snapshot(self.unet), network
         return network
 
     @torch.no_grad()
@@ -73,7 +73,7 @@ class CompiledUNet(nn.Module):
         """
         check_sample(self.config, sample.shape)
         folded = self._folded
-        network = folded[1] if folded and unchanged(self.unet, folded[0]) else self.refresh()
+        network = folded[1] if folded and folded[0].holds() else self.refresh()
         t = torch.as_tensor(timestep).expand(len(sample)).tolist()
         if len(set(t)) == 1:
             out = network(sample, t[0]).to(sample.dtype)

@@ -93,6 +93,46 @@ class ReadoutCall(ctypes.Structure):
     )
 
 
+class DenseConv:
+    """A same-padded convolution by dense_conv.cpp; a `Conv`."""
+
+    def __init__(self, folded: FoldedConv):
+        self._channels, _, size, _ = folded.weight.shape
+        self._fan_in, self._steps = folded.weight[0].numel(), len(folded.bias)
+        padding = -self._channels % PANEL
+        weight = F.pad(folded.weight.permute(2, 3, 1, 0).flatten(0, 2), (0, padding)).float()
+        weight = weight.view(len(weight), -1, PANEL).transpose(0, 1).contiguous()
+        bias = F.pad(folded.bias, (0, padding)).float().contiguous()
+        scale = torch.ones(1) if folded.scale is None else folded.scale.float()
+        zeros = torch.zeros(folded.weight.shape[1])
+        self._held = weight, bias, scale, zeros  # for as long as their addresses are used
+        self._constant = ConvCall(
+            size=size,
+            out_channels=self._channels,
+            scale_stride=int(len(scale) > 1),
+            bias_stride=bias.shape[1] if len(bias) > 1 else 0,
+            weight=weight.data_ptr(),
+            scale=scale.data_ptr(),
+            bias=bias.data_ptr(),
+            zeros=zeros.data_ptr(),
+        )
+
+    def __call__(self, parts: list[Tensor]) -> Tensor:
+        if parts[0].shape[0] < self._steps:
+            parts = [part.expand(self._steps, -1, -1, -1, -1) for part in parts]
+        parts = [part.contiguous() for part in parts]
+        out = torch.empty(*parts[0].shape[:-1], self._channels)
+        call = ConvCall.from_buffer_copy(self._constant)
+        call.threads = threads_for(out.numel() * self._fan_in // 64)
+        call.inputs = len(parts)
+        call.steps, call.images, call.H, call.W, _ = parts[0].shape
+        for i, part in enumerate(parts):
+            call.channels[i], call.x[i] = part.shape[-1], part.data_ptr()
+        call.out = out.data_ptr()
+        run("sddpm_dense_conv", call)
+        return out
+
+
 class Dense:
     """By our own kernels: float32 on the CPU. The interface is that of `TorchDense`."""
 
@@ -101,44 +141,7 @@ class Dense:
         return hasattr(library(), "sddpm_dense_conv")
 
     def conv(self, folded: FoldedConv) -> Conv:
-        channels, _, size, _ = folded.weight.shape
-        padding = -channels % PANEL
-        weight = F.pad(folded.weight.permute(2, 3, 1, 0).flatten(0, 2), (0, padding)).float()
-        weight = weight.view(len(weight), -1, PANEL).transpose(0, 1).contiguous()
-        bias = F.pad(folded.bias, (0, padding)).float().contiguous()
-        scale = torch.ones(1) if folded.scale is None else folded.scale.float()
-        zeros = torch.zeros(folded.weight.shape[1])
-
-        def convolve(parts: list[Tensor]) -> Tensor:
-            parts = [part.contiguous() for part in parts]
-            T = max(len(parts[0]), len(bias))
-            steps, images, H, W, _ = parts[0].shape
-            if steps < T:
-                parts, steps = [part.expand(T, -1, -1, -1, -1).contiguous() for part in parts], T
-            out = torch.empty(steps, images, H, W, channels)
-            call = ConvCall(
-                threads=threads_for(weight.numel() * steps * images * H * W // 64),
-                inputs=len(parts),
-                steps=steps,
-                images=images,
-                H=H,
-                W=W,
-                size=size,
-                out_channels=channels,
-                channels=(ctypes.c_int64 * 2)(*(part.shape[-1] for part in parts)),
-                scale_stride=int(len(scale) > 1),
-                bias_stride=bias.shape[1] if len(bias) > 1 else 0,
-                x=(ctypes.c_void_p * 2)(*(part.data_ptr() for part in parts)),
-                weight=weight.data_ptr(),
-                scale=scale.data_ptr(),
-                bias=bias.data_ptr(),
-                zeros=zeros.data_ptr(),
-                out=out.data_ptr(),
-            )
-            run("sddpm_dense_conv", call)
-            return out
-
-        return convolve
+        return DenseConv(folded)
 
     def silu(self, gain: Tensor, offset: Tensor) -> Callable[[Tensor], Tensor]:
         gain, offset = gain.float(), offset.float()

@@ -1,9 +1,7 @@
 """What can be compiled, and whether it is still what was compiled."""
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules import module as torch_module
 
 from sddpm.models.batch_norm import StepBatchNorm2d
@@ -48,6 +46,8 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
     found = {(parameter.dtype, parameter.device) for parameter in unet.parameters()}
     if len(found) > 1:
         return "its weights have several types or devices"
+    if any(parameter.is_inference() for parameter in unet.parameters()):
+        return "its weights were made in inference mode, which keeps no record of changes"
     dtype, device = found.pop()
     if dtype not in DTYPES[mode]:
         return f"its weights are {dtype}"
@@ -56,40 +56,34 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
 class Snapshot:
-    """The weights, buffers and layers of a model at one time, told apart by address and version.
+    """The layers, weights and buffers of a model as they are now, told apart later by address and version.
 
     The tensors are held, so that no other can come to lie at their address. A change through `.data` is not seen.
     """
 
-    held: list[Tensor]
-    state: list[int]
+    def __init__(self, unet: nn.Module):
+        # Walking through a model takes several times as long as going through a list of its dictionaries.
+        self._layers = [(m.__dict__, m._parameters, m._buffers, m._modules) for m in unet.modules()]
+        self._hooks = [hooks for m in unet.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks)]
+        self._children = [tuple(m._modules.values()) for m in unet.modules()]
+        self._held = [tensor.detach() for tensor in (*unet.parameters(), *unet.buffers())]
+        self._state = self._now()
 
+    def holds(self) -> bool:
+        """Whether the model is as it was, and nobody listens to its layers."""
+        if any(self._hooks) or self._state != self._now():
+            return False
+        return all(
+            "forward" not in own and tuple(modules.values()) == children
+            for (own, _, _, modules), children in zip(self._layers, self._children, strict=True)
+        )
 
-def snapshot(unet: nn.Module) -> Snapshot:
-    held: list[Tensor] = []
-    _collect(unet, held)
-    return Snapshot([tensor.detach() for tensor in held], _versions(held))
-
-
-def unchanged(unet: nn.Module, before: Snapshot) -> bool:
-    """Whether the model is as it was, and nobody listens to its layers."""
-    held: list[Tensor] = []
-    quiet = _collect(unet, held)
-    return quiet and _versions(held) == before.state
-
-
-def _collect(module: nn.Module, tensors: list[Tensor]) -> bool:
-    """Append the tensors of a module and of those below it; whether none of them has a hook."""
-    quiet = not _hooked(module)
-    for group in (module._parameters, module._buffers):
-        tensors.extend(tensor for tensor in group.values() if tensor is not None)
-    for child in module._modules.values():
-        if child is not None:
-            quiet &= _collect(child, tensors)
-    return quiet
-
-
-def _versions(tensors: list[Tensor]) -> list[int]:
-    return [n for x in tensors for n in (x.data_ptr(), 0 if x.is_inference() else x._version)]
+    def _now(self) -> list[int]:
+        return [
+            number
+            for _, parameters, buffers, _ in self._layers
+            for tensor in (*parameters.values(), *buffers.values())
+            if tensor is not None
+            for number in (tensor.data_ptr(), tensor._version)
+        ]
