@@ -38,7 +38,7 @@ class Variant:
 
 
 def penalty(target: float) -> tuple[str, str]:
-    return (f"train.rate_target={target}", "train.rate_penalty=10")
+    return (f"train.rate_target={target}", "train.rate_penalty=100")
 
 
 VARIANTS = (

@@ -4,10 +4,12 @@ import pytest
 import torch
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sddpm.conversion import from_reference
 from sddpm.energy.coverage import macs_outside_layers
+from sddpm.energy.fanout import synaptic_operations
 from sddpm.energy.operations import counting, look, merge
 from sddpm.energy.twin import ann_twin
 from sddpm.errors import UserError
@@ -123,6 +125,24 @@ def test_binary_is_looked_up_not_assumed(make_model, x):
     layers = count(model, x, 10)
     assert not layers["up.0.blocks.0.conv1"].binary and layers["up.0.blocks.0.conv1"].mac > 0
     assert layers["up.0.blocks.0.conv2"].binary
+
+
+def test_no_more_memory_than_the_layers_mask():
+    """A byte an element: masks of one time step at a time, and sums over channels."""
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
+                made.append(out.nbytes)
+            return out
+
+    x, conv = (torch.rand(4, 3, 16, 8, 8) < 0.2).float(), nn.Conv2d(16, 16, 3, padding=1)
+    with Watch():
+        look(x)
+        synaptic_operations(x, conv)
+    assert made and sum(sorted(made)[-2:]) <= x.numel()  # two of them are never alive at once with more
 
 
 # Early exit
