@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from sddpm.evaluation.features.inception import InceptionV3
 from sddpm.evaluation.features.preprocess import clean_fid, pytorch_fid
@@ -115,6 +116,18 @@ def report(tasks: dict[str, Task], exact: Tensor, repeats: int, clock: Callable[
         print(f"{name:<56} {time_each:7.2f} ms  {first / found:5.2f} x  error {error:.1e}", flush=True)
 
 
+def ceiling(feature: str, x: Tensor, repeats: int, clock: Callable[[], float]) -> str:
+    """What the network asks of the machine, and what the machine can do."""
+    with FlopCounterMode(display=False) as counter:
+        network(feature)(x[:1])
+    a = torch.randn(2000, 2000)
+    seconds = measure({"product": lambda: a @ a}, repeats, clock)["product"]
+    return (
+        f"{counter.get_total_flops() / 1e9:.2f} GFLOP an image; "
+        f"a matrix product of 2000 x 2000 reaches {16 / seconds:.0f} GFLOP/s"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--feature", default="768")
@@ -131,6 +144,7 @@ def main() -> None:
     images = torch.from_numpy(pixels)
     with torch.inference_mode():
         x = pytorch_fid(images)
+        print(ceiling(arguments.feature, x, arguments.repeats, clock))
         exact = network(arguments.feature).double()(x.double())[arguments.feature]
         report(networks(arguments.feature, x, arguments.batches), exact, arguments.repeats, clock)
         wide = images.double()

@@ -187,7 +187,7 @@ def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
             image_grid(evaluation.grid, scale=None).save(temporary, "PNG")
     if out is not None:
         with atomic_path(out) as temporary:
-            temporary.write_text(as_json(evaluation, shlex.join(["sddpm", *sys.argv[1:]])), encoding="utf-8")
+            temporary.write_text(as_json(evaluation, shlex.join(["sddpm", *sys.argv[1:]])) + "\n", encoding="utf-8")
 
 
 def trained_on(source: str) -> dict[str, Any]:

@@ -77,7 +77,17 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
     if settings.samples is not None and settings.samples > len(dataset):
         raise UserError(f"{settings.source} holds {len(dataset):,} images, fewer than --samples {settings.samples:,}")
     count = min(settings.samples or plan.protocol.samples, len(dataset))
-    about = {"kind": "images", "path": settings.source, "count": count}
+    about = {
+        "kind": "images",
+        "path": settings.source,
+        "data": settings.data if named else None,
+        "split": split or "train" if named else None,
+        "count": count,
+        "image_size": dataset.image_size,
+        "channels": dataset.channels,
+        "crop": settings.crop,
+        "resize": settings.resize,
+    }
     return Samples(
         settings.source,
         dataset.channels,
