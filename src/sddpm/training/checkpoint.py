@@ -60,9 +60,7 @@ def save_checkpoint(run_dir: Path, state: TrainState, config: Mapping[str, Any],
     return path
 
 
-def write_checkpoint(
-    path: Path, tensors: Mapping[str, Mapping[str, Tensor]], description: Mapping[str, Any]
-) -> None:
+def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], description: Mapping[str, Any]) -> None:
     """Write a checkpoint's folder, on disk when this returns: tensors by file name, and state.json with their hashes.
 
     Raises:
