@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sddpm.data import to_model
 from sddpm.diffusion.objectives import predict_x0
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
 from sddpm.diffusion.solvers import clips_sample, is_multistep
@@ -85,7 +84,7 @@ def _walk(
 
 
 def as_images(images: Images, shape: tuple[int, int, int]) -> Tensor:
-    """Images as float [N, C, H, W] in [-1, 1], from PIL images or a tensor that is uint8 or in [0, 1].
+    """Images as float [N, C, H, W] in [0, 1], from PIL images or a tensor that is uint8 or in [0, 1].
 
     Raises:
         UserError: another shape than (C, H, W), which is that of the model, or values outside [0, 1].
@@ -104,10 +103,10 @@ def as_images(images: Images, shape: tuple[int, int, int]) -> Tensor:
         expected, found = (" x ".join(map(str, each)) for each in (shape, images.shape[1:]))
         raise UserError(f"the model is for images of {expected}, these are {found}")
     if images.dtype == torch.uint8:
-        return to_model(images)
+        return images / 255
     if not (images >= 0).logical_and(images <= 1).all():
         raise UserError("images must be uint8 or lie in [0, 1]")
-    return images * 2 - 1
+    return images
 
 
 REGIONS = ("left", "right", "top", "bottom", "center", "around")

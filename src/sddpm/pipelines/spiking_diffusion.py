@@ -176,28 +176,27 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             UserError: as a call would; images or a mask that do not fit the model or each other.
         """
         check_output_type(output_type)
-        known, unknown = as_images(images, self._shape_of_one), as_mask(mask, self._shape_of_one)
-        seeds = range(len(known)) if seeds is None else seeds
+        kept, unknown = as_images(images, self._shape_of_one), as_mask(mask, self._shape_of_one)
+        seeds = range(len(kept)) if seeds is None else seeds
         count = len(seeds)
-        if len(known) not in (1, count) or len(unknown) not in (1, count):
+        if len(kept) not in (1, count) or len(unknown) not in (1, count):
             raise UserError(
-                f"{count} seeds, but {len(known)} images and {len(unknown)} masks: as many, or one, are needed"
+                f"{count} seeds, but {len(kept)} images and {len(unknown)} masks: as many, or one, are needed"
             )
         check_seeds(seeds)
         run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine)
-        known, unknown = known.expand(count, -1, -1, -1), unknown.expand(count, -1, -1, -1)
+        kept, unknown = kept.expand(count, -1, -1, -1), unknown.expand(count, -1, -1, -1)
         options = {**run.options, "jump_length": jump_length, "resamplings": resamplings}
 
         def begin(rows: list[int]) -> Iterator[DenoisingStep]:
             generators = generators_for([seeds[row] for row in rows])
             x = self._noise(generators)
-            parts = known[rows].to(x), unknown[rows].to(x.device)
+            parts = (kept[rows] * 2 - 1).to(x), unknown[rows].to(x.device)
             return inpaint(run.model(self.unet), run.scheduler, x, *parts, generators, **options)
 
         chunks = split_batches(range(count), batch_size)
         total = num_inference_steps * resamplings * len(chunks)
         batches = self._batches(chunks, begin, callback, total if progress else None)
-        kept = known / 2 + 0.5
         batches = ((rows, torch.where(unknown[rows], x, kept[rows].to(x))) for rows, x in batches)
         return self._output(batches, output_type)
 
