@@ -7,7 +7,7 @@ from inception_by_hand import features as features_by_hand
 
 from sddpm.data import open_dataset
 from sddpm.errors import UserError
-from sddpm.evaluation.features.extractor import inception_extractor
+from sddpm.evaluation.features.extractor import Extractor, inception_extractor
 from sddpm.evaluation.features.inception import FEATURES, InceptionV3
 from sddpm.evaluation.features.preprocess import preprocess
 from sddpm.evaluation.features.weights import load_weights
@@ -97,6 +97,19 @@ def test_grey_images_are_repeated_to_rgb(random_inception):
     grey = torch.randint(256, (2, 1, 9, 9), generator=torch.Generator().manual_seed(2)).to(torch.uint8)
     colour = grey.expand(-1, 3, -1, -1).contiguous()
     torch.testing.assert_close(extractor(grey)["64"], extractor(colour)["64"], rtol=1e-5, atol=1e-5)
+
+
+def test_features_are_computed_without_tf32(tmp_path):
+    seen = []
+
+    def compute(images):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return {"x": images.float().mean((1, 2, 3))[:, None]}
+
+    before = torch.backends.cudnn.allow_tf32
+    extractor = Extractor({"x": 1}, {}, tmp_path, compute, 2)
+    assert extractor(torch.full((3, 1, 4, 4), 7, dtype=torch.uint8))["x"].tolist() == [[7.0]] * 3
+    assert seen == [False, False] and torch.backends.cudnn.allow_tf32 == before
 
 
 @pytest.mark.parametrize("images", [torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 8, 8, dtype=torch.uint8)])

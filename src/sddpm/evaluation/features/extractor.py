@@ -1,7 +1,6 @@
 """One object for both feature networks: uint8 images in, named feature vectors out, and what makes them repeatable."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from sddpm.evaluation.features.fad import FAD_DIM, FadEncoder, preprocess_fad
 from sddpm.evaluation.features.inception import FEATURES, InceptionV3
 from sddpm.evaluation.features.preprocess import PREPROCESSINGS, preprocess
 from sddpm.evaluation.features.weights import inception_weights, load_weights, sha256_of
+from sddpm.inference.torch_ops import without_tf32
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,9 @@ class Extractor:
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise UserError(f"images must be uint8 [N, 1 or 3, H, W], not {images.dtype} {list(images.shape)}")
-        with torch.inference_mode(), _all_digits():
+        with torch.inference_mode(), without_tf32():
             parts = [self.compute(batch) for batch in images.split(self.batch_size)]
             return {name: torch.cat([part[name].float().cpu() for part in parts]) for name in self.lengths}
-
-
-@contextmanager
-def _all_digits() -> Iterator[None]:
-    """Without TF32, in which a GPU's convolutions would keep 3 of float32's 7 digits."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def inception_extractor(
