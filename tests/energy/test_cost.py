@@ -11,9 +11,9 @@ from sddpm.errors import UserError
 
 SPIKING = LayerCount(
     name="conv", kind="conv", shape=(1, 1, 1), parameters=1, macs=100, synapses=90, fan_in=10, images=(2, 2),
-    active=(5, 7), sops=(30, 40), binary=True,
+    active=(5, 7), sops=(30, 40), multiplications=(0, 0), binary=True,
 )  # fmt: skip
-REAL = replace(SPIKING, name="real", binary=False, sops=(0, 0))
+REAL = replace(SPIKING, name="real", binary=False, sops=(0, 0), multiplications=(180, 180))
 NEURONS = replace(SPIKING, name="neuron", kind="neuron", macs=0, synapses=0, sops=(0, 0))
 OWN = {"name": "mine", "description": "d", "source": "s", "mac_pj": 5, "ac_pj": 1, "update_pj": 0.5, "leak_pj": 2,
        "memory": {"pj_per_bit": 0.1, "bits_per_mac": 8, "bits_per_ac": 4, "bits_per_update": 2}}  # fmt: skip

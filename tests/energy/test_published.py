@@ -43,7 +43,8 @@ def test_the_layers_that_are_not_spiking():
 def layer(name, macs, *, binary, active=0, kind="conv", steps=2):
     return LayerCount(
         name=name, kind=kind, shape=(1, 1, 1), parameters=0, macs=macs, synapses=macs, fan_in=10, images=(1,) * steps,
-        active=(active,) * steps, sops=(macs * active // 10 if binary else 0,) * steps, binary=binary,
+        active=(active,) * steps, sops=(macs * active // 10 if binary else 0,) * steps,
+        multiplications=(0 if binary else macs,) * steps, binary=binary,
     )  # fmt: skip
 
 

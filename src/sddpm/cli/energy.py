@@ -91,14 +91,11 @@ def energy(
                 raise UserError(f"{path} is a folder: a file name is needed")
             refuse_existing(path, force)
             refuse_unwritable(path)
-    if images is not None and (count, seeds) != (None, None):
-        chosen = parse_seeds(None, count) if seeds is None else None
-        if chosen is None:
-            raise UserError("--seeds are of samples; with --images give --count")
-    else:
-        chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
-    if eta and images is not None:
+    if images is not None and seeds is not None:
+        raise UserError("--seeds are of samples; with --images give --count")
+    if images is not None and eta:
         raise UserError("--eta is noise of sampling; given images have their own")
+    chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
     costs = [load_cost_model(name) for name in cost or cost_model_names()]
 
     from sddpm.energy.activity import recording

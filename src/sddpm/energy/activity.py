@@ -75,7 +75,7 @@ def recording(model: nn.Module) -> Iterator[Activity]:
         def hook(neuron: SpikingNeuron, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
             channels = spikes.transpose(0, 2).flatten(1)
             layer = activity.layers.setdefault(name, LayerActivity(torch.zeros(len(channels), dtype=torch.float64)))
-            layer.channel_spikes += channels.sum(1, dtype=torch.float64).cpu()
+            layer.channel_spikes += channels.sum(1, dtype=torch.float32).cpu()
             layer.opportunities += channels.shape[1]
             if len(spikes) == T:
                 layer.raster.append(_raster(spikes[:, 0]))

@@ -61,8 +61,7 @@ def synaptic_operations(spikes: Tensor, layer: nn.Conv2d | nn.Linear) -> list[in
         layer: what they go into. Behind an upsampling the spikes are those that it copied.
     """
     if isinstance(layer, nn.Linear):
-        fired = spikes.flatten(1).sum(1, dtype=torch.float64)
-        return [int(n) * layer.out_features for n in fired.tolist()]
+        return [int(torch.count_nonzero(now != 0)) * layer.out_features for now in spikes]
     # Sums of ones are exact in float32 up to 2^24 a position; bfloat16 would round from 256 on.
-    fired = spikes.sum((1, 2), dtype=torch.float32).double().cpu()
+    fired = spikes.sum((1, 2), dtype=torch.float32).cpu().double()
     return [int(n) for n in (fired * fan_out(layer, spikes.shape)).sum((1, 2)).tolist()]

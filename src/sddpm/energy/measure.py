@@ -1,6 +1,6 @@
 """From a pipeline to its ledger: real samples, or given images with noise, go through the network and are counted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,6 @@ from sddpm.pipelines.denoise import predict, prepare_scheduler
 from sddpm.pipelines.threshold_guidance import PlainThresholds
 
 ELSEWHERE = "(products of activations)"
-Watch = Callable[[int, int], None]
 
 
 def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = None) -> SpikingDiffusionPipeline:
@@ -58,7 +57,6 @@ def measure_sampling(
     v_threshold: PlainThresholds | None = None,
     exit_tolerance: float | None = None,
     batch_size: int = 16,
-    watch: Watch | None = None,
     progress: bool = False,
     title: str = "model",
 ) -> Ledger:
@@ -67,7 +65,6 @@ def measure_sampling(
     Args:
         pipeline: counted as it is; see `deployed`.
         seeds, solver, num_inference_steps, eta, v_threshold, exit_tolerance, batch_size, progress: as of calling it.
-        watch: called with (index, t) after each evaluation of each batch.
         title: whose account it is.
 
     Raises:
@@ -78,8 +75,6 @@ def measure_sampling(
 
         def after(step: Any) -> None:
             rows.add(step.index, step.t, len(step.x_t), counter)
-            if watch is not None:
-                watch(step.index, step.t)
 
         for _ in pipeline.stream(
             seeds,
@@ -107,7 +102,6 @@ def measure_images(
     v_threshold: PlainThresholds | None = None,
     exit_tolerance: float | None = None,
     batch_size: int = 16,
-    watch: Watch | None = None,
     title: str = "model",
 ) -> Ledger:
     """Count the network on given images, noised to each diffusion step of the solver; image i has the noise of seed i.
@@ -138,8 +132,6 @@ def measure_images(
                 x_t = add_noise(scheduler.alphas_cumprod, x0, noise, t)
                 predict(model, x_t, t, thresholds(index, t) if callable(thresholds) else thresholds)
                 rows.add(index, t, len(x0), counter)
-                if watch is not None:
-                    watch(index, t)
     steps = f"{solver or type(scheduler).__name__}'s {num_inference_steps} steps"
     return rows.ledger(unet, title, f"{len(images)} given images with noise", steps)
 
@@ -198,5 +190,6 @@ def _elsewhere(macs: int, images: int) -> LayerCount:
         images=(images,),
         active=(images,),
         sops=(0,),
+        multiplications=(macs * images,),
         binary=False,
     )

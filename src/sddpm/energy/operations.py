@@ -28,7 +28,8 @@ class LayerCount:
     fan_in: inputs (of neurons: neurons) for one image and time step.
     images: how many images it saw.
     active: inputs that were not 0 (of neurons: spikes fired).
-    sops: synaptic operations, each spike times its fan-out; 0 where the input is not binary.
+    sops: synaptic operations, each spike times its fan-out; 0 where the input was not binary.
+    multiplications: multiply-accumulates, one a synapse and image; 0 where the input was binary.
     binary: whether every input was 0 or 1 (of neurons: every output).
     leaky: whether a neuron multiplies its membrane by a leak.
     """
@@ -43,6 +44,7 @@ class LayerCount:
     images: tuple[int, ...]
     active: tuple[int, ...]
     sops: tuple[int, ...]
+    multiplications: tuple[int, ...]
     binary: bool
     leaky: bool = False
 
@@ -63,13 +65,13 @@ class LayerCount:
 
     @property
     def ac(self) -> int:
-        """Accumulates: the synaptic operations of binary input."""
+        """Accumulates: the synaptic operations, where the input was binary."""
         return sum(self.sops)
 
     @property
     def mac(self) -> int:
-        """Multiply-accumulates: one a synapse, image and time step, unless the input is binary."""
-        return 0 if self.binary else self.synapses * sum(self.images)
+        """Multiply-accumulates, where the input was anything else."""
+        return sum(self.multiplications)
 
     @property
     def updates(self) -> int:
@@ -89,6 +91,7 @@ def merge(counts: Sequence[LayerCount]) -> LayerCount:
         images=added([c.images for c in counts]),
         active=added([c.active for c in counts]),
         sops=added([c.sops for c in counts]),
+        multiplications=added([c.multiplications for c in counts]),
         binary=all(c.binary for c in counts),
     )
 
@@ -113,6 +116,8 @@ class OperationCounter:
         active, binary = look(x)
         weight: Tensor = layer.weight
         positions = 1 if isinstance(layer, nn.Conv2d) else out[0, 0].numel() // layer.out_features
+        connections = synapses(layer, x.shape) * positions
+        none = (0,) * len(x)
         self._add(
             LayerCount(
                 name=name,
@@ -120,11 +125,12 @@ class OperationCounter:
                 shape=tuple(out.shape[2:]),
                 parameters=sum(p.numel() for p in layer.parameters()),
                 macs=weight[0].numel() * out[0, 0].numel(),
-                synapses=synapses(layer, x.shape) * positions,
+                synapses=connections,
                 fan_in=x[0, 0].numel(),
-                images=(x.shape[1],) * x.shape[0],
+                images=(x.shape[1],) * len(x),
                 active=active,
-                sops=tuple(synaptic_operations(x, layer)) if binary else (0,) * x.shape[0],
+                sops=tuple(synaptic_operations(x, layer)) if binary else none,
+                multiplications=none if binary else (connections * x.shape[1],) * len(x),
                 binary=binary,
             )
         )
@@ -141,9 +147,10 @@ class OperationCounter:
                 macs=0,
                 synapses=0,
                 fan_in=spikes[0, 0].numel(),
-                images=(spikes.shape[1],) * spikes.shape[0],
+                images=(spikes.shape[1],) * len(spikes),
                 active=active,
-                sops=(0,) * spikes.shape[0],
+                sops=(0,) * len(spikes),
+                multiplications=(0,) * len(spikes),
                 binary=binary,
                 leaky=layer.dynamics.neuron != "if",
             )
@@ -160,6 +167,7 @@ def _in_sequence(parts: list[LayerCount]) -> LayerCount:
         images=sum((p.images for p in parts), ()),
         active=sum((p.active for p in parts), ()),
         sops=sum((p.sops for p in parts), ()),
+        multiplications=sum((p.multiplications for p in parts), ()),
         binary=all(p.binary for p in parts),
     )
 

@@ -337,6 +337,12 @@ def as_csv(account: Account) -> str:
 def _steps(layer: LayerCount) -> list[LayerCount]:
     """The layer's SNN time steps, each as a count of its own."""
     return [
-        replace(layer, images=(layer.images[n],), active=(layer.active[n],), sops=(layer.sops[n],))
+        replace(
+            layer,
+            images=(layer.images[n],),
+            active=(layer.active[n],),
+            sops=(layer.sops[n],),
+            multiplications=(layer.multiplications[n],),
+        )
         for n in range(len(layer.images))
     ]
