@@ -25,6 +25,7 @@ from sddpm.neurons.kernels.layouts import dense, matching, new_like
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}
+WARPS = 4  # of a program
 MAX_T = 32  # loops over time are unrolled, and registers hold the membranes of all time steps
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **con
     """Run a kernel on the device of x, with the rounding of separate multiplications and additions."""
     if all(grid):
         with torch.cuda.device_of(x):
-            kernel[grid](*arguments, **constants, enable_fp_fusion=False)
+            kernel[grid](*arguments, **constants, num_warps=WARPS, enable_fp_fusion=False)
 
 
 def _forward(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float, dtype: torch.dtype) -> Tensor:
