@@ -58,6 +58,7 @@ def info(
         print(f"thresholds   {_thresholds([n.v_threshold for n in neurons.values()])}")
         if guidance := pipeline.config.get("threshold_guidance"):
             print(f"samples with {in_words(guidance)}")
+        print(f"wiring       {'pure: convolutions receive spikes but the first' if config['pure'] else 'SDDPM'}")
         values = [value for p in scales.values() for value in p.tolist()]
         print(f"TSM          {f'yes, scales from {min(values):.3g} to {max(values):.3g}' if values else 'no'}")
         print(f"on this CPU  {describe()}")
