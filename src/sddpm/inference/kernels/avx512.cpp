@@ -50,6 +50,7 @@ INLINE int64_t pattern_bytes(const Call &c) {
 struct Scratch {
     int64_t vectors;
     Planes planes;
+    Tap *taps;
     __m512i *stream;
     uint8_t *patterns;  // [vectors][pattern_bytes]
     int32_t *sums;      // [vectors / TILE][SLAB / TILE][TILE channels][TILE vectors][PIXELS]
@@ -64,8 +65,9 @@ struct Scratch {
         take(memory, sums, size_t(vectors) * SLAB * P::PIXELS * 4);
         take(memory, rows, size_t(c.T) * P::PIXELS * SLAB * 4);
         take(memory, tables, STEPS * STEP_TABLES);
+        take(memory, taps, size_t(c.size * c.size) * sizeof(Tap));
         take(memory, stream, size_t(stream_words(c)) * 64);
-        take(memory, planes.bits, planes.bytes(c));
+        take(memory, planes.bits, size_t(c.T * planes.words * most_reach(c, last - first)) * 4);
     }
     template <class T>
     void take(char *memory, T *&start, size_t bytes) {
@@ -76,26 +78,27 @@ struct Scratch {
 
 // The patterns of one vector of pixels: those of step i in the i-th `step_bytes`, where byte j of lane l is that of
 // group j (of the two groups of a half step, if lanes are 16 bits wide).
-AVX512_TARGET void make_patterns(const Call &c, const Planes &planes, int64_t first, int64_t last, const Scratch &s,
-                          uint8_t *patterns, int64_t to_next, Exact) {
-    const Lanes lanes(c, planes, first, last);
+AVX512_TARGET void make_patterns(const Call &c, const Scratch &s, int64_t first, int64_t last, uint8_t *patterns,
+                                 int64_t to_next, Exact) {
+    find_taps(c, s.planes, first, last, s.taps);
     for (int64_t t = 0; t < c.T; t++, patterns += to_next) {
-        gather_bits(c, lanes, t, s.stream);
+        gather_bits(c, s.planes, s.taps, t, s.stream);
         for (int64_t i = 0; i < steps<Exact>(c); i++)
             _mm512_store_si512(patterns + 64 * i, four_patterns<Exact::BITS>(s.stream, i * STEP * Exact::BITS));
     }
 }
-AVX512_TARGET void make_patterns(const Call &c, const Planes &planes, int64_t first, int64_t last, const Scratch &s,
-                          uint8_t *patterns, int64_t to_next, Fast) {
+AVX512_TARGET void make_patterns(const Call &c, const Scratch &s, int64_t first, int64_t last, uint8_t *patterns,
+                                 int64_t to_next, Fast) {
     for (int half = 0; half < 2; half++) {
-        const Lanes lanes(c, planes, first + 16 * half, last);
+        find_taps(c, s.planes, first + 16 * half, last, s.taps);
         for (int64_t t = 0; t < c.T; t++) {
-            gather_bits(c, lanes, t, s.stream);
+            gather_bits(c, s.planes, s.taps, t, s.stream);
             uint8_t *to = patterns + t * to_next + 32 * half;
             for (int64_t i = 0; i < steps<Fast>(c); i++, to += 128) {
                 __m512i four = four_patterns<Fast::BITS>(s.stream, i * STEP * Fast::BITS);
+                __m512i last_two = _mm512_srli_epi32(four, 16);
                 _mm256_store_si256(reinterpret_cast<__m256i *>(to), _mm512_cvtepi32_epi16(four));
-                _mm256_store_si256(reinterpret_cast<__m256i *>(to + 64), _mm512_cvtepi32_epi16(_mm512_srli_epi32(four, 16)));
+                _mm256_store_si256(reinterpret_cast<__m256i *>(to + 64), _mm512_cvtepi32_epi16(last_two));
             }
         }
     }
@@ -219,7 +222,7 @@ AVX512_TARGET void run(const Call &c, const Block &block, char *memory) {
     s.planes.fill(c);
     uint8_t *patterns = s.patterns;
     for (int64_t first = block.first; first < block.last; first += P::PIXELS, patterns += c.T * stride)
-        make_patterns(c, s.planes, first, block.last, s, patterns, stride, P());
+        make_patterns(c, s, first, block.last, patterns, stride, P());
     for (int channel = block.channel; channel < block.last_channel; channel += SLAB) {
         for (int quad = 0; quad < quads; quad++)
             for (int64_t at = 0; at < all; at += chunk) {
@@ -247,11 +250,9 @@ AVX512_TARGET void run(const Call &c, const Block &block, char *memory) {
     }
 }
 
-// The most that any run of so many pixels may need: one that starts in the last column of an image, and ends in a first.
 template <class P>
 size_t scratch(const Call &c, int64_t count) {
-    int64_t rows = (count / c.out_W + 2) * c.stride + c.size + 1;
-    return Scratch(c, 0, count, nullptr, P()).size + size_t(c.T * ((c.in_channels + 31) / 32) * rows * c.W) * 4;
+    return Scratch(c, 0, count, nullptr, P()).size;
 }
 
 }  // namespace

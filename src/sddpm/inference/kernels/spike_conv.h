@@ -32,6 +32,26 @@ INLINE int64_t pixels(const Call &c) { return c.B * c.out_H * c.out_W; }
 INLINE int64_t inputs(const Call &c) { return c.size * c.size * c.in_channels; }
 INLINE int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+// The input pixels that the output pixels [from, to) see; both are numbered [B, H, W].
+struct Reach {
+    int64_t first, count;
+
+    Reach(const Call &c, int64_t from, int64_t to) {
+        const int64_t image = c.out_H * c.out_W, shift = c.upsample ? 1 : 0, radius = c.size / 2;
+        int64_t top = (from % image / c.out_W * c.stride - radius) >> shift;
+        int64_t bottom = ((to - 1) % image / c.out_W * c.stride + radius) >> shift;
+        top = from / image * c.H + (top > 0 ? top : 0);
+        bottom = (to - 1) / image * c.H + (bottom < c.H ? bottom : c.H - 1);
+        first = top * c.W;
+        count = (bottom - top + 1) * c.W;
+    }
+};
+
+// The most that so many output pixels can see: they may start in the last column of an image, and end in a first.
+INLINE int64_t most_reach(const Call &c, int64_t pixels) {
+    return ((pixels / c.out_W + 2) * c.stride + c.size + 1) * c.W;
+}
+
 #if defined(__GNUC__)
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wpsabi"  // rows are passed to nothing but inlined functions
