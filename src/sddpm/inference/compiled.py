@@ -17,7 +17,7 @@ from sddpm.neurons import SpikingNeuron
 
 MODES = {
     "exact": "the error of every layer is no larger than that of float32",
-    "fast": "coarser weights; what that costs in quality is measured in docs/performance.md",
+    "fast": "coarser weights; benchmarks/fast_mode_quality.py measures what that costs in quality",
 }
 
 
