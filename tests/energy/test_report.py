@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from sddpm.diffusion.solvers import make_scheduler
+from sddpm.energy.account import Account
 from sddpm.energy.activity import recording
 from sddpm.energy.cost import cost_model_names, energy_of, load_cost_model
+from sddpm.energy.export import as_csv, as_json
 from sddpm.energy.html import as_html
 from sddpm.energy.ledger import firing_rate
 from sddpm.energy.measure import measure_network, measure_sampling
 from sddpm.energy.pictures import pictures
-from sddpm.energy.report import Account, as_csv, as_json, as_text, count, joules
+from sddpm.energy.report import as_text, count, joules
 from sddpm.energy.twin import ann_twin
 from sddpm.pipelines import SpikingDiffusionPipeline
 

@@ -13,7 +13,7 @@ from sddpm.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sddpm.energy.report import Account
+    from sddpm.energy.account import Account
     from sddpm.pipelines import SpikingDiffusionPipeline
 
 
@@ -98,9 +98,10 @@ def energy(
     chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
     costs = [load_cost_model(name) for name in cost or cost_model_names()]
 
+    from sddpm.energy.account import Account
     from sddpm.energy.activity import recording
     from sddpm.energy.measure import deployed, measure_images, measure_sampling
-    from sddpm.energy.report import Account, as_text
+    from sddpm.energy.report import as_text
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
 
@@ -170,7 +171,7 @@ def write(account: "Account", report: Path | None, json_file: Path | None, csv_f
     import shlex
     import sys
 
-    from sddpm.energy.report import as_csv, as_json
+    from sddpm.energy.export import as_csv, as_json
     from sddpm.files import atomic_path
 
     command = shlex.join(["sddpm", *sys.argv[1:]])

@@ -8,8 +8,8 @@ from html import escape
 from matplotlib.figure import Figure
 
 from sddpm.energy import report
+from sddpm.energy.account import Account
 from sddpm.energy.pictures import Picture, pictures
-from sddpm.energy.report import Account
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1000px; margin: 2em auto;

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from sddpm.energy.account import Account
 from sddpm.energy.activity import MEMBRANE_EDGES, SATURATED
 from sddpm.energy.cost import Energy, energy_of
 from sddpm.energy.ledger import firing_rate
-from sddpm.energy.report import Account
 from sddpm.figures import energy as energy_figures
 from sddpm.figures import spikes as spike_figures
 

@@ -1,0 +1,38 @@
+"""Everything a report is about, in one place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sddpm.energy.activity import Activity
+from sddpm.energy.cost import CostModel
+from sddpm.energy.ledger import Ledger
+from sddpm.energy.published import Difference, compare
+
+
+@dataclass(frozen=True)
+class Account:
+    """Everything a report is about. costs: the first is the one of figures that show one. twin: of the ANN, None if the
+    model is one. activity: what the neurons did, if it was recorded."""
+
+    ledger: Ledger
+    costs: Sequence[CostModel]
+    twin: Ledger | None = None
+    activity: Activity | None = None
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Against the published formula, pJ for one evaluation of one image."""
+        runs = self.ledger.network_runs
+        differences = compare(self.ledger.layers, self.costs[0])
+        return [Difference(d.name, d.published / runs, d.honest / runs, d.reason) for d in differences]
+
+    @property
+    def published(self) -> float:
+        """pJ for one evaluation of one image by the published formula."""
+        return sum(difference.published for difference in self.differences)
+
+    def saving(self, cost: CostModel) -> float | None:
+        """Share of the twin's energy that is saved; negative where the spiking network costs more."""
+        if self.twin is None:
+            return None
+        return 1 - self.ledger.per_evaluation(cost).total / self.twin.per_evaluation(cost).total
