@@ -103,6 +103,7 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
     config = model.config
     expressible = {
         "pure": False,
+        "num_classes": None,
         "patch_size": 1,
         "readout_decay": 0.8,
         "neuron": "if",

@@ -10,7 +10,7 @@ from sddpm.errors import UserError
 from sddpm.inference.arithmetic import arithmetic_for
 from sddpm.inference.network import FoldedUNet
 from sddpm.inference.support import Snapshot, unsupported
-from sddpm.models.config import check_sample
+from sddpm.models.config import check_sample, labels_for
 from sddpm.models.thresholds import Thresholds
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
 from sddpm.neurons import SpikingNeuron
@@ -63,9 +63,14 @@ class CompiledUNet(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, sample: Tensor, timestep: Tensor | int, return_dict: bool = True
+        self,
+        sample: Tensor,
+        timestep: Tensor | int,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
     ) -> SpikingUNet2DOutput | tuple[Tensor]:
-        """As of `SpikingUNet2DModel`. Images of different diffusion steps are computed one step after the other.
+        """As of `SpikingUNet2DModel`. Images of different diffusion steps or classes are computed one group after the
+        other.
 
         Raises:
             UserError: a sample that the model cannot take, or a model that cannot be compiled any more: one with a
@@ -75,13 +80,15 @@ class CompiledUNet(nn.Module):
         folded = self._folded
         network = folded[1] if folded and folded[0].holds() else self.refresh()
         t = torch.as_tensor(timestep).expand(len(sample)).tolist()
-        if len(set(t)) == 1:
-            out = network(sample, t[0]).to(sample.dtype)
+        labels = labels_for(self.config, class_labels, sample)
+        asked = list(zip(t, [None] * len(t) if labels is None else labels.tolist(), strict=True))
+        if len(set(asked)) == 1:
+            out = network(sample, *asked[0]).to(sample.dtype)
         else:
             out = torch.empty(len(sample), self.config["out_channels"], *sample.shape[2:]).to(sample)
-            for step in set(t):
-                chosen = [i for i, other in enumerate(t) if other == step]
-                out[chosen] = network(sample[chosen], step).to(sample.dtype)
+            for step, label in set(asked):
+                chosen = [i for i, other in enumerate(asked) if other == (step, label)]
+                out[chosen] = network(sample[chosen], step, label).to(sample.dtype)
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
 
     def at_threshold(self, thresholds: Thresholds | None) -> AbstractContextManager[None]:

@@ -27,7 +27,8 @@ class FoldedLevel:
 
 
 class FoldedUNet:
-    """x_t [B, C, H, W] and one diffusion step for all -> prediction [B, C_out, H, W], of the arithmetic's type.
+    """x_t [B, C, H, W], one diffusion step and one class (None without classes) for all -> prediction [B, C_out, H, W],
+    of the arithmetic's type.
 
     On a CUDA device calls are recorded and replayed (`graphs`; None to always launch kernels one by one). What is kept
     between calls does not change what they give.
@@ -51,15 +52,18 @@ class FoldedUNet:
         self.readout = (PureReadout if pure else Readout)(unet.readout, unet.config["T"], arithmetic)  # type: ignore[arg-type]
         levels = [*self.down, FoldedLevel(self.middle, None), *self.up]
         self.time_biases = TimeBiases(
-            unet.time_embedding, [block for level in levels for block in level.blocks], arithmetic
+            unet.time_embedding,
+            unet.class_embedding,
+            [block for level in levels for block in level.blocks],
+            arithmetic,
         )
 
         self.graphs = Graphed(self.evaluate) if arithmetic.device.type == "cuda" else None
         self.neurons, self.exact = list(unet.neurons().values()), arithmetic.precision == "exact"
 
-    def __call__(self, sample: Tensor, t: int) -> Tensor:
-        # 1. time
-        biases = self.time_biases(t)
+    def __call__(self, sample: Tensor, t: int, label: int | None = None) -> Tensor:
+        # 1. time, and class
+        biases = self.time_biases(t, label)
         with without_tf32() if self.exact else nullcontext():
             if self.graphs is None:
                 return self.evaluate(sample, *biases)

@@ -12,7 +12,7 @@ from sddpm.models.blocks import (
     SpikingResBlock,
     SpikingUpsample,
 )
-from sddpm.models.embeddings import TimeEmbedding
+from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
 from sddpm.models.readout import PureSpikingReadout, SpikingReadout
 from sddpm.models.unet import Level, SpikingUNet2DModel
@@ -21,7 +21,7 @@ from sddpm.neurons import SpikingNeuron
 DTYPES = {"exact": (torch.float32, torch.float64), "fast": (torch.float32,)}
 DEVICES = ("cpu", "cuda")
 KNOWN = {
-    *(SpikingUNet2DModel, TimeEmbedding, Level, SpikingEncoder, SpikingResBlock, PureSpikingResBlock),
+    *(SpikingUNet2DModel, TimeEmbedding, ClassEmbedding, Level, SpikingEncoder, SpikingResBlock, PureSpikingResBlock),
     *(SpikingDownsample, SpikingUpsample, SpikingReadout, PureSpikingReadout, SpikingNeuron),
     *(StepConv2d, ModulatedStepConv2d, StepBatchNorm2d),
     *(nn.ModuleList, nn.Sequential, nn.Linear, nn.SiLU, nn.Identity),

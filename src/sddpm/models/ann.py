@@ -15,7 +15,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
-from sddpm.models.config import check_sample, check_shape
+from sddpm.models.config import check_sample, check_shape, labels_for
 
 
 class ANNUNet2DModel(ModelMixin, ConfigMixin):
@@ -26,7 +26,7 @@ class ANNUNet2DModel(ModelMixin, ConfigMixin):
 
     Args:
         sample_size, in_channels, out_channels, base_channels, channel_mult, num_res_blocks, num_train_timesteps,
-            patch_size: as of `SpikingUNet2DModel`.
+            patch_size, num_classes: as of `SpikingUNet2DModel`.
         attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
             block is followed by attention.
         middle_attention: attention between the two middle blocks.
@@ -50,6 +50,7 @@ class ANNUNet2DModel(ModelMixin, ConfigMixin):
         middle_attention: bool = True,
         num_train_timesteps: int = 1000,
         patch_size: int = 1,
+        num_classes: int | None = None,
     ):
         super().__init__()
         check_shape(self.config)
@@ -65,14 +66,22 @@ class ANNUNet2DModel(ModelMixin, ConfigMixin):
             add_attention=middle_attention,
             attention_head_dim=None,  # a single head
             norm_num_groups=math.gcd(32, base_channels),
+            num_class_embeds=None if num_classes is None else num_classes + 1,  # one for no class
         )
         _initialize(self.unet)
 
-    def forward(self, sample: Tensor, timestep: Tensor | int, return_dict: bool = True) -> UNet2DOutput | tuple[Tensor]:
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | int,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DOutput | tuple[Tensor]:
         """Predict the noise (or v) of x_t; arguments and result as of `SpikingUNet2DModel`."""
         check_sample(self.config, sample.shape)
         patch_size = self.config["patch_size"]
-        out = self.unet(F.pixel_unshuffle(sample, patch_size), timestep).sample
+        labels = labels_for(self.config, class_labels, sample)
+        out = self.unet(F.pixel_unshuffle(sample, patch_size), timestep, labels).sample
         out = F.pixel_shuffle(out, patch_size)
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
@@ -91,7 +100,8 @@ def _attention_levels(config: Mapping) -> list[bool]:
 
 
 def _initialize(unet: UNet2DModel) -> None:
-    """Xavier weights and zero biases; blocks and attention start as near the identity, the answer near zero."""
+    """Xavier weights and zero biases; blocks and attention start as near the identity, the answer near zero; classes
+    start without effect."""
     for layer in unet.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -101,3 +111,5 @@ def _initialize(unet: UNet2DModel) -> None:
     last += [m.to_out[0] for m in unet.modules() if isinstance(m, Attention)]  # type: ignore[index]
     for layer in (*last, unet.conv_out):
         nn.init.xavier_uniform_(layer.weight, gain=1e-5)  # type: ignore[arg-type]
+    if isinstance(unet.class_embedding, nn.Embedding):
+        nn.init.zeros_(unet.class_embedding.weight)

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+import torch
+from torch import Tensor
+
 from sddpm.errors import UserError
 
 
@@ -22,6 +25,8 @@ def check_shape(config: Mapping) -> None:
     """Raise `UserError` for sizes of levels and images from which no network, spiking or not, can be built."""
     counts = ("sample_size", "in_channels", "out_channels", "base_channels", "num_res_blocks", "num_train_timesteps")
     _check_counts(config, (*counts, "patch_size"))
+    if config["num_classes"] is not None:
+        _check_counts(config, ("num_classes",))
     if config["base_channels"] % 2:
         raise UserError(
             f"base_channels must be even (half are sines, half cosines of t), got {config['base_channels']}"
@@ -50,3 +55,18 @@ def check_sample(config: Mapping, shape: tuple[int, ...]) -> None:
     divisor = size_divisor(config)
     if shape[2] % divisor or shape[3] % divisor:
         raise UserError(f"height and width must be multiples of {divisor}, got {shape[2]} x {shape[3]}")
+
+
+def labels_for(config: Mapping, class_labels: Tensor | None, sample: Tensor) -> Tensor | None:
+    """The classes of a sample [B, ...], LongTensor [B]: num_classes, for no class, where none are given.
+
+    None for a model that knows no classes. Raises `UserError` for classes that it cannot take.
+    """
+    if class_labels is None:
+        count = config["num_classes"]
+        return None if count is None else torch.full((len(sample),), count, device=sample.device)
+    if config["num_classes"] is None:
+        raise UserError("class_labels were given, but this model knows no classes: it was built without num_classes")
+    if class_labels.shape != (len(sample),):
+        raise UserError(f"{len(sample)} samples need class_labels [{len(sample)}], got {list(class_labels.shape)}")
+    return class_labels.to(sample.device).long()

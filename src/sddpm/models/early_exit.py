@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
+from sddpm.models.config import labels_for
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
 from sddpm.models.thresholds import Thresholds, spiking_neurons
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
@@ -51,19 +52,22 @@ class EarlyExit(nn.Module):
         """As of the network."""
         return self.unet.at_threshold(thresholds)
 
-    def forward(self, sample: Tensor, timestep: Tensor | int) -> SpikingUNet2DOutput:
+    def forward(
+        self, sample: Tensor, timestep: Tensor | int, class_labels: Tensor | None = None
+    ) -> SpikingUNet2DOutput:
         """Arguments and errors as of the network, and `UserError` in training mode."""
         if self.unet.training:
             raise UserError("early exit is for evaluation: batch norm in training mode needs all time steps at once")
         T, decay = self.config["T"], self.config["readout_decay"]
         weights = torch.pow(decay, torch.arange(T - 1, -1, -1, device=sample.device)).to(sample.dtype)
         x, t = sample, torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
+        labels = labels_for(self.config, class_labels, sample)
         rows = torch.arange(len(sample), device=sample.device)  # of the samples that are still on their way
         answer, taken = None, torch.full_like(rows, T)
         with _one_step_at_a_time(self.unet) as state:
             sofar, previous = 0.0, None
             for n in range(T):
-                out = self.unet(x, t).sample
+                out = self.unet(x, t, labels).sample
                 sofar = sofar + weights[n] * out
                 estimate = sofar + weights[n + 1 :].sum() * out
                 answer = torch.zeros_like(estimate) if answer is None else answer
@@ -74,6 +78,7 @@ class EarlyExit(nn.Module):
                     break
                 state.advance(going)
                 x, t, rows, sofar, previous = (each[going] for each in (x, t, rows, sofar, estimate))
+                labels = None if labels is None else labels[going]
         self.snn_steps = taken
         return SpikingUNet2DOutput(sample=answer)  # type: ignore[arg-type]
 

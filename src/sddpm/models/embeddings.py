@@ -1,4 +1,4 @@
-"""The diffusion step as a vector: a fixed sinusoidal table and a small network behind it."""
+"""The diffusion step as a vector: a fixed sinusoidal table and a small network behind it; and the class of an image."""
 
 import math
 
@@ -31,3 +31,14 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         return self.linear2(self.act(self.linear1(self.table[t])))  # type: ignore[index]
+
+
+class ClassEmbedding(nn.Embedding):
+    """LongTensor [B] of classes -> [B, channels], to be added to the time embedding.
+
+    The row after the classes' own stands for no class (classifier-free guidance; Ho & Salimans, 2021). All start at 0,
+    where the network answers as one without classes.
+    """
+
+    def __init__(self, num_classes: int, channels: int):
+        super().__init__(num_classes + 1, channels, _weight=torch.zeros(num_classes + 1, channels))

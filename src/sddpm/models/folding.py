@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sddpm.models.blocks import SpikingResBlock
 from sddpm.models.unet import SpikingUNet2DModel
@@ -13,16 +13,32 @@ from sddpm.models.unet import SpikingUNet2DModel
 def fold_time(model: SpikingUNet2DModel) -> SpikingUNet2DModel:
     """A copy for inference whose time embedding is a table: one row of biases per diffusion step in each block.
 
-    The time embedding and its projections depend on nothing but t, so their multiplications are done here, once for
-    every t. The copy's `time_embedding` hands t on, and each block's `time_projection` looks up its row of
-    [num_train_timesteps, out_channels], which an accelerator adds as the bias of conv1 (its batch norm folded).
+    The time embedding and its projections depend on nothing but t and the class, so their multiplications are done
+    here, once for every t (and class, and none). The copy's embeddings add up to the number of a row, and each block's
+    `time_projection` looks it up in [num_train_timesteps, out_channels] (as many for each class, one class beside the
+    other), which an accelerator adds as the bias of conv1 (its batch norm folded).
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     table: torch.Tensor = folded.time_embedding.table  # type: ignore[assignment]
     embedding = folded.time_embedding(torch.arange(len(table), device=table.device))
+    classes = folded.class_embedding
+    if classes is not None:
+        embedding = (embedding[:, None] + classes.weight).flatten(0, 1)  # row = t * (num_classes + 1) + class
     for block in folded.modules():
         if isinstance(block, SpikingResBlock):
             rows = block.time_projection(embedding)
             block.time_projection = nn.Embedding.from_pretrained(rows)  # type: ignore[assignment]
-    folded.time_embedding = nn.Identity()  # type: ignore[assignment]
+    folded.time_embedding = _RowOfStep(1 if classes is None else len(classes.weight))  # type: ignore[assignment]
+    folded.class_embedding = None if classes is None else nn.Identity()  # type: ignore[assignment]
     return folded
+
+
+class _RowOfStep(nn.Module):
+    """t -> the first row of that diffusion step in a table that has `rows` of each."""
+
+    def __init__(self, rows: int):
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, t: Tensor) -> Tensor:
+        return t * self.rows

@@ -22,8 +22,8 @@ from sddpm.models.blocks import (
     SpikingResBlock,
     SpikingUpsample,
 )
-from sddpm.models.config import check_config, check_sample
-from sddpm.models.embeddings import TimeEmbedding
+from sddpm.models.config import check_config, check_sample, labels_for
+from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
 from sddpm.models.layers import make_conv
 from sddpm.models.level import Level
@@ -64,6 +64,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         patch_size: pixels of a patch are moved into channels before the first layer and back after the last.
         pure: every convolution but the first receives spikes: shortcuts take their block's, and the readout has
             neurons. (The time embedding becomes a table with `folding.fold_time`.)
+        num_classes: classes that images may be asked for; None for a model that knows none.
 
     Raises:
         UserError: a configuration that cannot be built, in one line that says why.
@@ -95,6 +96,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         num_train_timesteps: int = 1000,
         patch_size: int = 1,
         pure: bool = False,
+        num_classes: int | None = None,
     ):
         super().__init__()
         check_config(self.config)
@@ -114,8 +116,9 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         kind = PureSpikingResBlock if pure else SpikingResBlock
         res_block = partial(kind, time_channels=time_channels, make_conv=conv, make_neuron=spiking)
 
-        # 1. time
+        # 1. time, and class
         self.time_embedding = TimeEmbedding(num_train_timesteps, base_channels)
+        self.class_embedding = None if num_classes is None else ClassEmbedding(num_classes, time_channels)
         # 2. encode
         self.encoder = SpikingEncoder(in_channels * patch_size**2, base_channels, T, conv, spiking)
         # 3. down; every output is a skip connection
@@ -148,22 +151,31 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         apply_thresholds(self, v_threshold)
 
     def forward(
-        self, sample: Tensor, timestep: Tensor | int, return_dict: bool = True
+        self,
+        sample: Tensor,
+        timestep: Tensor | int,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
     ) -> SpikingUNet2DOutput | tuple[Tensor]:
         """Predict the noise (or v) of x_t.
 
         Args:
             sample: x_t [B, in_channels, H, W], nominally unit variance at large t.
             timestep: diffusion steps, a number or a LongTensor [] or [B], 0 <= t < num_train_timesteps.
+            class_labels: LongTensor [B] of 0 to num_classes - 1, or num_classes for no class; None for no class.
             return_dict: whether to return a `SpikingUNet2DOutput` or a 1-tuple.
 
         Raises:
-            UserError: a sample of another number of channels, or of a size that the levels cannot halve.
+            UserError: a sample of another number of channels, or of a size that the levels cannot halve;
+                classes for a model that knows none.
         """
         check_sample(self.config, sample.shape)
-        # 1. time
+        labels = labels_for(self.config, class_labels, sample)
+        # 1. time, and class
         t = torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
         emb = self.time_embedding(t)
+        if self.class_embedding is not None:
+            emb = emb + self.class_embedding(labels)
         # 2. encode
         h = self.encoder(F.pixel_unshuffle(sample, self.config["patch_size"]))
         # 3. down
