@@ -17,10 +17,11 @@ SMALL = ["celeba64_small", "cifar10_small", "fashion_mnist_small", "mnist_small"
 ANN = {"cifar10_ann": "cifar10", "fashion_mnist_small_ann": "fashion_mnist_small", "mnist_small_ann": "mnist_small"}
 TSM = {"cifar10_tsm": "cifar10", "fashion_mnist_small_tsm": "fashion_mnist_small"}
 PURE = {"cifar10_pure": "cifar10", "fashion_mnist_small_pure": "fashion_mnist_small"}
+CLASSES = {"fashion_mnist_small_classes": "fashion_mnist_small"}
 
 
 def test_the_project_has_the_configs_it_promises():
-    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE]) == NAMES
+    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *CLASSES]) == NAMES
     assert set(NAMES) <= set(config_names())
 
 
@@ -205,3 +206,8 @@ def test_another_kind_of_network_keeps_what_both_have():
 @pytest.mark.parametrize(("pure", "plain"), PURE.items())
 def test_pure_configs_differ_in_nothing_else(pure, plain):
     assert changed_keys(load_config(plain).to_dict(), load_config(pure).to_dict()) == ["model.pure"]
+
+
+@pytest.mark.parametrize(("conditional", "plain"), CLASSES.items())
+def test_conditional_configs_differ_in_nothing_else(conditional, plain):
+    assert changed_keys(load_config(plain).to_dict(), load_config(conditional).to_dict()) == ["model.num_classes"]

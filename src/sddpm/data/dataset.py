@@ -35,14 +35,23 @@ class ImageDataset(ABC):
     """N images of one size and colour, uint8 [C, H, W].
 
     `channels` 1 or 3; `image_size` the side in pixels; `names` one a image; `labels` int64 [N] or None;
-    `skipped` the (name, reason) of images that could not be used. Batches come from `gather` or `iterate_batches`,
-    which decode on threads; a DataLoader around it must have no worker processes.
+    `class_names` one a class, or None where they have no names; `skipped` the (name, reason) of images that could not
+    be used. Batches come from `gather` or `iterate_batches`, which decode on threads; a DataLoader around it must have
+    no worker processes.
     """
 
-    def __init__(self, name: str, names: list[str], labels: np.ndarray | None, skipped: list[tuple[str, str]]):
+    def __init__(
+        self,
+        name: str,
+        names: list[str],
+        labels: np.ndarray | None,
+        skipped: list[tuple[str, str]],
+        class_names: tuple[str, ...] | None = None,
+    ):
         self.name = name
         self.names = names
         self.labels = None if labels is None else torch.from_numpy(np.array(labels, np.int64))
+        self.class_names = class_names
         self.skipped = skipped
         self.channels = 0
         self.image_size = 0
@@ -65,7 +74,7 @@ class MemoryDataset(ImageDataset):
     """All pixels decoded, in `images` uint8 [N, C, H, W]."""
 
     def __init__(self, name: str, source: Source, images: np.ndarray):
-        super().__init__(name, source.names, source.labels, source.skipped)
+        super().__init__(name, source.names, source.labels, source.skipped, source.class_names)
         self.images = torch.from_numpy(images)
         self.channels, self.image_size = images.shape[1], images.shape[2]
 
@@ -81,7 +90,7 @@ class LazyDataset(ImageDataset):
     """
 
     def __init__(self, name: str, source: Source, spec: PixelSpec, size: int):
-        super().__init__(name, source.names, source.labels, source.skipped)
+        super().__init__(name, source.names, source.labels, source.skipped, source.class_names)
         self.channels, self.image_size = spec.channels, size
         self._source, self._spec = source, spec
         self._damaged: set[int] = set()

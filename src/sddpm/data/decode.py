@@ -129,7 +129,7 @@ def decode_all(name: str, source: Source, spec: PixelSpec, size: int) -> tuple[n
     keep = np.array([i not in failed for i in range(len(source))])
     names = [name for name, kept in zip(source.names, keep, strict=True) if kept]
     labels = None if source.labels is None else source.labels[keep]
-    return out[keep], Source(names, source.read, labels, skipped)
+    return out[keep], replace(source, names=names, labels=labels, skipped=skipped, arrays=None)
 
 
 def _run(task: Callable[[int], int], starts: Iterable[int], *, total: int, title: str) -> None:

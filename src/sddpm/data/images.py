@@ -55,9 +55,11 @@ def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Sour
         part, name = entries[i]
         return Image.open(io.BytesIO(part.read(name)), formats=_FORMATS)
 
-    labels = [_labels(part, path, class_folders) for part, path in zip(parts, paths, strict=True)]
-    known = [x for x in labels if x is not None]
-    return Source(names, read, np.concatenate(known) if len(known) == len(labels) else None, skipped)
+    found = [_labels(part, path, class_folders) for part, path in zip(parts, paths, strict=True)]
+    known = [labels for labels, _ in found if labels is not None]
+    labels = np.concatenate(known) if len(known) == len(found) else None
+    spellings = {class_names for _, class_names in found}
+    return Source(names, read, labels, skipped, class_names=spellings.pop() if len(spellings) == 1 else None)
 
 
 def _prefixes(paths: tuple[Path, ...]) -> list[str]:
@@ -142,23 +144,23 @@ def _refusal(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _labels(part: _Part, path: Path, class_folders: bool) -> np.ndarray | None:
-    """int64 [N] from dataset.json, else from class folders if allowed, else None."""
+def _labels(part: _Part, path: Path, class_folders: bool) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    """int64 [N] from dataset.json, else from class folders if allowed, else None; and the names of the classes."""
     if part.json is None:
-        return _folder_labels(part.names) if class_folders else None
+        return _folder_labels(part.names) if class_folders else (None, None)
     try:
         pairs = json.loads(part.json).get("labels")
         if pairs is None:
-            return None
+            return None, None
         table = {name: int(label) for name, label in pairs if label == int(label)}
-        return np.array([table[name.replace("\\", "/")] for name in part.names], np.int64)
+        return np.array([table[name.replace("\\", "/")] for name in part.names], np.int64), None
     except KeyError as error:
         raise UserError(f"dataset.json in {path} has no whole-number label for {error}") from error
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f'dataset.json in {path} is not {{"labels": [[name, class], ...]}}: {error}') from error
 
 
-def _folder_labels(names: list[str]) -> np.ndarray | None:
+def _folder_labels(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
     """Class = index of the image's folder in sorted order, when all lie in at least two first-level folders.
 
     Not for EDM's shards (00000, 00001, ...), which are no classes.
@@ -166,6 +168,6 @@ def _folder_labels(names: list[str]) -> np.ndarray | None:
     folders = [name.split("/")[0] if name.count("/") == 1 else None for name in names]
     classes = sorted({str(folder) for folder in folders})
     if None in folders or len(classes) < 2 or all(re.fullmatch(r"\d{5}", name) for name in classes):
-        return None
+        return None, None
     index = {name: i for i, name in enumerate(classes)}
-    return np.array([index[str(folder)] for folder in folders], np.int64)
+    return np.array([index[str(folder)] for folder in folders], np.int64), tuple(classes)

@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,11 @@ _FASHION_FILES = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
+_FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_FILES = {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"}
 
 
@@ -82,7 +87,8 @@ def mnist(request: "Request") -> "Source":
 def fashion_mnist(request: "Request") -> "Source":
     """60,000 + 10,000 pieces of clothing of 28x28, grey, 10 classes: the four idx files, downloadable (31 MB)."""
     places = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
-    return _idx_source("fashion-mnist", "FashionMNIST", request, _FASHION_FILES, places)
+    source = _idx_source("fashion-mnist", "FashionMNIST", request, _FASHION_FILES, places)
+    return replace(source, class_names=_FASHION_CLASSES)
 
 
 @register("cifar10", splits=("train", "test"))
@@ -91,10 +97,11 @@ def cifar10(request: "Request") -> "Source":
     from sddpm.data.cifar import open_cifar10
     from sddpm.data.download import cached_folder
 
-    if request.paths:
-        return open_cifar10(request.paths, request.split)
-    folder = cached_folder("cifar10", request, _CIFAR_FILES, ("https://www.cs.toronto.edu/~kriz/",))
-    return open_cifar10((folder / "cifar-10-binary.tar.gz",), request.split)
+    paths = request.paths
+    if not paths:
+        folder = cached_folder("cifar10", request, _CIFAR_FILES, ("https://www.cs.toronto.edu/~kriz/",))
+        paths = (folder / "cifar-10-binary.tar.gz",)
+    return replace(open_cifar10(paths, request.split), class_names=_CIFAR_CLASSES)
 
 
 @register("celeba", crop="center148")

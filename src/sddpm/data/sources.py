@@ -1,7 +1,7 @@
 """What every format reader returns: images that are found but not yet brought to one size and colour."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class Source:
 
     `read(i)` opens image i as a Pillow image (files: header only, the pixels are decoded on use) and may raise anything
     when that image is bad. `arrays` is set when all pixels are already there: uint8 [N, H, W] or [N, H, W, 3].
-    `skipped` lists (name, reason) of what the reader refused.
+    `skipped` lists (name, reason) of what the reader refused. `class_names`: one a class, if the classes have names.
     """
 
     names: list[str]
@@ -35,6 +35,7 @@ class Source:
     labels: np.ndarray | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     arrays: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -43,12 +44,11 @@ class Source:
         """The first `limit` images, in order (all of them for None)."""
         if limit is None or limit >= len(self):
             return self
-        return Source(
-            self.names[:limit],
-            self.read,
-            None if self.labels is None else self.labels[:limit],
-            self.skipped,
-            None if self.arrays is None else self.arrays[:limit],
+        return replace(
+            self,
+            names=self.names[:limit],
+            labels=None if self.labels is None else self.labels[:limit],
+            arrays=None if self.arrays is None else self.arrays[:limit],
         )
 
 

@@ -1,4 +1,4 @@
-"""What a step learns from: images, their noise and their time steps, this process's share of the global batch."""
+"""What a step learns from: images, their noise, time steps and classes, this process's share of the global batch."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -14,20 +14,24 @@ from sddpm.training.randomness import batch_indices, generator
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 [B, C, H, W]; noise: standard normal, float32 [B, C, H, W]; t: LongTensor [B]. On the CPU."""
+    """images: uint8 [B, C, H, W]; noise: standard normal, float32 [B, C, H, W]; t: LongTensor [B]; labels: LongTensor
+    [B], or None if the model knows no classes. On the CPU."""
 
     images: Tensor
     noise: Tensor
     t: Tensor
+    labels: Tensor | None = None
 
     def split(self, parts: int) -> "list[Batch]":
         """Micro-batches of equal size."""
+        labels = [None] * parts if self.labels is None else self.labels.chunk(parts)
         pieces = (tensor.chunk(parts) for tensor in (self.images, self.noise, self.t))
-        return [Batch(*piece) for piece in zip(*pieces, strict=True)]
+        return [Batch(*piece) for piece in zip(*pieces, labels, strict=True)]
 
     def pin(self) -> "Batch":
         """Page-locked, so that the copy to a GPU does not keep the host waiting."""
-        return Batch(self.images.pin_memory(), self.noise.pin_memory(), self.t.pin_memory())
+        labels = None if self.labels is None else self.labels.pin_memory()
+        return Batch(self.images.pin_memory(), self.noise.pin_memory(), self.t.pin_memory(), labels)
 
 
 def share_of_batch(batch_size: int, accumulation: int, rank: int, processes: int) -> Tensor:
@@ -51,11 +55,33 @@ def training_batches(dataset: ImageDataset, config: Config, start: int, rows: Te
     """The batches of steps `start`, start + 1, ... to the last; rows of the global batch that this process takes."""
     seed, size = config.train.seed, config.train.batch_size
     steps = range(start, config.train.steps)
-    indices = (batch_indices(seed, step, size, len(dataset))[rows] for step in steps)
-    for step, images in zip(steps, iterate_batches(dataset, indices), strict=True):
+
+    def indices(step: int) -> Tensor:
+        return batch_indices(seed, step, size, len(dataset))[rows]
+
+    for step, images in zip(steps, iterate_batches(dataset, map(indices, steps)), strict=True):
         if config.data.flip:
             flip = torch.rand(size, generator=generator(seed, "flip", step))[rows] < 0.5
             images = torch.where(flip[:, None, None, None], images.flip(-1), images)
         noise = torch.randn(size, *images.shape[1:], generator=generator(seed, "noise", step))
         t = torch.randint(config.diffusion.num_train_timesteps, (size,), generator=generator(seed, "t", step))
-        yield Batch(images, noise[rows], t[rows])
+        yield Batch(images, noise[rows], t[rows], _labels(dataset, config, step, indices(step), rows))
+
+
+def check_labels(dataset: ImageDataset, num_classes: int | None) -> None:
+    """Raise `UserError` if a model of that many classes cannot be learned from the labels of the data."""
+    if num_classes is None:
+        return
+    if dataset.labels is None:
+        raise UserError(f"{dataset.name} has no labels: a model of {num_classes} classes cannot be learned from it")
+    first, last = int(dataset.labels.min()), int(dataset.labels.max())
+    if first < 0 or last >= num_classes:
+        raise UserError(f"{dataset.name} has the classes {first} to {last}: model.num_classes={num_classes} is too few")
+
+
+def _labels(dataset: ImageDataset, config: Config, step: int, indices: Tensor, rows: Tensor) -> Tensor | None:
+    """The classes of images that have been read (a damaged one hands on its place, and its label), some dropped."""
+    if config.model.num_classes is None or dataset.labels is None:
+        return None
+    drawn = torch.rand(config.train.batch_size, generator=generator(config.train.seed, "label dropout", step))[rows]
+    return torch.where(drawn < config.train.label_dropout, config.model.num_classes, dataset.labels[indices])

@@ -68,6 +68,9 @@ class SpikingConfig(Section):
     readout_decay: float = Field(default=0.8, description="Decay per SNN time step of the membrane readout")
     patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
     pure: bool = Field(default=False, description="Every convolution but the first receives spikes")
+    num_classes: int | None = Field(
+        default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
+    )
 
 
 class AnnConfig(Section):
@@ -84,6 +87,9 @@ class AnnConfig(Section):
     )
     middle_attention: bool = Field(default=True, description="Attention between the two middle blocks")
     patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
+    num_classes: int | None = Field(
+        default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
+    )
 
 
 KINDS: dict[str, type[SpikingConfig | AnnConfig]] = {"spiking": SpikingConfig, "ann": AnnConfig}
@@ -146,6 +152,12 @@ class TrainConfig(Section):
     )
     rate_target: FiringRate | dict[str, FiringRate] = Field(
         default=0.1, description="Firing rate, 0 to 1, up to which neurons cost nothing, or one per layer name pattern"
+    )
+    label_dropout: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of images that are learned without their class, if there are classes",
     )
     ema_decay: float = Field(
         default=0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are saved; 0: off"

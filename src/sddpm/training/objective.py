@@ -48,7 +48,8 @@ def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batc
         x_t = add_noise(alphas_cumprod, x0, noise, batch.t)
         network = extract_model_from_parallel(model)
         with record_rates(network) if penalty else nullcontext() as rates:
-            (prediction,) = model(x_t, batch.t.to(device, non_blocking=True), return_dict=False)
+            labels = None if batch.labels is None else batch.labels.to(device, non_blocking=True)
+            (prediction,) = model(x_t, batch.t.to(device, non_blocking=True), labels, return_dict=False)
         error = prediction - target(prediction_type, alphas_cumprod, x0, noise, batch.t)
         per_image = error.square().flatten(1).mean(1)
         if gamma is not None:

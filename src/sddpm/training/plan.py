@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from sddpm.training.batches import Batch, share_of_batch, training_batches
+from sddpm.training.batches import Batch, check_labels, share_of_batch, training_batches
 from sddpm.training.config import Config
 from sddpm.training.config_files import to_yaml
 from sddpm.training.objective import make_loss
@@ -28,6 +28,7 @@ def describe_run(config: Config, device: str = "auto") -> str:
     options, processes = config.train, accelerator.num_processes
     rows = share_of_batch(options.batch_size, options.accumulation, accelerator.process_index, processes)
     dataset = open_training_data(config.data)
+    check_labels(dataset, config.model.num_classes)
     state = make_state(build_model(config, dataset.channels), config, accelerator.device)
 
     at_once = len(rows) // options.accumulation

@@ -10,7 +10,7 @@ from sddpm.data import ImageDataset, open_dataset
 from sddpm.errors import UserError
 from sddpm.models.batch_norm import synchronize_batch_norm
 from sddpm.training.allocator import keep_large_buffers
-from sddpm.training.batches import share_of_batch, training_batches
+from sddpm.training.batches import check_labels, share_of_batch, training_batches
 from sddpm.training.checkpoint import newest_checkpoint, restore
 from sddpm.training.config import Config, DataConfig
 from sddpm.training.config_files import changed_keys
@@ -89,6 +89,7 @@ def train(
     if accelerator.device.type == "cpu":
         keep_large_buffers()
     dataset = open_training_data(config.data)
+    check_labels(dataset, config.model.num_classes)
     model = build_model(config, dataset.channels)
     changes = load_weights(model, init_from) if init_from is not None else []
     if config.train.rate_penalty:
