@@ -17,11 +17,12 @@ SMALL = ["celeba64_small", "cifar10_small", "fashion_mnist_small", "mnist_small"
 ANN = {"cifar10_ann": "cifar10", "fashion_mnist_small_ann": "fashion_mnist_small", "mnist_small_ann": "mnist_small"}
 TSM = {"cifar10_tsm": "cifar10", "fashion_mnist_small_tsm": "fashion_mnist_small"}
 PURE = {"cifar10_pure": "cifar10", "fashion_mnist_small_pure": "fashion_mnist_small"}
+QUANTIZED = {"fashion_mnist_small_quantized": "fashion_mnist_small"}
 CLASSES = {"fashion_mnist_small_classes": "fashion_mnist_small"}
 
 
 def test_the_project_has_the_configs_it_promises():
-    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *CLASSES]) == NAMES
+    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *CLASSES]) == NAMES
     assert set(NAMES) <= set(config_names())
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sddpm.models.thresholds import spiking_neurons
 from sddpm.neurons import SpikingNeuron
-from sddpm.neurons.functional import step
+from sddpm.neurons.functional import steps
 
 RASTER_NEURONS = 60
 MEMBRANE_EDGES = torch.linspace(-4.1, 4.1, 83)  # in thresholds; the outer bins take all that lies beyond -4 and 4
@@ -75,7 +75,7 @@ def recording(model: nn.Module) -> Iterator[Activity]:
         def hook(neuron: SpikingNeuron, inputs: tuple[Tensor, ...], spikes: Tensor) -> None:
             channels = spikes.transpose(0, 2).flatten(1)
             layer = activity.layers.setdefault(name, LayerActivity(torch.zeros(len(channels), dtype=torch.float64)))
-            layer.channel_spikes += channels.sum(1, dtype=torch.float32).cpu()
+            layer.channel_spikes += channels.abs().sum(1, dtype=torch.float32).cpu()
             layer.opportunities += channels.shape[1]
             if len(spikes) == T:
                 layer.raster.append(_raster(spikes[:, 0]))
@@ -93,15 +93,12 @@ def _raster(spikes: Tensor) -> Tensor:
     """[T, C, H, W] of one image -> bool [N, T] of neurons that are evenly spread over it."""
     flat = spikes.flatten(1)
     chosen = torch.linspace(0, flat.shape[1] - 1, min(RASTER_NEURONS, flat.shape[1]), device=flat.device).long()
-    return (flat[:, chosen] > 0).T.cpu()
+    return (flat[:, chosen] != 0).T.cpu()
 
 
 def _membrane(neuron: SpikingNeuron, currents: Tensor) -> Tensor:
     """Histogram of h[n] / v_threshold over the T time steps of currents [T, C, H, W]."""
-    v = torch.full_like(currents[0], neuron.dynamics.v_reset or 0.0)
-    values = []
-    for current in currents:
-        _, v, h = step(current, v, neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w)
-        values.append(h.flatten() / neuron.v_threshold)
+    trace = steps(currents, neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w)
+    values = [h.flatten() / neuron.v_threshold for _, _, h in trace]
     clamped = torch.cat(values).float().cpu().clamp(-4.05, 4.05)
     return torch.histogram(clamped, MEMBRANE_EDGES).hist

@@ -57,11 +57,11 @@ def synaptic_operations(spikes: Tensor, layer: nn.Conv2d | nn.Linear) -> list[in
     """Accumulates that the spikes cause in a layer, for each SNN time step.
 
     Args:
-        spikes: 0 or 1; [T, B, C, H, W] into a convolution, [T, B, ..., C] into a linear layer.
+        spikes: 0, 1 or -1; [T, B, C, H, W] into a convolution, [T, B, ..., C] into a linear layer.
         layer: what they go into. Behind an upsampling the spikes are those that it copied.
     """
     if isinstance(layer, nn.Linear):
         return [int(torch.count_nonzero(now != 0)) * layer.out_features for now in spikes]
     # Sums of ones are exact in float32 up to 2^24 a position; bfloat16 would round from 256 on.
-    fired = spikes.sum((1, 2), dtype=torch.float32).cpu().double()
+    fired = spikes.abs().sum((1, 2), dtype=torch.float32).cpu().double()
     return [int(n) for n in (fired * fan_out(layer, spikes.shape)).sum((1, 2)).tolist()]

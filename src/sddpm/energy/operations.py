@@ -30,7 +30,7 @@ class LayerCount:
     active: inputs that were not 0 (of neurons: spikes fired).
     sops: synaptic operations, each spike times its fan-out; 0 where the input was not binary.
     multiplications: multiply-accumulates, one a synapse and image; 0 where the input was binary.
-    binary: whether every input was 0 or 1 (of neurons: every output).
+    binary: whether every input was a spike or none, 0, 1 or -1 (of neurons: every output).
     leaky: whether a neuron multiplies its membrane by a leak.
     """
 
@@ -173,12 +173,12 @@ def _in_sequence(parts: list[LayerCount]) -> LayerCount:
 
 
 def look(x: Tensor) -> tuple[tuple[int, ...], bool]:
-    """Entries of [T, ...] that are not 0, for each time step, and whether all entries are 0 or 1 (NaN is neither).
+    """Entries of [T, ...] that are not 0, for each time step, and whether all entries are 0, 1 or -1 (NaN is none).
 
     Takes one mask of one time step of memory.
     """
     active = tuple(int(torch.count_nonzero(now != 0)) for now in x)
-    return active, active == tuple(int(torch.count_nonzero(now == 1)) for now in x)
+    return active, active == tuple(int(torch.count_nonzero(now.abs() == 1)) for now in x)
 
 
 def check_measurable(model: nn.Module, x: Tensor) -> None:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from sddpm.models.batch_norm import StepBatchNorm2d
 from sddpm.models.layers import StepConv2d, repeat_steps
 from sddpm.models.spiking_conv import spiking_conv
-from sddpm.neurons import SpikingNeuron
+from sddpm.neurons import QuantizedReLU, SpikingNeuron
 
-MakeNeuron = Callable[[], SpikingNeuron]
+MakeNeuron = Callable[[], SpikingNeuron | QuantizedReLU]
 MakeConv = Callable[..., StepConv2d]
 
 

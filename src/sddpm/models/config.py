@@ -18,6 +18,10 @@ def check_config(config: Mapping) -> None:
     _check_counts(config, ("T",))
     if not 0 < config["readout_decay"] <= 1:
         raise UserError(f"readout_decay must be above 0 and at most 1, got {config['readout_decay']}")
+    if config["neuron"] == "quantized_relu" and (
+        config["T"] != 1 or not config["pure"] or config["temporal_modulation"]
+    ):
+        raise UserError("neuron 'quantized_relu' needs pure = true, T = 1 and no temporal modulation")
     check_shape(config)
 
 

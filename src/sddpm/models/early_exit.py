@@ -13,7 +13,7 @@ from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
 from sddpm.models.thresholds import Thresholds, spiking_neurons
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
 from sddpm.neurons import SpikingNeuron
-from sddpm.neurons.functional import step
+from sddpm.neurons.functional import initial_membrane, step
 
 
 class EarlyExit(nn.Module):
@@ -42,6 +42,8 @@ class EarlyExit(nn.Module):
         super().__init__()
         if not isinstance(unet, SpikingUNet2DModel):
             raise UserError(f"early exit over SNN time steps needs a spiking U-Net, not a {type(unet).__name__}")
+        if unet.config["signed_spikes"]:
+            raise UserError("early exit over SNN time steps is not for signed spikes, which need all of them")
         if not 0 <= tolerance < float("inf"):
             raise UserError(f"the exit tolerance must be a number of at least 0, not {tolerance}")
         self.unet, self.tolerance = unet, float(tolerance)
@@ -112,7 +114,7 @@ class _State:
     def fire(self, neuron: SpikingNeuron, x: Tensor) -> Tensor:
         current = x[0] if x.dtype in (torch.float32, torch.float64) else x[0].float()
         if neuron not in self.membranes:
-            self.membranes[neuron] = torch.full_like(current, neuron.dynamics.v_reset or 0.0)
+            self.membranes[neuron] = initial_membrane(current, neuron.dynamics, neuron.v_threshold)
         spikes, self.membranes[neuron], _ = step(
             current, self.membranes[neuron], neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w
         )

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from sddpm.models.batch_norm import BatchStatistics, StepBatchNorm2d, batch_statistics, fusable, innermost
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_nearest
-from sddpm.neurons import SpikingNeuron
+from sddpm.neurons import QuantizedReLU, SpikingNeuron
 from sddpm.neurons.kernels import cpu, fused_allowed, native
 from sddpm.neurons.kernels import norm as norm_kernels
 from sddpm.neurons.kernels.norm import NeuronCall
@@ -23,7 +23,7 @@ from sddpm.neurons.modules import normalize_and_fire, watched
 
 def spiking_conv(
     x: Tensor,
-    neuron: SpikingNeuron,
+    neuron: SpikingNeuron | QuantizedReLU,
     conv: StepConv2d,
     *,
     norm: StepBatchNorm2d | None = None,
@@ -34,7 +34,7 @@ def spiking_conv(
 
     Args:
         x: [T, B, C, H, W].
-        neuron: its spikes are what `conv` receives.
+        neuron: its spikes (or quantised activations) are what `conv` receives.
         conv: C -> C' channels.
         norm: None for no norm.
         shift: [B, C], added to the norm's result, the same at all time steps and pixels; None for 0.
@@ -43,7 +43,7 @@ def spiking_conv(
     Returns:
         [T, B, C', H', W'].
     """
-    if _fusable(x, neuron, conv, norm):
+    if isinstance(neuron, SpikingNeuron) and _fusable(x, neuron, conv, norm):
         return _fused(x, neuron, conv, norm, shift, upsample)
     spikes = neuron(x) if norm is None else normalize_and_fire(norm, neuron, x, shift)
     return conv(upsample_nearest(spikes) if upsample else spikes)

@@ -29,7 +29,7 @@ from sddpm.models.layers import make_conv
 from sddpm.models.level import Level
 from sddpm.models.readout import PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
-from sddpm.neurons import Dynamics, SpikingNeuron
+from sddpm.neurons import Dynamics, QuantizedReLU, SpikingNeuron
 
 
 @dataclass
@@ -50,7 +50,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         channel_mult: channels of each level in multiples of base_channels.
         num_res_blocks: residual blocks a level on the way down; one more on the way up.
         T: SNN time steps of one evaluation.
-        neuron: "if", "lif" or "plif".
+        neuron: "if", "lif" or "plif"; or "quantized_relu", an activation without spikes, for networks that are to be
+            converted to "if" (`conversion.ann`): pure and with T = 1.
         v_threshold: firing threshold of all neurons, or {layer name pattern: threshold}.
         v_reset: membrane after a spike, or None for the soft reset.
         tau: time constant of LIF; where PLIF's starts.
@@ -64,6 +65,9 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         patch_size: pixels of a patch are moved into channels before the first layer and back after the last.
         pure: every convolution but the first receives spikes: shortcuts take their block's, and the readout has
             neurons. (The time embedding becomes a table with `folding.fold_time`.)
+        initial_charge: membrane of the neurons at the start, in thresholds.
+        signed_spikes: neurons may take a spike back (IF with soft reset).
+        activation_bits: of "quantized_relu", which has 2^bits levels.
         num_classes: classes that images may be asked for; None for a model that knows none.
 
     Raises:
@@ -97,20 +101,26 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         patch_size: int = 1,
         pure: bool = False,
         num_classes: int | None = None,
+        initial_charge: float = 0.0,
+        signed_spikes: bool = False,
+        activation_bits: int = 2,
     ):
         super().__init__()
         check_config(self.config)
+        quantized = neuron == "quantized_relu"
         dynamics = Dynamics(
-            neuron=neuron,
+            neuron="if" if quantized else neuron,
             v_reset=v_reset,
             tau=tau,
             decay_input=decay_input,
             detach_reset=detach_reset,
             surrogate=surrogate,
             surrogate_alpha=surrogate_alpha,
+            initial_charge=initial_charge,
+            signed=signed_spikes,
         )
         conv = partial(make_conv, modulated_T=T if temporal_modulation else None)
-        spiking = partial(SpikingNeuron, dynamics)
+        spiking = partial(QuantizedReLU, activation_bits) if quantized else partial(SpikingNeuron, dynamics)
         time_channels = 4 * base_channels
         widths = [base_channels * mult for mult in channel_mult]
         kind = PureSpikingResBlock if pure else SpikingResBlock
@@ -148,7 +158,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             self.readout = SpikingReadout(*ends, readout_decay, conv)
 
         initialize(self)
-        apply_thresholds(self, v_threshold)
+        if not quantized:
+            apply_thresholds(self, v_threshold)
 
     def forward(
         self,

@@ -3,6 +3,7 @@
 from sddpm.neurons.functional import NEURONS, Dynamics
 from sddpm.neurons.kernels import multi_step
 from sddpm.neurons.modules import SpikingNeuron
+from sddpm.neurons.quantized import QuantizedReLU
 from sddpm.neurons.surrogates import SURROGATES
 
-__all__ = ["NEURONS", "SURROGATES", "Dynamics", "SpikingNeuron", "multi_step"]
+__all__ = ["NEURONS", "SURROGATES", "Dynamics", "QuantizedReLU", "SpikingNeuron", "multi_step"]

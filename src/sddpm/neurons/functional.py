@@ -1,17 +1,21 @@
 """Integrate-and-fire neurons as pure functions over [T, ...]; the membrane lives inside one call.
 
-Per SNN time step n, with v[-1] = v_reset (0 for a soft reset):
+Per SNN time step n:
 
+    start    v[-1] = v_reset (0 for a soft reset) + initial_charge v_threshold
     charge   IF    h[n] = v[n-1] + x[n]
              LIF   h[n] = v[n-1] + (x[n] - (v[n-1] - v_reset)) / tau        decayed input
                    h[n] = v[n-1] - (v[n-1] - v_reset) / tau + x[n]          undecayed input
              PLIF  as LIF, with 1/tau = sigmoid(w) and w learned per layer (Fang et al., ICCV 2021)
-    fire     s[n] = 1 if h[n] >= v_threshold else 0
+    fire     s[n] = 1 if h[n] >= v_threshold else 0; if signed, s[n] = -1 where h[n] < 0 and s[0] + ... + s[n-1] > 0
     reset    hard  v[n] = s[n] v_reset + (1 - s[n]) h[n]        soft  v[n] = h[n] - s[n] v_threshold
+
+A signed neuron takes back a spike that turned out to be too many (Hu et al., Fast-SNN, 2023, arXiv 2305.19868).
 
 The order of arithmetic is spikingjelly's, so spikes and gradients of IF and LIF are the same bits.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +43,10 @@ class Dynamics:
         detach_reset: keep the gradient from flowing through the reset.
         surrogate: a name of `SURROGATES`.
         surrogate_alpha: its inverse width; None for the surrogate's default.
+        initial_charge: membrane at the start, in thresholds, on top of the rest potential. 1/2 makes an IF neuron with
+            soft reset round instead of round down: of a constant input x in [0, v_threshold] it makes
+            floor(T x / v_threshold + 1/2) spikes (Bu et al., ICLR 2022, arXiv 2303.04347).
+        signed: spikes may be -1 too; for IF neurons with soft reset.
 
     Raises:
         UserError: an unknown name or a number out of range.
@@ -51,6 +59,8 @@ class Dynamics:
     detach_reset: bool = False
     surrogate: str = "atan"
     surrogate_alpha: float | None = None
+    initial_charge: float = 0.0
+    signed: bool = False
 
     def __post_init__(self):
         if self.neuron not in NEURONS:
@@ -59,6 +69,10 @@ class Dynamics:
             raise UserError(f"tau of a LIF neuron must be at least 1 time step, got {self.tau}")
         if self.neuron == "plif" and not self.tau > 1:
             raise UserError(f"the initial tau of a PLIF neuron must be above 1 (1/tau = sigmoid(w)), got {self.tau}")
+        if not 0 <= self.initial_charge < 1:
+            raise UserError(f"initial_charge must be at least 0 and below 1 threshold, got {self.initial_charge}")
+        if self.signed and (self.neuron != "if" or self.v_reset is not None):
+            raise UserError("signed spikes are for IF neurons with the soft reset: neuron 'if', v_reset None")
         object.__setattr__(self, "surrogate_alpha", resolve_surrogate(self.surrogate, self.surrogate_alpha))
 
 
@@ -77,15 +91,46 @@ def charge(x: Tensor, v: Tensor, dynamics: Dynamics, w: Tensor | None = None) ->
     return v + (x - (v - rest)) * leak if dynamics.decay_input else v - (v - rest) * leak + x
 
 
+def initial_membrane(like: Tensor, dynamics: Dynamics, v_threshold: float) -> Tensor:
+    """v[-1], of the shape and dtype of `like`."""
+    return torch.full_like(like, (dynamics.v_reset or 0.0) + dynamics.initial_charge * v_threshold)
+
+
 def step(
-    x: Tensor, v: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None
+    x: Tensor,
+    v: Tensor,
+    dynamics: Dynamics,
+    *,
+    v_threshold: float = 1.0,
+    w: Tensor | None = None,
+    fired: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One SNN time step: (spikes s[n], membrane v[n] after the reset, membrane h[n] before it)."""
+    """One SNN time step: (spikes s[n], membrane v[n] after the reset, membrane h[n] before it).
+
+    Of signed neurons `fired` is the sum of their spikes so far.
+    """
     h = charge(x, v, dynamics, w)
     s = spike(h - v_threshold, dynamics.surrogate, dynamics.surrogate_alpha)
+    if dynamics.signed:
+        if fired is None:
+            raise UserError("a signed neuron needs the sum of its spikes so far")
+        s = s - (1.0 - spike(h, dynamics.surrogate, dynamics.surrogate_alpha)) * (fired > 0)
     r = s.detach() if dynamics.detach_reset else s
     v = h - r * v_threshold if dynamics.v_reset is None else r * dynamics.v_reset + (1.0 - r) * h
     return s, v, h
+
+
+def steps(
+    x: Iterable[Tensor], dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """All time steps of currents x, as `step` returns them one by one."""
+    v = fired = None
+    for current in x:
+        v = initial_membrane(current, dynamics, v_threshold) if v is None else v
+        fired = torch.zeros_like(current) if fired is None else fired
+        s, v, h = step(current, v, dynamics, v_threshold=v_threshold, w=w, fired=fired)
+        fired = fired + s.detach() if dynamics.signed else fired
+        yield s, v, h
 
 
 def _stack(steps: list[Tensor]) -> Tensor:
@@ -106,7 +151,8 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
         w: PLIF's learned scalar, [] or broadcastable to x[0].
 
     Returns:
-        Spikes [T, ...], 0 or 1, in the dtype and memory order of x. Membranes are float32 for bfloat16 and float16.
+        Spikes [T, ...], 0 or 1 (or -1, if signed), in the dtype and memory order of x. Membranes are float32 for
+        bfloat16 and float16.
 
     Raises:
         UserError: x is not a floating-point tensor of at least one time step, or a PLIF neuron lacks w.
@@ -115,9 +161,5 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
         shape = list(x.shape)
         raise UserError(f"a neuron needs floating-point currents [T, ...] with T >= 1, got {x.dtype} {shape}")
     currents = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    v = torch.full_like(currents[0], dynamics.v_reset or 0.0)
-    spikes = []
-    for current in currents:
-        s, v, _ = step(current, v, dynamics, v_threshold=v_threshold, w=w)
-        spikes.append(s)
+    spikes = [s for s, _, _ in steps(currents, dynamics, v_threshold=v_threshold, w=w)]
     return _stack(spikes).to(x.dtype)

@@ -36,11 +36,11 @@ def watched(module: nn.Module) -> bool:
     return any(hooks) or "forward" in module.__dict__
 
 
-def normalize_and_fire(norm: nn.BatchNorm2d, neuron: SpikingNeuron, x: Tensor, shift: Tensor | None = None) -> Tensor:
+def normalize_and_fire(norm: nn.BatchNorm2d, neuron: nn.Module, x: Tensor, shift: Tensor | None = None) -> Tensor:
     """neuron(norm(x) + shift), fused where there is a kernel for it and nobody listens in between with a hook.
 
     x is [T, B, C, H, W], shift [B, C] or None; see `fused_layers`.
     """
-    if watched(norm) or watched(neuron):
+    if not isinstance(neuron, SpikingNeuron) or watched(norm) or watched(neuron):
         return neuron(norm(x) if shift is None else norm(x) + shift[:, :, None, None])
     return normalized_multi_step(x, norm, neuron.dynamics, shift=shift, v_threshold=neuron.v_threshold, w=neuron.w)

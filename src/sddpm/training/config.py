@@ -92,7 +92,31 @@ class AnnConfig(Section):
     )
 
 
-KINDS: dict[str, type[SpikingConfig | AnnConfig]] = {"spiking": SpikingConfig, "ann": AnnConfig}
+class QuantizedConfig(Section):
+    """The spiking U-Net's pure wiring with quantised ReLUs instead of neurons, to be converted into spikes."""
+
+    kind: Literal["quantized"] = Field(
+        default="quantized", description="quantized: the spiking network's wiring with activations of few levels"
+    )
+    base_channels: int = Field(default=128, gt=0, description="Channels of the first level")
+    channel_mult: tuple[int, ...] = Field(
+        default=(1, 2, 2, 4), description="Channels of each level, times base_channels"
+    )
+    num_res_blocks: int = Field(default=2, gt=0, description="Residual blocks a level (one more on the way up)")
+    activation_bits: int = Field(
+        default=2, ge=1, le=8, description="Bits of an activation; converted, T is 2^bits - 1 time steps"
+    )
+    patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
+    num_classes: int | None = Field(
+        default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
+    )
+
+
+KINDS: dict[str, type[SpikingConfig | AnnConfig | QuantizedConfig]] = {
+    "spiking": SpikingConfig,
+    "ann": AnnConfig,
+    "quantized": QuantizedConfig,
+}
 
 
 def _kind(section: Any) -> str:
@@ -102,7 +126,10 @@ def _kind(section: Any) -> str:
 
 
 ModelConfig = Annotated[
-    Annotated[SpikingConfig, Tag("spiking")] | Annotated[AnnConfig, Tag("ann")], Discriminator(_kind)
+    Annotated[SpikingConfig, Tag("spiking")]
+    | Annotated[AnnConfig, Tag("ann")]
+    | Annotated[QuantizedConfig, Tag("quantized")],
+    Discriminator(_kind),
 ]
 
 

@@ -71,6 +71,8 @@ def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
         return f"it takes 1 to {MAX_T} time steps"
     if isinstance(v_threshold, Tensor):
         return "the threshold is a tensor"
+    if dynamics.initial_charge or dynamics.signed:
+        return "neurons start charged, or have signed spikes"
     if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device != x.device):
         return "w is not a scalar on the device of the currents"
     return broken(x.device)
