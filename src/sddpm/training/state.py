@@ -1,6 +1,7 @@
 """What a run carries from step to step: weights, their average, the optimiser, and how far it has come."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,11 @@ class TrainState:
     moments_since: int = 0
 
 
-NETWORKS = {"spiking": SpikingUNet2DModel, "ann": ANNUNet2DModel}  # by the kind of the config
+NETWORKS = {  # by the kind of the config
+    "spiking": SpikingUNet2DModel,
+    "ann": ANNUNet2DModel,
+    "quantized": partial(SpikingUNet2DModel, neuron="quantized_relu", T=1, pure=True),
+}
 
 
 def build_model(config: Config, channels: int) -> ModelMixin:
