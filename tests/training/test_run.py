@@ -232,6 +232,20 @@ def test_temporal_modulation_starts_from_a_model_without(finished, tmp_path, tin
     assert scales and all(key.endswith(".p") and torch.equal(trained[key], torch.ones(2)) for key in scales)
 
 
+def test_a_pure_network_starts_from_one_that_is_not(finished, tmp_path, tiny):
+    """It has no second convolution in its tail; all else is there. The other way round that is missing."""
+    folder, _ = finished
+    pure = ("train.steps=1", "train.lr=1e-30", "train.weight_decay=0", "model.pure=true")
+    train(tiny(*pure), tmp_path / "pure", init_from=folder, progress=False)
+    trained = load_file(checkpoint_path(tmp_path / "pure", 1) / "model.safetensors")
+    given = dict(load_pipeline(folder).unet.named_parameters())
+    assert {key for key in given if key not in trained} == {f"readout.out_{name}" for name in
+        ("conv.weight", "conv.bias", "norm.weight", "norm.bias")}  # fmt: skip
+    assert all(torch.equal(trained[key], given[key]) for key in given if key in trained)
+    with pytest.raises(UserError, match=r"it lacks readout\.out_conv"):
+        train(tiny(), tmp_path / "back", init_from=tmp_path / "pure", progress=False)
+
+
 def test_start_from_another_network_is_refused(finished, tmp_path, tiny):
     folder, _ = finished
     with pytest.raises(UserError, match="does not fit the config's model section: it has in another shape"):

@@ -8,12 +8,15 @@ from sddpm.errors import UserError
 from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import load_pipeline
 
+SECOND_OF_TAIL = ("readout.out_conv.", "readout.out_norm.")
+
 
 def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     """Copy the weights of a saved model, or of a run, into `model`.
 
     A model with temporal modulation may start from one without: its scales then stay 1 (SDM, arXiv 2408.16467), where
-    the answers are the same.
+    the answers are the same. A model in the pure wiring may start from one that is not: of the tail, whose second
+    convolution it lacks, it takes the first.
 
     Returns:
         In what the two networks differ nevertheless, such as "T = 8 (there 4)": the weights fit, the answers change.
@@ -23,6 +26,8 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     """
     unet = load_pipeline(source).unet
     weights, own = unet.state_dict(), model.state_dict()
+    if model.config.get("pure"):
+        weights = {name: weight for name, weight in weights.items() if not name.startswith(SECOND_OF_TAIL)}
     scales = {f"{name}.p" for name in modulation_scales(model)}
     missing = [name for name in own if name not in weights and name not in scales]
     surplus = [name for name in weights if name not in own]
