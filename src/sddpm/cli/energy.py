@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import ExitTolerance, Solver
+from sddpm.cli.options import ExitTolerance, GuidanceScale, Solver
 from sddpm.cli.sample import parse_seeds, parse_thresholds
 from sddpm.errors import UserError
 
@@ -36,6 +36,7 @@ def energy(
     solver: Solver = "ddim",
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    guidance_scale: GuidanceScale = 1.0,
     v_threshold: Annotated[
         list[str] | None,
         typer.Option(help="Firing threshold, or LAYERS=V for some; may be repeated.", metavar="V"),
@@ -93,6 +94,8 @@ def energy(
             refuse_unwritable(path)
     if images is not None and seeds is not None:
         raise UserError("--seeds are of samples; with --images give --count")
+    if images is not None and guidance_scale != 1:
+        raise UserError("--guidance-scale is of sampling; given images have no classes here")
     if images is not None and eta:
         raise UserError("--eta is noise of sampling; given images have their own")
     chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
@@ -102,6 +105,7 @@ def energy(
     from sddpm.energy.activity import recording
     from sddpm.energy.measure import deployed, measure_images, measure_sampling
     from sddpm.energy.report import as_text
+    from sddpm.energy.twin import twin_ledger
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
 
@@ -117,11 +121,13 @@ def energy(
     pictures = None if images is None else open_images(pipeline, images, data, split, resize, len(chosen), download)
     with recording(pipeline.unet) as activity:
         if pictures is None:
+            classes = None if pipeline.num_classes is None else "random"
+            options |= {"class_labels": classes, "guidance_scale": guidance_scale}
             ledger = measure_sampling(pipeline, chosen, eta=eta, progress=True, **options)
         else:
             ledger = measure_images(pipeline, pictures, **options)
     account = Account(
-        ledger, costs, twin_of(pipeline) if ledger.spiking else None, activity if ledger.spiking else None
+        ledger, costs, twin_ledger(pipeline) if ledger.spiking else None, activity if ledger.spiking else None
     )
     typer.echo(as_text(account, layers))
     write(account, report, json_file, csv_file)
@@ -152,18 +158,6 @@ def open_images(
         images, data, split, size, config.in_channels, resize or "bilinear", download=download, limit=count
     )
     return dataset.gather(range(len(dataset)))
-
-
-def twin_of(pipeline: "SpikingDiffusionPipeline"):
-    """The ledger of one evaluation of the ANN twin: what goes in decides nothing, for nothing in it is binary."""
-    import torch
-
-    from sddpm.energy.measure import measure_network
-    from sddpm.energy.twin import ann_twin
-
-    twin = ann_twin(pipeline.unet.config)
-    size = twin.config["sample_size"]
-    return measure_network(twin, torch.randn(1, twin.config["in_channels"], size, size), 500, "ANN twin")
 
 
 def write(account: "Account", report: Path | None, json_file: Path | None, csv_file: Path | None) -> None:

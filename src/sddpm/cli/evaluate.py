@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Engine, ExitTolerance, Solver
+from sddpm.cli.options import Engine, ExitTolerance, GuidanceScale, Solver
 from sddpm.cli.sample import parse_thresholds
 from sddpm.errors import UserError
 
@@ -48,6 +48,15 @@ def evaluate(
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     solver: Solver = "ddim",
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    class_label: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            help="Sample this class alone, or none. (default: random, one drawn by each seed, if the model knows any)",
+            metavar="CLASS",
+        ),
+    ] = None,
+    guidance_scale: GuidanceScale = 1.0,
     v_threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,7 +148,16 @@ def evaluate(
             resize=resize or prepared.get("resize", "bilinear"),
             limit_reference=limit_reference,
             sampling=SamplingSettings(
-                steps, solver, eta, parse_thresholds(v_threshold or []), seed, batch_size, engine, exit_tolerance
+                steps,
+                solver,
+                eta,
+                parse_thresholds(v_threshold or []),
+                seed,
+                batch_size,
+                engine,
+                exit_tolerance,
+                class_label,
+                guidance_scale,
             ),
             inception=inception,
             fad_weights=fad_weights,

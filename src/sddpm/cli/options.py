@@ -21,6 +21,20 @@ ExitTolerance = Annotated[
     ),
 ]
 
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        help="Classes to sample, by number or name, several with commas; all, none (no class), or random: one drawn by"
+        " each seed. (default: random, if the model knows classes)",
+        metavar="CLASS",
+    ),
+]
+
+GuidanceScale = Annotated[
+    float, typer.Option(help="How strongly towards the class: 1 as trained; other values double the evaluations.")
+]
+
 Engine = Annotated[
     str,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Engine, ExitTolerance, Solver
+from sddpm.cli.options import Classes, Engine, ExitTolerance, GuidanceScale, Solver
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def sample(
     solver: Solver = "ddim",
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    classes: Classes = None,
+    guidance_scale: GuidanceScale = 1.0,
     v_threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,7 +47,9 @@ def sample(
     format: Annotated[
         str | None, typer.Option(help="grid, folder, zip or npz. (default: by the name of --out)", metavar="NAME")
     ] = None,
-    columns: Annotated[int | None, typer.Option(help="Images a row in a grid. (default: square)")] = None,
+    columns: Annotated[
+        int | None, typer.Option(help="Images a row in a grid. (default: square; of several classes, a row a class)")
+    ] = None,
     scale: Annotated[
         int | None, typer.Option(help="Pixels drawn for each pixel in a grid or strip. (default: what is seen well)")
     ] = None,
@@ -57,7 +61,9 @@ def sample(
     """Sample images from a saved model.
 
     Each image has its own seed and depends on neither the batch size nor the device, up to rounding.
-    Images in folders and zips are named by their seed; .npz holds arr_0, uint8 [N, H, W, C].
+    Of several classes every seed is sampled in each.
+    Images in folders and zips are named by their seed, and class if there are several; .npz holds arr_0, uint8
+    [N, H, W, C], and the classes, if the model knows any, in arr_1.
     """
     from contextlib import nullcontext
     from time import perf_counter
@@ -79,6 +85,7 @@ def sample(
     if (scale is not None and scale < 1) or (columns is not None and columns < 1):
         raise UserError("--scale and --columns must be at least 1")
 
+    from sddpm.cli.classes import wanted_images
     from sddpm.cli.sample_outputs import write_images
     from sddpm.figures.grid import denoising_strip
     from sddpm.pipelines import load_pipeline
@@ -90,6 +97,7 @@ def sample(
     channels = pipeline.unet.config.in_channels
     if channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")
+    wanted = wanted_images(pipeline, chosen, classes or [])
     recorder = DenoisingRecorder()
     snn_steps: list[int] = []
 
@@ -101,7 +109,9 @@ def sample(
 
     start = perf_counter()
     batches: Iterator[tuple[list[int], Tensor]] = pipeline.stream(
-        chosen,
+        wanted.seeds,
+        class_labels=wanted.labels,
+        guidance_scale=guidance_scale,
         batch_size=batch_size,
         num_inference_steps=steps,
         solver=solver,
@@ -113,14 +123,14 @@ def sample(
     )
     # Opened before the work starts, so that a folder that cannot be written to is found out at once.
     with nullcontext() if strip is None else atomic_path(strip) as strip_file:
-        write_images(kind, out, batches, columns, scale)
+        write_images(kind, out, batches, columns, scale, wanted)
         if strip_file is not None:
             denoising_strip(*recorder.frames(), scale=scale).save(strip_file, "PNG")
     seconds = perf_counter() - start
     taken = f"; {sum(snn_steps) / len(snn_steps):.3g} of {pipeline.unet.config.T} SNN time steps" if snn_steps else ""
     typer.echo(
-        f"{out}: {len(chosen)} images, {solver} with {steps} steps on {place}, {seconds:.1f} s"
-        f" ({len(chosen) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
+        f"{out}: {len(wanted.seeds)} images, {solver} with {steps} steps on {place}, {seconds:.1f} s"
+        f" ({len(wanted.seeds) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
     )
 
 

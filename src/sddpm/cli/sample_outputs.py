@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sddpm.cli.classes import Wanted
 from sddpm.data import unit_to_uint8
-from sddpm.figures.grid import image_grid
+from sddpm.figures.grid import class_rows, image_grid
 from sddpm.files import atomic_path
 
 Batches = Iterable[tuple[list[int], Tensor]]
 
 
-def write_images(kind: str, out: Path, batches: Batches, columns: int | None = None, scale: int | None = 1) -> None:
+def write_images(
+    kind: str,
+    out: Path,
+    batches: Batches,
+    columns: int | None = None,
+    scale: int | None = 1,
+    wanted: Wanted | None = None,
+) -> None:
     """Write batches of (seeds, float images [B, C, H, W] in [0, 1]) as they come.
 
     Args:
@@ -25,34 +33,45 @@ def write_images(kind: str, out: Path, batches: Batches, columns: int | None = N
         out: file or folder. In a folder every finished image stays, also if the work stops on the way.
         batches: what to write.
         columns, scale: as of `image_grid`.
+        wanted: the classes of all images: several are rows of a grid and folders CLASS/SEED.png (as `open_dataset`
+            reads them); an .npz holds their numbers in arr_1.
 
     Raises:
         UserError: what cannot be written.
     """
+    rows, labels = (wanted.rows, wanted.labels) if wanted is not None else (None, None)
     pixels = ((seeds, unit_to_uint8(images)) for seeds, images in batches)
+    named = _named(pixels, rows, 0 if wanted is None else len(wanted.seeds))
     if kind == "folder":
-        for seeds, images in pixels:
-            for seed, image in zip(seeds, images, strict=True):
-                with atomic_path(out / _name(seed)) as path:
-                    path.write_bytes(_png(image))
+        for name, image in named:
+            with atomic_path(out / name) as path:
+                path.write_bytes(_png(image))
         return
     with atomic_path(out) as path:
         if kind == "zip":
             with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
-                for seeds, images in pixels:
-                    for seed, image in zip(seeds, images, strict=True):
-                        archive.writestr(_name(seed), _png(image))
+                for name, image in named:
+                    archive.writestr(name, _png(image))
             return
         everything = torch.cat([images for _, images in pixels])
-        if kind == "grid":
+        if kind == "grid" and rows is not None and columns is None:
+            class_rows(everything, rows, scale).save(path, "PNG")
+        elif kind == "grid":
             image_grid(everything, columns, scale).save(path, "PNG")
         else:
+            arrays = [everything.permute(0, 2, 3, 1).numpy()] + ([] if labels is None else [np.array(labels)])
             with path.open("wb") as file:
-                np.savez(file, everything.permute(0, 2, 3, 1).numpy())
+                np.savez(file, *arrays)
 
 
-def _name(seed: int) -> str:
-    return f"{seed:06d}.png"
+def _named(batches: Batches, rows: list[str] | None, count: int) -> Iterator[tuple[str, Tensor]]:
+    """Each image with the name of its file: SEED.png, in a folder for its class if there are several."""
+    i = 0
+    for seeds, images in batches:
+        for seed, image in zip(seeds, images, strict=True):
+            folder = "" if rows is None else rows[i * len(rows) // count].replace("/", "-") + "/"
+            yield f"{folder}{seed:06d}.png", image
+            i += 1
 
 
 def _png(image: Tensor) -> bytes:

@@ -62,7 +62,7 @@ def _ledger_json(ledger: Ledger, costs: Sequence[CostModel]) -> dict[str, Any]:
         "inputs": ledger.inputs,
         "solver": ledger.solver,
         "images": ledger.images,
-        "evaluations_per_sample": len(ledger.evaluations),
+        "evaluations_per_sample": ledger.evaluations_per_sample,
         "snn_steps": ledger.snn_steps,
         "firing_rate": firing_rate(ledger.layers),
         "operations": ledger.totals(),

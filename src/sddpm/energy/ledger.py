@@ -11,7 +11,8 @@ from sddpm.energy.operations import LayerCount, merge
 class Evaluation:
     """All images going through the network once, at one diffusion step.
 
-    index: 0 for the first; t: diffusion step; images: how many; layers: what each did, in the order in which they ran.
+    index: 0 for the first; t: diffusion step; images: how many (under classifier-free guidance each counts twice: with
+    its class and without); layers: what each did, in the order in which they ran.
     """
 
     index: int
@@ -52,7 +53,12 @@ class Ledger:
     @property
     def network_runs(self) -> int:
         """Evaluations times images: divide the layers' totals by it for one evaluation of one image."""
-        return len(self.evaluations) * self.images
+        return sum(evaluation.images for evaluation in self.evaluations)
+
+    @property
+    def evaluations_per_sample(self) -> int:
+        """How often the network runs for one sample: once a diffusion step, or twice under classifier-free guidance."""
+        return self.network_runs // self.images
 
     @property
     def snn_steps(self) -> float:

@@ -19,6 +19,7 @@ from sddpm.models.early_exit import EarlyExit
 from sddpm.models.folding import fold_time
 from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.class_guidance import ClassLabels
 from sddpm.pipelines.denoise import predict, prepare_scheduler
 from sddpm.pipelines.threshold_guidance import PlainThresholds
 
@@ -44,7 +45,7 @@ def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = No
     if not spiking:
         raise UserError(f"the time embedding of a {type(unet).__name__} cannot be made a table")
     guidance = pipeline.config.get("threshold_guidance")
-    return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, guidance)
+    return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, guidance, pipeline.class_names)
 
 
 def measure_sampling(
@@ -54,6 +55,8 @@ def measure_sampling(
     solver: str | None = None,
     num_inference_steps: int = 50,
     eta: float = 0.0,
+    class_labels: ClassLabels = None,
+    guidance_scale: float = 1.0,
     v_threshold: PlainThresholds | None = None,
     exit_tolerance: float | None = None,
     batch_size: int = 16,
@@ -64,17 +67,19 @@ def measure_sampling(
 
     Args:
         pipeline: counted as it is; see `deployed`.
-        seeds, solver, num_inference_steps, eta, v_threshold, exit_tolerance, batch_size, progress: as of calling it.
+        seeds, solver, num_inference_steps, eta, class_labels, guidance_scale, v_threshold, exit_tolerance, batch_size,
+            progress: as of calling it.
         title: whose account it is.
 
     Raises:
         UserError: as of the pipeline and of `counting`.
     """
     rows = _Rows()
+    runs = 1 if guidance_scale == 1 else 2  # with the class and without
     with counting(pipeline.unet) as counter:
 
         def after(step: Any) -> None:
-            rows.add(step.index, step.t, len(step.x_t), counter)
+            rows.add(step.index, step.t, runs * len(step.x_t), counter)
 
         for _ in pipeline.stream(
             seeds,
@@ -82,6 +87,8 @@ def measure_sampling(
             num_inference_steps=num_inference_steps,
             solver=solver,
             eta=eta,
+            class_labels=class_labels,
+            guidance_scale=guidance_scale,
             v_threshold=v_threshold,
             engine="eager",
             exit_tolerance=exit_tolerance,
@@ -90,7 +97,9 @@ def measure_sampling(
         ):
             pass
     name = solver or type(pipeline.scheduler).__name__
-    return rows.ledger(pipeline.unet, title, f"{len(seeds)} samples", f"{name} with {num_inference_steps} steps")
+    return rows.ledger(
+        pipeline.unet, title, f"{len(seeds)} samples", f"{name} with {num_inference_steps} steps", len(seeds)
+    )
 
 
 def measure_images(
@@ -133,7 +142,7 @@ def measure_images(
                 predict(model, x_t, t, thresholds(index, t) if callable(thresholds) else thresholds)
                 rows.add(index, t, len(x0), counter)
     steps = f"{solver or type(scheduler).__name__}'s {num_inference_steps} steps"
-    return rows.ledger(unet, title, f"{len(images)} given images with noise", steps)
+    return rows.ledger(unet, title, f"{len(images)} given images with noise", steps, len(images))
 
 
 def measure_network(model: nn.Module, x: Tensor, t: int, title: str) -> Ledger:
@@ -142,7 +151,7 @@ def measure_network(model: nn.Module, x: Tensor, t: int, title: str) -> Ledger:
     with counting(model) as counter:
         predict(model, x, t)
         rows.add(0, t, len(x), counter)
-    return rows.ledger(model, title, f"{len(x)} images", "one evaluation")
+    return rows.ledger(model, title, f"{len(x)} images", "one evaluation", len(x))
 
 
 class _Rows:
@@ -158,7 +167,7 @@ class _Rows:
             images, layers = images + before.images, merge_layers([before.layers, layers])
         self._rows[index] = Evaluation(index, t, images, tuple(layers))
 
-    def ledger(self, model: nn.Module, title: str, inputs: str, solver: str) -> Ledger:
+    def ledger(self, model: nn.Module, title: str, inputs: str, solver: str, images: int) -> Ledger:
         evaluations = [self._rows[index] for index in sorted(self._rows)]
         if outside := macs_outside_layers(model):
             evaluations = [
@@ -173,7 +182,7 @@ class _Rows:
             T=config["T"] if spiking else 1,
             inputs=inputs,
             solver=solver,
-            images=evaluations[0].images,
+            images=images,
             evaluations=tuple(evaluations),
         )
 

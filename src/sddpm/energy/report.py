@@ -54,7 +54,7 @@ def heading(ledger: Ledger) -> str:
     early = f", {ledger.snn_steps:.3g} of {ledger.T} SNN time steps on average" if ledger.snn_steps < ledger.T else ""
     return (
         f"{ledger.title}: {ledger.parameters:,} parameters, {kind}; {ledger.inputs}, {ledger.solver} "
-        f"({len(ledger.evaluations)} evaluations){early}"
+        f"({ledger.evaluations_per_sample} evaluations){early}"
     )
 
 
@@ -91,7 +91,7 @@ def energy_table(account: Account) -> list[list[str]]:
         row = [cost.name, joules(ledger.per_evaluation(cost).total), joules(ledger.per_sample(cost).total)]
         if twin:
             once = twin.per_evaluation(cost).total
-            row += [joules(once), joules(once * len(ledger.evaluations)), percent(account.saving(cost))]
+            row += [joules(once), joules(once * ledger.evaluations_per_sample), percent(account.saving(cost))]
         rows.append(row)
     return rows
 

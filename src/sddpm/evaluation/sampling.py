@@ -15,6 +15,7 @@ from sddpm.evaluation.images import ShardImages
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
 from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.class_guidance import RANDOM
 from sddpm.pipelines.loading import INDEX_NAME, pipeline_folder, read_json
 from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 
@@ -22,7 +23,8 @@ from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 @dataclass(frozen=True)
 class SamplingSettings:
     """How images are sampled: as of calling the pipeline. Image i has the seed first_seed + i; images are made
-    `batch_size` at a time, which decides the last bits of the arithmetic."""
+    `batch_size` at a time, which decides the last bits of the arithmetic. class_label: of all images; None: of each the
+    class that its seed draws, if the model knows classes."""
 
     steps: int = 50
     solver: str = "ddim"
@@ -32,6 +34,13 @@ class SamplingSettings:
     batch_size: int = 50
     engine: str = "auto"
     exit_tolerance: float | None = None
+    class_label: str | None = None
+    guidance_scale: float = 1.0
+
+
+def label_of(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str | None:
+    """The `class_labels` that the pipeline is called with."""
+    return RANDOM if settings.class_label is None and pipeline.num_classes is not None else settings.class_label
 
 
 def is_model(path: Path) -> bool:
@@ -86,6 +95,8 @@ def sample_images(
             num_inference_steps=settings.steps,
             solver=settings.solver,
             eta=settings.eta,
+            class_labels=label_of(settings, pipeline),
+            guidance_scale=settings.guidance_scale,
             v_threshold=settings.v_threshold,
             engine=settings.engine,
             exit_tolerance=settings.exit_tolerance,
@@ -104,9 +115,13 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
     plain: dict[str, Any] = asdict(settings) | {
         "v_threshold": None if thresholds is None else to_json(thresholds),
         "engine": pipeline.resolve_engine(settings.engine, settings.steps, settings.exit_tolerance),
+        "class_label": label_of(settings, pipeline),
         "model": digest,
         "device": pipeline.device.type,
     }
+    # Samples made before there were such things are still good.
     if settings.exit_tolerance is None:
-        del plain["exit_tolerance"]  # samples made before there was such a thing are still good
+        del plain["exit_tolerance"]
+    if pipeline.num_classes is None:
+        del plain["class_label"], plain["guidance_scale"]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:24]

@@ -13,10 +13,11 @@ from sddpm.errors import UserError
 from sddpm.evaluation.features.weights import sha256_of
 from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.processes import Processes
-from sddpm.evaluation.sampling import is_model, model_digest, sample_images
+from sddpm.evaluation.sampling import is_model, label_of, model_digest, sample_images
 from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
 from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file, read_statistics
 from sddpm.pipelines import load_pipeline
+from sddpm.pipelines.class_guidance import check_guidance
 from sddpm.pipelines.threshold_guidance import to_json
 
 
@@ -112,6 +113,7 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
     count = settings.samples or plan.protocol.samples
     digest = model_digest(path)
     s = settings.sampling
+    check_guidance(pipeline.num_classes, label_of(s, pipeline), s.guidance_scale)
     if s.v_threshold is None:
         s = replace(s, v_threshold=pipeline.guided_thresholds)
     about = {
@@ -123,6 +125,8 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
         "solver": s.solver,
         "steps": s.steps,
         "eta": s.eta,
+        "class": label_of(s, pipeline),
+        "guidance_scale": s.guidance_scale,
         "v_threshold": None if s.v_threshold is None else to_json(s.v_threshold),
         "batch_size": s.batch_size,
         "engine": pipeline.resolve_engine(s.engine, s.steps, s.exit_tolerance),

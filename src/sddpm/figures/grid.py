@@ -68,6 +68,30 @@ def side_by_side(
     return canvas
 
 
+def class_rows(images: Tensor, names: Sequence[str], scale: int | None = None, padding: int = 2) -> Image.Image:
+    """A row of images for each class, its name before it.
+
+    Args:
+        images: uint8 [N, C, H, W], as many of each class, one class after the other.
+        names: of the classes.
+        scale, padding: as of `image_grid`.
+
+    Raises:
+        UserError: as `image_grid`, and a number of images that does not divide by that of the names.
+    """
+    if len(images) % len(names):
+        raise UserError(f"{len(images)} images make no {len(names)} rows of equal length")
+    grid = image_grid(images, len(images) // len(names), scale or _legible_scale(images.shape[-1], GRID_CELL), padding)
+    font = ImageFont.load_default(size=FONT_SIZE)
+    left = math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN
+    canvas = Image.new("RGB", (left + grid.width, grid.height), BACKGROUND)
+    canvas.paste(grid, (left, 0))
+    draw = ImageDraw.Draw(canvas)
+    for i, name in enumerate(names):
+        draw.text((left - MARGIN, (i + 0.5) * grid.height / len(names)), name, INK, font, anchor="rm")
+    return canvas
+
+
 def denoising_strip(
     x_t: Tensor, x0: Tensor, timesteps: Sequence[int], scale: int | None = None, padding: int = 2
 ) -> Image.Image:

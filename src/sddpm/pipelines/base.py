@@ -41,7 +41,11 @@ class SamplingPipeline(DiffusionPipeline):
     model_cpu_offload_seq = "unet"
 
     def __init__(
-        self, unet: ModelMixin, scheduler: SchedulerMixin, threshold_guidance: Mapping[str, Any] | None = None
+        self,
+        unet: ModelMixin,
+        scheduler: SchedulerMixin,
+        threshold_guidance: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
     ):
         super().__init__()
         self.unet: Any
@@ -51,11 +55,23 @@ class SamplingPipeline(DiffusionPipeline):
         kept_thresholds(threshold_guidance)  # for its checks
         if threshold_guidance is not None:  # a model without guidance is saved as it always was
             self.register_to_config(threshold_guidance=dict(threshold_guidance))
+        if class_names is not None:
+            self.register_to_config(class_names=list(class_names))
 
     @property
     def guided_thresholds(self) -> PlainThresholds | None:
         """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
         return kept_thresholds(self.config.get("threshold_guidance"))
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes images may be asked for; None if the model knows none."""
+        return self.unet.config.get("num_classes")
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """Their names, if they have any."""
+        return self.config.get("class_names")
 
     def resolve_engine(self, engine: str, num_inference_steps: int, exit_tolerance: float | None = None) -> str:
         """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""

@@ -15,6 +15,7 @@ from sddpm.diffusion.solvers import clips_sample
 from sddpm.errors import UserError
 from sddpm.models.early_exit import EarlyExit
 from sddpm.models.thresholds import Thresholds
+from sddpm.pipelines.class_guidance import ClassGuidance
 
 ThresholdSchedule = Thresholds | Callable[[int, int], Thresholds | None] | None
 
@@ -28,7 +29,8 @@ class DenoisingStep:
     x_t: what it was asked about.
     x0: the clean image that its answer implies, clamped if the scheduler clamps.
     x_prev: what the solver goes on with; the images, after the last step.
-    snn_steps: SNN time steps that each sample took, LongTensor [B], if the model leaves early; else None.
+    snn_steps: SNN time steps that each sample took, LongTensor [B], if the model leaves early; else None. [2 B] if the
+        model was asked for both a class and none.
     """
 
     index: int
@@ -60,21 +62,29 @@ def _at_threshold(model: nn.Module, thresholds: Thresholds | None) -> AbstractCo
     return model.at_threshold(thresholds)  # pyright: ignore[reportCallIssue]
 
 
-def predict(model: nn.Module, x: Tensor, t: int | Tensor, thresholds: Thresholds | None = None) -> Tensor:
+def predict(
+    model: nn.Module,
+    x: Tensor,
+    t: int | Tensor,
+    thresholds: Thresholds | None = None,
+    guidance: ClassGuidance | None = None,
+) -> Tensor:
     """The model's answer to x_t [B, ...] in the precision of `x`; the model is left as it was.
 
     Args:
-        model: answers model(x_t, t).sample, in any precision.
+        model: answers model(x_t, t).sample, in any precision; with guidance, model(x_t, t, class_labels).sample.
         x: x_t.
         t: diffusion step, or LongTensor [B].
         thresholds: firing thresholds to ask it with; None for its own.
+        guidance: classes to ask it for; None for none.
 
     Raises:
         UserError: thresholds that the model does not know.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
     with evaluation_mode(model), _at_threshold(model, thresholds):
-        return model(x.to(dtype), t).sample.to(x.dtype)
+        answer = model(x.to(dtype), t).sample if guidance is None else guidance.ask(model, x.to(dtype), t)
+        return answer.to(x.dtype)
 
 
 def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> tuple[Any, dict[str, Any]]:
@@ -111,6 +121,7 @@ def denoise(
     num_inference_steps: int = 50,
     eta: float = 0.0,
     v_threshold: ThresholdSchedule = None,
+    guidance: ClassGuidance | None = None,
 ) -> Iterator[DenoisingStep]:
     """Sample from a diffusion model, one step at a time.
 
@@ -125,6 +136,7 @@ def denoise(
         eta: DDIM's share of fresh noise, 0 to 1.
         v_threshold: firing threshold, {layer pattern: threshold}, or a function of (index, t) that gives either or
             None; None for the model's own.
+        guidance: classes to ask the model for; None for none.
 
     Raises:
         UserError: at the call, for steps, eta or a scheduler that cannot be; on the way, for thresholds.
@@ -134,16 +146,21 @@ def denoise(
     scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
     if "generator" in inspect.signature(scheduler.step).parameters:
         step_options["generator"] = list(generators)
-    return _denoise(model, scheduler, x_T, step_options, v_threshold)
+    return _denoise(model, scheduler, x_T, step_options, v_threshold, guidance)
 
 
 def _denoise(
-    model: nn.Module, scheduler: Any, x: Tensor, step_options: dict[str, Any], v_threshold: ThresholdSchedule
+    model: nn.Module,
+    scheduler: Any,
+    x: Tensor,
+    step_options: dict[str, Any],
+    v_threshold: ThresholdSchedule,
+    guidance: ClassGuidance | None,
 ) -> Iterator[DenoisingStep]:
     prediction_type, clips = scheduler.config.prediction_type, clips_sample(scheduler)
     for index, t in enumerate(scheduler.timesteps.tolist()):
         thresholds = v_threshold(index, t) if callable(v_threshold) else v_threshold
-        output = predict(model, x, t, thresholds)
+        output = predict(model, x, t, thresholds, guidance)
         x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
         x_prev = scheduler.step(output, t, x, **step_options).prev_sample
         snn_steps = model.snn_steps if isinstance(model, EarlyExit) else None

@@ -37,12 +37,15 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     index = read_json(folder / INDEX_NAME)
     if index.get("_class_name") != SpikingDiffusionPipeline.__name__:
         raise UserError(f"{folder} holds a {index.get('_class_name')}, not a {SpikingDiffusionPipeline.__name__}")
+    names = index.get("class_names")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError(f"{folder / INDEX_NAME} is damaged: class_names should list names, not {names!r}")
     try:
         kept_thresholds(index.get("threshold_guidance"))
     except UserError as error:
         raise UserError(f"{folder / INDEX_NAME}: {error}") from error
     unet, scheduler = _load_unet(folder, index), _load_scheduler(folder, index)
-    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance")).to(device)
+    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance"), names).to(device)
 
 
 def pipeline_folder(path: str | PathLike[str]) -> Path:

@@ -16,6 +16,7 @@ from sddpm.diffusion.noise import check_seeds, generators_for
 from sddpm.diffusion.solvers import adds_noise
 from sddpm.errors import UserError
 from sddpm.pipelines.base import SamplingPipeline, check_output_type, split_batches
+from sddpm.pipelines.class_guidance import ClassGuidance, ClassLabels, check_guidance, resolve_labels
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise
 from sddpm.pipelines.inpainting import Images, as_images, as_mask, inpaint
 
@@ -34,6 +35,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         scheduler: a diffusers scheduler; its config says on which noise schedule the model was trained.
         threshold_guidance: firing thresholds to sample with unless others are given, under "v_threshold", and how they
             were found: what `sddpm guide` keeps with a model.
+        class_names: one for each class that the model knows, if it knows any and they have names.
     """
 
     def __call__(
@@ -44,6 +46,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         num_inference_steps: int = 50,
         solver: str | None = None,
         eta: float = 0.0,
+        class_labels: ClassLabels = None,
+        guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
         engine: str = "auto",
         exit_tolerance: float | None = None,
@@ -60,6 +64,10 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             num_inference_steps: steps of the solver, 1 to the number of training steps.
             solver: a name of `sddpm.diffusion.solvers.SOLVERS`; None for the scheduler that the pipeline holds.
             eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
+            class_labels: of which class images are, if the model knows classes: one for all, or one for each seed; by
+                number or name, "none" for no class, or "random" for one drawn by the seed. None is "none".
+            guidance_scale: how strongly (classifier-free guidance, Ho & Salimans, 2021): s in u + s (c - u), from the
+                model's answers c to the class and u to none; 1 is c itself, all else takes twice the evaluations.
             v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a dict
                 {layer pattern: threshold}, or a function of (index, t) that gives either; None for those that threshold
                 guidance keeps with the model, or else the trained ones; {} for the trained ones in any case.
@@ -88,6 +96,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             num_inference_steps=num_inference_steps,
             solver=solver,
             eta=eta,
+            class_labels=class_labels,
+            guidance_scale=guidance_scale,
             v_threshold=v_threshold,
             engine=engine,
             exit_tolerance=exit_tolerance,
@@ -150,7 +160,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         seeds: Sequence[int] | None = None,
         batch_size: int | None = None,
         num_inference_steps: int = 50,
-        jump_length: int = 10,
+        jump_length: int = 2,
         resamplings: int = 10,
         solver: str | None = "ddpm",
         eta: float = 0.0,
@@ -208,6 +218,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         num_inference_steps: int = 50,
         solver: str | None = None,
         eta: float = 0.0,
+        class_labels: ClassLabels = None,
+        guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
         engine: str = "auto",
         exit_tolerance: float | None = None,
@@ -219,11 +231,20 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         Arguments and errors as of calling the pipeline; errors in them come at once, not with the first batch.
         """
         check_seeds(seeds)
+        check_guidance(self.num_classes, class_labels, guidance_scale)
+        count = self.num_classes
+        labels = [0] * len(seeds) if count is None else resolve_labels(class_labels, seeds, count, self.class_names)
         run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine, exit_tolerance)
 
-        def begin(seeds: list[int]) -> Iterator[DenoisingStep]:
-            generators = generators_for(seeds)
-            return denoise(run.model(self.unet), run.scheduler, self._noise(generators), generators, **run.options)
+        def begin(images: list[tuple[int, int]]) -> Iterator[DenoisingStep]:
+            generators = generators_for([seed for seed, _ in images])
+            x, guidance = self._noise(generators), None
+            if count is not None:
+                guidance = ClassGuidance(
+                    torch.tensor([label for _, label in images]).to(x.device), count, guidance_scale
+                )
+            return denoise(run.model(self.unet), run.scheduler, x, generators, guidance=guidance, **run.options)
 
-        chunks = split_batches(seeds, batch_size)
-        return self._batches(chunks, begin, callback, run.evaluations * len(chunks) if progress else None)
+        chunks = split_batches(list(zip(seeds, labels, strict=True)), batch_size)
+        batches = self._batches(chunks, begin, callback, run.evaluations * len(chunks) if progress else None)
+        return (([seed for seed, _ in images], x) for images, x in batches)

@@ -1,7 +1,7 @@
 """The loop: steps, and between them metrics, samples and checkpoints."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from sddpm.errors import UserError
+from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.training.batches import Batch
 from sddpm.training.checkpoint import list_checkpoints, save_checkpoint
 from sddpm.training.config import Config
@@ -35,6 +36,7 @@ class Loop:
         accelerator: this process's.
         state: where to start.
         epoch_size: images of the data set.
+        class_names: of its classes, if the model learns them and they have names.
         progress: whether to tell stderr how it goes.
     """
 
@@ -46,10 +48,12 @@ class Loop:
         state: TrainState,
         *,
         epoch_size: int,
+        class_names: Sequence[str] | None = None,
         progress: bool,
     ):
         self.config, self.options, self.run_dir = config, config.train, run_dir
         self.accelerator, self.state, self.epoch_size = accelerator, state, epoch_size
+        self.class_names = class_names
         self.main = accelerator.is_main_process
         self.look_every = steps_between_looks(accelerator.device)
         self.watch = Stopwatch(state.seconds)
@@ -137,9 +141,12 @@ class Loop:
         self.progress.report(state.step, loss, row["images_per_second"], steps_per_second)
         self._begin_interval()
 
+    def _pipeline(self) -> SpikingDiffusionPipeline:
+        return make_pipeline(self.state.ema, self.config.diffusion, self.class_names)
+
     def _sample(self) -> None:
         if self.main:
-            pipeline = make_pipeline(self.state.ema, self.config.diffusion)
+            pipeline = self._pipeline()
             steps = min(self.options.sample_steps, self.config.diffusion.num_train_timesteps)
             save_samples(self.run_dir, pipeline, self.state.step, self.options.sample_count, steps)
 
@@ -153,7 +160,7 @@ class Loop:
                 self.accelerator.num_processes,
                 self.options.keep_checkpoints,
             )
-            pipeline = make_pipeline(self.state.ema, self.config.diffusion)
+            pipeline = self._pipeline()
             save_model(self.run_dir, pipeline)
             save_loss_curve(self.run_dir)
             save_modulation(self.run_dir, pipeline)

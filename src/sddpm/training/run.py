@@ -101,7 +101,8 @@ def train(
     accelerator.wait_for_everyone()  # all have seen the folder as it was
     if accelerator.is_main_process:
         open_run_folder(run_dir, config)
-    loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), progress=progress)
+    names = None if config.model.num_classes is None else dataset.class_names
+    loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), class_names=names, progress=progress)
     if changes:
         loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
     with closing(training_batches(dataset, config, state.step, rows)) as batches:

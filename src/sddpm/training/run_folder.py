@@ -40,8 +40,16 @@ def save_model(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
 
 
 def save_samples(run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, count: int, solver_steps: int) -> None:
-    """Sample `count` images with DDIM, the same seeds at every call, into samples/step-*.png."""
-    output = pipeline(seeds=range(count), num_inference_steps=solver_steps, output_type="pt", progress=False)
+    """Sample `count` images with DDIM into samples/step-*.png: the same seeds at every call, all classes in turn."""
+    classes = pipeline.num_classes
+    labels = None if classes is None else [i % classes for i in range(count)]
+    output = pipeline(
+        seeds=range(count),
+        class_labels=labels,
+        num_inference_steps=solver_steps,
+        output_type="pt",
+        progress=False,
+    )
     images = to_uint8(torch.as_tensor(output.images) * 2 - 1)
     with atomic_path(run_dir / "samples" / f"step-{step:07d}.png") as temporary:
         image_grid(images, scale=None).save(temporary)

@@ -1,5 +1,6 @@
 """What a run carries from step to step: weights, their average, the optimiser, and how far it has come."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -66,7 +67,9 @@ def make_state(model: ModelMixin, config: Config, device: torch.device) -> Train
     )
 
 
-def make_pipeline(model: Any, config: DiffusionConfig) -> SpikingDiffusionPipeline:
+def make_pipeline(
+    model: Any, config: DiffusionConfig, class_names: Sequence[str] | None = None
+) -> SpikingDiffusionPipeline:
     """The model with DDIM as its default solver, on the noise schedule it is trained on."""
     scheduler = make_scheduler(
         "ddim",
@@ -76,4 +79,4 @@ def make_pipeline(model: Any, config: DiffusionConfig) -> SpikingDiffusionPipeli
         beta_end=config.beta_end,
         prediction_type=config.prediction_type,
     )
-    return SpikingDiffusionPipeline(unet=model, scheduler=scheduler)
+    return SpikingDiffusionPipeline(unet=model, scheduler=scheduler, class_names=class_names)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.files import atomic_path, refuse_existing
+from sddpm.pipelines.loading import INDEX_NAME, read_json
 from sddpm.training.checkpoint import (
     STATE_FILE,
     TENSOR_FILES,
@@ -73,7 +74,7 @@ def pack_run(
     if not list_checkpoints(run_dir):
         raise UserError(f"nothing to pack: {run_dir} holds no checkpoint yet")
     checkpoint, description = newest_checkpoint(run_dir)
-    channels = _image_channels(run_dir)
+    channels = int(_read_model(run_dir, "unet/config.json")["in_channels"])
     with atomic_path(out) as folder, tempfile.TemporaryDirectory() as scratch:
         folder.mkdir()
         files = {name: run_dir / name for name in RUN_FILES if (run_dir / name).is_file()}
@@ -88,7 +89,8 @@ def pack_run(
             for name, path in files.items():
                 archive.add(path, name, filter=_anonymous)
         step = description["step"]
-        writer.finish({"format": FORMAT, "step": step, "half": half, "image_channels": channels})
+        about = {"image_channels": channels, "class_names": _read_model(run_dir, INDEX_NAME).get("class_names")}
+        writer.finish({"format": FORMAT, "step": step, "half": half, **about})
     return Packed(step, half, [part["bytes"] for part in writer.parts])
 
 
@@ -118,18 +120,17 @@ def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
         config = load_config(run_dir / "config.yaml")
         model = build_model(config, manifest["image_channels"])
         model.load_state_dict(tensors[WEIGHTS[1]])
-        save_model(run_dir, make_pipeline(model.eval(), config.diffusion))
+        save_model(run_dir, make_pipeline(model.eval(), config.diffusion, manifest.get("class_names")))
         path = checkpoint_path(run_dir, description["step"])
         write_checkpoint(path, tensors, {key: value for key, value in description.items() if key != "sha256"})
         read_description(path)
     return Packed(description["step"], manifest["half"], [part["bytes"] for part in manifest["parts"]])
 
 
-def _image_channels(run_dir: Path) -> int:
+def _read_model(run_dir: Path, name: str) -> dict[str, Any]:
     try:
-        config = json.loads((run_dir / "model" / "unet" / "config.json").read_text(encoding="utf-8"))
-        return int(config["in_channels"])
-    except (OSError, ValueError, KeyError) as error:
+        return read_json(run_dir / "model" / name)
+    except UserError as error:
         raise UserError(f"{run_dir / 'model'} is not whole; resume the run for a step, which writes it anew") from error
 
 

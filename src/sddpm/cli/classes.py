@@ -1,0 +1,51 @@
+"""`--class`: which images are sampled, and of which class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from sddpm.pipelines import SpikingDiffusionPipeline
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """seeds: one for each image. labels: its class by number, or None if the model knows no classes.
+    rows: if several classes were asked for, their names: the images are those of the first, then of the second, ..."""
+
+    seeds: list[int]
+    labels: list[int] | None = None
+    rows: list[str] | None = None
+
+
+def split_classes(values: Sequence[str]) -> list[str]:
+    """One entry for each class of the options' values, which may hold several with commas."""
+    return [part.strip() for value in values for part in value.split(",")]
+
+
+def wanted_images(pipeline: "SpikingDiffusionPipeline", seeds: list[int], values: Sequence[str]) -> Wanted:
+    """Every seed in every class that was asked for; of a class that the seed draws, if none was.
+
+    Raises:
+        UserError: a class that the model does not know, or one that is named twice.
+    """
+    from sddpm.pipelines.class_guidance import NO_CLASS, RANDOM, check_guidance, class_name, resolve_labels
+
+    count, names = pipeline.num_classes, pipeline.class_names
+    check_guidance(count, list(values) or None, 1.0)
+    if count is None:
+        return Wanted(seeds)
+    asked = split_classes(values) or [RANDOM]
+    if asked == ["all"]:
+        asked = [str(i) for i in range(count)]
+    if len(asked) == 1:
+        return Wanted(seeds, resolve_labels(asked[0], seeds, count, names))
+    if {"all", RANDOM} & set(asked):
+        raise UserError(f"--class {','.join(asked)}: all and random stand alone")
+    labels = resolve_labels(asked, range(len(asked)), count, names)
+    if len(set(labels)) < len(labels):
+        raise UserError(f"--class {','.join(asked)} names a class twice")
+    rows = [NO_CLASS if label == count else class_name(label, names) for label in labels]
+    return Wanted(seeds * len(labels), [label for label in labels for _ in seeds], rows)

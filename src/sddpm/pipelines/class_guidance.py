@@ -1,0 +1,115 @@
+"""Images of a class: by which names it may be asked for, and classifier-free guidance towards it."""
+
+import difflib
+import hashlib
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.errors import UserError
+
+ClassLabel = int | str
+ClassLabels = ClassLabel | Sequence[ClassLabel] | Tensor | None
+NO_CLASS, RANDOM = "none", "random"
+
+
+@dataclass(frozen=True)
+class ClassGuidance:
+    """Which class each sample is asked for, and how strongly (Ho & Salimans, 2021, arXiv 2207.12598).
+
+    labels: LongTensor [B]. no_class: the label that stands for no class.
+    scale: s, where the model's answer is taken to be u + s (c - u), from c to the class and u to no class. (The paper's
+        w is s - 1.) At 1 that is c, and the model is asked once instead of twice.
+    """
+
+    labels: Tensor
+    no_class: int
+    scale: float = 1.0
+
+    def ask(self, model: nn.Module, x: Tensor, t: int | Tensor) -> Tensor:
+        """The guided answer to x_t [B, ...]; classes and no class are one batch."""
+        if self.scale == 1:
+            return model(x, t, self.labels).sample
+        steps = torch.as_tensor(t).expand(len(x)).repeat(2)
+        labels = torch.cat([self.labels, torch.full_like(self.labels, self.no_class)])
+        conditional, unconditional = model(torch.cat([x, x]), steps, labels).sample.chunk(2)
+        return unconditional + self.scale * (conditional - unconditional)
+
+
+def check_guidance(num_classes: int | None, class_labels: ClassLabels, scale: float) -> None:
+    """Raise `UserError` for classes that a model does not know, or a scale that is none or has nothing to act upon."""
+    if class_labels is not None and num_classes is None:
+        raise UserError("this model knows no classes: it was trained without model.num_classes")
+    if not (0 <= scale < math.inf):
+        raise UserError(f"the guidance scale must be a number of at least 0, not {scale}")
+    if class_labels is None and scale != 1:
+        kind = "a model that was trained with classes" if num_classes is None else "class labels"
+        raise UserError(f"a guidance scale needs {kind}: it strengthens the class against none")
+
+
+def resolve_labels(
+    class_labels: ClassLabels, seeds: Sequence[int], num_classes: int, names: Sequence[str] | None = None
+) -> list[int]:
+    """The class of each seed, `num_classes` standing for none.
+
+    Args:
+        class_labels: a class for all, or one for each seed: a number or its name, "none", or "random", which is drawn
+            uniformly, by the seed alone. None means "none".
+        seeds: of the samples.
+        num_classes: of the model.
+        names: of the classes, if they have any.
+
+    Raises:
+        UserError: a class that there is not, or another number of them than of seeds.
+    """
+    if isinstance(class_labels, Tensor):
+        class_labels = class_labels.tolist()
+    if class_labels is None or isinstance(class_labels, str) or not isinstance(class_labels, Sequence):
+        one = NO_CLASS if class_labels is None else class_labels
+        class_labels = [one] * len(seeds)
+    if len(class_labels) != len(seeds):
+        raise UserError(f"{len(seeds)} seeds, but {len(class_labels)} class labels: as many, or one, are needed")
+    return [
+        _drawn(seed, num_classes) if label == RANDOM else class_index(label, num_classes, names)
+        for seed, label in zip(seeds, class_labels, strict=True)
+    ]
+
+
+def class_index(label: ClassLabel, num_classes: int, names: Sequence[str] | None = None) -> int:
+    """The number of a class from its number or name ("Ankle boot", in any case); "none" is the one after the last.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    if isinstance(label, str):
+        known = {name.casefold(): i for i, name in enumerate(names or [])} | {NO_CLASS: num_classes}
+        if label.casefold() in known:
+            return known[label.casefold()]
+        if label.isdecimal() and int(label) < num_classes:
+            return int(label)
+        near = difflib.get_close_matches(label.casefold(), list(known), 1)
+        hint = f"did you mean {near[0]}?" if near else _choices(num_classes, names)
+        raise UserError(f"unknown class {label!r}: {hint}")
+    if isinstance(label, bool) or not isinstance(label, numbers.Integral) or not 0 <= label <= num_classes:
+        raise UserError(f"unknown class {label!r}: {_choices(num_classes, names)}")
+    return int(label)
+
+
+def class_name(index: int, names: Sequence[str] | None) -> str:
+    """What to call a class in a picture: its name, or else its number."""
+    return names[index] if names is not None and index < len(names) else str(index)
+
+
+def _choices(num_classes: int, names: Sequence[str] | None) -> str:
+    listed = f" ({', '.join(names)})" if names else ""
+    return f"choose 0 to {num_classes - 1}{listed}, or none"
+
+
+def _drawn(seed: int, num_classes: int) -> int:
+    """A class by the seed, unrelated to the noise that the seed draws."""
+    digest = hashlib.blake2b(f"class/{seed}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % num_classes
