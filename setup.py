@@ -51,7 +51,7 @@ setup(
         Extension(
             "sddpm.neurons.kernels._cpu",
             [
-                *(f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron", "norm")),
+                *(f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron", "norm", "winograd")),
                 *DENSE,
                 *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "fire")),
             ],

@@ -148,6 +148,19 @@ def test_bfloat16_computes_in_float32(monkeypatch):
         assert error < 2**-7 * wide[name].double().square().mean().sqrt(), name
 
 
+def test_float32_currents_under_autocast(monkeypatch):
+    """The convolution alone is bfloat16."""
+    x, shift = step(B=8, channels=32, size=16, dtype=torch.float32)
+    modules = layers(32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = run(modules, x, shift, monkeypatch=monkeypatch)
+    exact = run(modules, x, shift, monkeypatch=monkeypatch)
+    assert ours["out"].dtype == torch.bfloat16 and ours["x"].dtype == ours["conv.weight"].dtype == torch.float32
+    for name in ("out", "x", "conv.weight"):
+        error = (ours[name] - exact[name]).square().mean().sqrt()
+        assert 0 < error < 2**-6 * exact[name].square().mean().sqrt(), name
+
+
 def test_neither_threads_nor_instruction_sets_change_a_bit(monkeypatch):
     x, shift = step(B=6, channels=40, size=12, dtype=torch.float32)
     modules, kernels = layers(40, 4, kernel=1), native.library()
