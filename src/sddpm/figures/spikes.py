@@ -56,7 +56,7 @@ def rate_map(names: Sequence[str], rates: np.ndarray, title: str = "") -> Figure
     image = axes.imshow(rates, cmap="Blues", aspect="auto", vmin=0, vmax=top)
     if T <= 16:
         for (i, n), rate in np.ndenumerate(rates):
-            colour = "white" if rate > 0.6 * top else INK
+            colour = "white" if rate > 0.55 * top else "black"
             axes.text(n, i, f"{rate:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
     axes.set_xticks(range(T), labels=[str(n + 1) for n in range(T)], fontsize=8)
     axes.set_xlabel("SNN time step", fontsize=9)
