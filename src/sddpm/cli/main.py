@@ -4,6 +4,7 @@ import sys
 
 from sddpm.cli import (  # noqa: F401  each verb adds itself
     convert,
+    convert_ann,
     energy,
     evaluate,
     guide,
@@ -12,6 +13,7 @@ from sddpm.cli import (  # noqa: F401  each verb adds itself
     interpolate,
     moments,
     pack,
+    release,
     sample,
     stats,
     train,

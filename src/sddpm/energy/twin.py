@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from sddpm.energy.ledger import Ledger
+from sddpm.energy.measure import measure_network
 from sddpm.models import ANNUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline
 
 SHARED = ("sample_size", "in_channels", "out_channels", "base_channels", "channel_mult", "num_res_blocks", "patch_size")
 
@@ -18,3 +23,10 @@ def ann_twin(config: Mapping[str, Any], middle_attention: bool = False) -> ANNUN
         middle_attention: whether the middle has a block of attention, which the spiking network has not.
     """
     return ANNUNet2DModel(**{key: config[key] for key in SHARED}, middle_attention=middle_attention).eval()
+
+
+def twin_ledger(pipeline: SpikingDiffusionPipeline) -> Ledger:
+    """The ledger of one evaluation of a network's ANN twin: what goes in decides nothing, for nothing in it is binary."""
+    twin = ann_twin(pipeline.unet.config)
+    size = twin.config["sample_size"]
+    return measure_network(twin, torch.randn(1, twin.config["in_channels"], size, size), 500, "ANN twin")

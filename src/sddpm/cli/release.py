@@ -1,0 +1,39 @@
+"""`sddpm release`: a trained model for others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sddpm.cli.app import app
+
+
+@app.command()
+def release(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
+    hardware: Annotated[str, typer.Option(help="What it was trained on, in words.", metavar="TEXT")],
+    name: Annotated[str | None, typer.Option(help="What to call it. (default: the name of OUT)")] = None,
+    licence: Annotated[
+        str, typer.Option("--license", "--licence", help="Of the weights, an SPDX name.", metavar="SPDX")
+    ] = "apache-2.0",
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON of sddpm evaluate --out, of the released model; may be repeated.", metavar="FILE"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Write a trained model for others: half-precision weights, config, 64 samples, and a card that says what it is.
+
+    Release, evaluate what was released (`sddpm evaluate OUT --out FILE`), and release again with --evaluation FILE: the
+    card then has the scores, and only of the very weights beside it.
+    """
+    from sddpm.files import refuse_existing
+    from sddpm.release import release as write
+
+    refuse_existing(out, force)
+    facts = write(run, out, name=name, hardware=hardware, licence=licence, evaluations=evaluation or [])
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    typer.echo(
+        f"{out}: {facts.parameters:,} parameters, {size / 1e6:.1f} MB, {len(facts.evaluations)} scores on its card"
+    )

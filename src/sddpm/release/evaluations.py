@@ -1,0 +1,70 @@
+"""What `sddpm evaluate --out` wrote about a model, as a card tells it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sddpm.errors import UserError
+from sddpm.evaluation.sampling import model_digest
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One metric of one evaluation. departures: from the protocol, in words. near_copies: a share, if counted."""
+
+    metric: str
+    value: float
+    interval: tuple[float, float] | None
+    samples: int
+    sampler: str
+    reference: str
+    protocol: str
+    departures: tuple[str, ...]
+    near_copies: float | None
+    date: str
+
+
+def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
+    """The evaluations in JSON files, all of them of the model in the folder `model`.
+
+    Raises:
+        UserError: a file that is none of `sddpm evaluate`, or of another model.
+    """
+    digest = model_digest(model)
+    found: list[Evaluation] = []
+    for file in files:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            of_model = content["samples"].get("sha256")
+            rows = list(_rows(content, content["samples"]))
+        except OSError as error:
+            raise UserError(f"cannot read {file}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{file} was not written by sddpm evaluate --out of a model") from error
+        if of_model != digest:
+            raise UserError(f"{file} is of another model: evaluate the released one")
+        found += rows
+    return found
+
+
+def _rows(content: dict[str, Any], samples: dict[str, Any]) -> Iterable[Evaluation]:
+    reference = content["reference"]
+    copies = content.get("near_copies")
+    threshold = samples.get("v_threshold")
+    for metric in content["metrics"].values():
+        statistics = " (published statistics)" if metric["label"] == "fad" and content.get("fad_statistics") else ""
+        interval = metric.get("interval_95")
+        yield Evaluation(
+            metric["label"],
+            metric["value"],
+            (interval[0], interval[1]) if interval else None,
+            samples["count"],
+            f"{samples['solver'].upper()}-{samples['steps']}" + (f", threshold {threshold}" if threshold else ""),
+            " ".join(part for part in (Path(reference["path"]).name, reference.get("split")) if part) + statistics,
+            content["protocol"]["name"],
+            tuple(metric["departures"]),
+            copies["share"] if copies else None,
+            content["date"][:10],
+        )

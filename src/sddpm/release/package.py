@@ -1,0 +1,116 @@
+"""A released model: the folder of a pipeline with half-precision weights, its config, 64 samples and its card."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import diffusers
+import numpy as np
+import torch
+
+import sddpm
+from sddpm.energy import load_cost_model, measure_sampling
+from sddpm.energy.account import Account
+from sddpm.energy.cost import cost_model_names
+from sddpm.energy.measure import deployed
+from sddpm.energy.twin import twin_ledger
+from sddpm.errors import UserError
+from sddpm.figures.grid import image_grid
+from sddpm.files import atomic_path
+from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.pipelines.loading import WEIGHTS_NAME
+from sddpm.release.card import CardFacts, card_text
+from sddpm.release.evaluations import read_evaluations
+from sddpm.release.weights import halve_file
+from sddpm.training import Config, load_config, read_metrics
+from sddpm.training.config_files import to_yaml
+
+SAMPLES, STEPS, ENERGY_SAMPLES = 64, 50, 8
+
+
+def release(
+    run: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    hardware: str,
+    licence: str = "apache-2.0",
+    evaluations: Iterable[Path] = (),
+) -> CardFacts:
+    """Write the model of a training run to `out`, in half precision and with a card. The same run gives the same files.
+
+    Args:
+        run: the folder of a training run: config.yaml, metrics.jsonl, model/.
+        out: the folder to write; replaced as a whole if it exists.
+        name: what to call the model; the folder's name unless said.
+        hardware: what it was trained on, in words.
+        licence: of the weights, by its SPDX name.
+        evaluations: JSON files of `sddpm evaluate --out`, of the released model: release once, evaluate, release again.
+
+    Raises:
+        UserError: no complete run, weights that half precision cannot hold, or evaluations of another model.
+    """
+    config = _config_of(run)
+    rows = read_metrics(run)
+    if not rows:
+        raise UserError(f"{run} has no metrics: its training has not begun")
+    pipeline = load_pipeline(run)
+    with atomic_path(out) as temporary:
+        pipeline.unet.register_to_config(_name_or_path=name or out.name)  # not the folder it was read from
+        pipeline.save_pretrained(temporary, safe_serialization=True)
+        weights = temporary / "unet" / WEIGHTS_NAME
+        if not weights.is_file():
+            raise UserError(f"{run} holds a model of several weight files, which is too large to be released so")
+        halve_file(weights)
+        released = load_pipeline(temporary)
+        facts = CardFacts(
+            name=name or out.name,
+            config=config,
+            steps=rows[-1]["step"],
+            seconds=rows[-1]["seconds"],
+            hardware=hardware,
+            licence=licence,
+            parameters=sum(p.numel() for p in released.unet.parameters()),
+            account=_account(released, name or out.name),
+            evaluations=read_evaluations(evaluations, temporary),
+            versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",
+        )
+        (temporary / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        _draw(released, temporary / "samples.png")
+        (temporary / "README.md").write_text(card_text(facts), encoding="utf-8")
+    return facts
+
+
+def _config_of(run: Path) -> Config:
+    """The run's config without the path of its data, which is of the machine it was trained on."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{run} is no training run: it has no config.yaml")
+    config = load_config(path)
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": None})})
+
+
+def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
+    counted = deployed(pipeline)
+    classes = None if counted.num_classes is None else "random"
+    ledger = measure_sampling(
+        counted, range(ENERGY_SAMPLES), solver="ddim", num_inference_steps=STEPS, class_labels=classes, title=title
+    )
+    costs = [load_cost_model(cost) for cost in cost_model_names()]
+    return Account(ledger, costs, twin_ledger(counted) if ledger.spiking else None)
+
+
+def _draw(pipeline: SpikingDiffusionPipeline, path: Path) -> None:
+    images = cast(
+        np.ndarray,
+        pipeline(
+            seeds=range(SAMPLES),
+            solver="ddim",
+            num_inference_steps=STEPS,
+            class_labels=None if pipeline.num_classes is None else "random",
+            output_type="np",
+            progress=False,
+        ).images,
+    )
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).mul(255).round().to(torch.uint8)
+    image_grid(pixels, columns=16, scale=None).save(path)

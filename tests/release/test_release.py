@@ -1,0 +1,150 @@
+"""A released model is the run's model, rounded; its card says what was measured of it, and nothing of anything else."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from sddpm import load_pipeline
+from sddpm.errors import UserError
+from sddpm.evaluation.sampling import model_digest
+from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.release import halve, read_evaluations, release
+from sddpm.training import load_config, train
+
+TINY = [
+    "data.dataset=digits",
+    "data.image_size=8",
+    "data.limit=64",
+    "model.base_channels=8",
+    "model.channel_mult=[1, 2]",
+    "train.steps=2",
+    "train.batch_size=8",
+    "train.warmup_steps=0",
+    "train.sample_every=0",
+    "train.precision=float32",
+    "train.tensorboard=false",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    train(load_config("digits", TINY), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def released(run) -> Path:
+    out = run.parent / "tiny-digits"
+    release(run, out, hardware="a test")
+    return out
+
+
+def header(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def evaluation_of(model: Path, **changes) -> dict:
+    metric = {
+        "label": "fad",
+        "value": 3.5,
+        "interval_95": [3.0, 4.0],
+        "departures": ["2,000 samples instead of 10,000"],
+    }
+    return {
+        "date": "2026-01-02T03:04:05+00:00",
+        "protocol": {"name": "fsddim"},
+        "metrics": {"fad": metric},
+        "samples": {"sha256": model_digest(model), "count": 2000, "solver": "ddim", "steps": 50, "v_threshold": None},
+        "reference": {"path": "/somewhere/digits", "split": "test"},
+        "near_copies": {"share": 0.01},
+    } | changes
+
+
+def test_half_precision_is_of_what_has_many_values_only():
+    generator = torch.Generator().manual_seed(0)
+    weights = {"conv": torch.randn(4, 3, 3, 3, generator=generator), "variance": torch.tensor([1e-9, 1e9])}
+    weights["count"] = torch.tensor(7)
+    found = halve(weights)
+    assert found["conv"].dtype == torch.float16 and found["count"].dtype == torch.int64
+    assert torch.equal(found["variance"], weights["variance"])
+    # A float16 has 11 significant bits: its relative error is at most 2^-11 where it is no subnormal.
+    relative = (found["conv"].double() / weights["conv"].double() - 1).abs()
+    assert 0 < relative[weights["conv"].abs() > 2**-14].max() <= 2**-11
+
+
+@pytest.mark.parametrize("value", [1e5, float("nan"), float("inf")])
+def test_weights_that_half_precision_cannot_hold_are_refused(value):
+    with pytest.raises(UserError, match="conv holds values beyond half precision or NaN"):
+        halve({"conv": torch.tensor([[1.0, value]])})
+
+
+def test_the_released_model_is_the_runs_rounded(run, released):
+    before, after = load_pipeline(run).unet.state_dict(), load_pipeline(released).unet.state_dict()
+    expected = {k: v.half().float() if v.is_floating_point() and v.ndim > 1 else v for k, v in before.items()}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(expected[k], after[k]) and after[k].dtype == before[k].dtype for k in before)
+    diffusers_reads = SpikingDiffusionPipeline.from_pretrained(released).unet.state_dict()
+    assert all(torch.equal(expected[k], diffusers_reads[k]) for k in before)
+
+
+def test_it_is_half_as_large_and_names_no_folder_of_its_maker(run, released):
+    sizes = [(path / "unet/diffusion_pytorch_model.safetensors").stat().st_size for path in (run / "model", released)]
+    assert sizes[1] < 0.65 * sizes[0]
+    for file in released.rglob("*"):
+        if file.suffix in (".json", ".md", ".yaml"):
+            assert str(run.parent) not in file.read_text()
+
+
+def test_its_config_trains_it_again(released):
+    config = load_config(released / "config.yaml")
+    assert config.train.steps == 2 and config.data.dataset == "digits" and config.data.path is None
+
+
+def test_the_card_says_that_nothing_was_measured(released):
+    card = (released / "README.md").read_text()
+    assert "Not measured." in card
+    assert "2 x 8 = 16 images" in card and "| hardware | a test |" in card
+    head = header(card)
+    assert head["datasets"] == ["digits"] and head["license"] == "apache-2.0" and "model-index" not in head
+
+
+def test_scores_come_onto_the_card_when_they_are_of_the_released_weights(run, released, tmp_path):
+    (tmp_path / "fad.json").write_text(json.dumps(evaluation_of(released)))
+    out = tmp_path / "tiny-digits"
+    facts = release(run, out, name="tiny-digits", hardware="a test", evaluations=[tmp_path / "fad.json"])
+    card = (out / "README.md").read_text()
+    assert "| fad | 3.5 | 3 to 4 | 2,000 | DDIM-50 | digits test | fsddim: 2,000 samples instead of 10,000 |" in card
+    assert "Near copies of training images: 1.00% of 2,000 samples." in card
+    assert header(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == 3.5
+    energy = facts.account.ledger.per_sample(facts.account.costs[0]).total
+    assert energy == pytest.approx(50 * facts.account.ledger.per_evaluation(facts.account.costs[0]).total)
+
+
+def test_scores_of_other_weights_are_refused_and_nothing_is_written(run, released, tmp_path):
+    other = tmp_path / "other"
+    SpikingDiffusionPipeline.from_pretrained(released).save_pretrained(other)
+    file = other / "unet/diffusion_pytorch_model.safetensors"
+    save_file({k: v + 1 if v.is_floating_point() else v for k, v in load_file(file).items()}, file, {"format": "pt"})
+    (tmp_path / "fad.json").write_text(json.dumps(evaluation_of(other)))
+    with pytest.raises(UserError, match="is of another model"):
+        release(run, tmp_path / "out", hardware="a test", evaluations=[tmp_path / "fad.json"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"samples": {}}'])
+def test_files_that_are_no_evaluation_are_refused(released, tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match="was not written by sddpm evaluate --out"):
+        read_evaluations([tmp_path / "x.json"], released)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, released):
+    with pytest.raises(UserError, match=r"no training run: it has no config\.yaml"):
+        release(tmp_path, tmp_path / "out", hardware="a test")
+    with pytest.raises(UserError, match=r"cannot read .*metrics\.jsonl"):
+        release(released, tmp_path / "out", hardware="a test")  # what was released already is no run any more
