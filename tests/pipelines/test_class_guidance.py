@@ -63,7 +63,7 @@ def test_guided_gaussians_have_the_mean_that_theory_gives(gaussian, scale):
         class_labels=[0, 1] * 32,
         guidance_scale=scale,
         solver="dpm++",
-        **{**QUICK, "num_inference_steps": 50},
+        **{**QUICK, "num_inference_steps": 200},
     ).images
     pixels = (2 * images - 1).view(32, 2, -1).transpose(0, 1).flatten(1)
     for label in (0, 1):

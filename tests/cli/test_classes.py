@@ -1,0 +1,113 @@
+"""`sddpm sample --class`: files, rows and refusals."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from sddpm.cli.main import app
+from sddpm.data import open_dataset
+from sddpm.diffusion.solvers import make_scheduler
+from sddpm.evaluation.processes import Processes
+from sddpm.evaluation.sampling import SamplingSettings, sample_images, sampling_key
+from sddpm.models import SpikingUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.pipelines.class_guidance import resolve_labels
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    model = SpikingUNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, base_channels=8, channel_mult=(1,), T=2, num_classes=3
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    path = tmp_path_factory.mktemp("model")
+    scheduler = make_scheduler("ddim", beta_schedule="cosine")
+    SpikingDiffusionPipeline(model, scheduler, class_names=["cat", "T-shirt/top", "dog"]).save_pretrained(path)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def sample(folder, out, *options):
+    result = run("sample", folder, "--steps", 4, "--out", out, *options)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_classes_are_rows_and_folders(folder, tmp_path):
+    grid = Image.open(sample(folder, tmp_path / "grid.png", "--class", "all", "--count", 4, "--scale", 2))
+    assert grid.height == 3 * (16 + 2) + 2 and grid.width > 4 * (16 + 2) + 2  # names stand before the rows
+    files = sample(folder, tmp_path / "files", "--class", "t-shirt/top,none", "--seeds", "5,9")
+    names = {"T-shirt-top/000005.png", "T-shirt-top/000009.png", "none/000005.png", "none/000009.png"}
+    assert {path.relative_to(files).as_posix() for path in files.rglob("*.png")} == names
+    assert open_dataset(files).class_names == ("T-shirt-top", "none")
+    images = load_pipeline(folder)(seeds=[5], class_labels=1, num_inference_steps=4, progress=False).images
+    assert np.array_equal(np.asarray(Image.open(files / "T-shirt-top" / "000005.png")), np.asarray(images[0]))
+    packed = sample(folder, tmp_path / "dog.zip", "--class", "dog", "--count", 2, "--guidance-scale", 2)
+    assert open_dataset(packed).names == ["000000.png", "000001.png"]
+
+
+def test_an_npz_holds_the_classes(folder, tmp_path):
+    with np.load(sample(folder, tmp_path / "all.npz", "--class", 2, "--class", "0", "--count", 2)) as stored:
+        assert stored["arr_0"].shape == (4, 8, 8, 1) and stored["arr_1"].tolist() == [2, 2, 0, 0]
+    with np.load(sample(folder, tmp_path / "random.npz", "--count", 6)) as stored:  # a class for each seed
+        assert stored["arr_1"].tolist() == resolve_labels("random", range(6), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--class", "7"], "unknown class '7': choose 0 to 2 (cat, T-shirt/top, dog), or none"),
+        (["--class", "dgo"], "did you mean dog"),
+        (["--class", "cat,0"], "names a class twice"),
+        (["--class", "cat,random"], "all and random stand alone"),
+        (["--class", "cat", "--guidance-scale", "-2"], "at least 0"),
+    ],
+)
+def test_refusals(folder, tmp_path, options, words):
+    from sddpm.errors import UserError
+
+    result = run("sample", folder, "--out", tmp_path / "x.png", *options)
+    assert isinstance(result.exception, UserError) and words in str(result.exception)
+    assert not any(tmp_path.iterdir())
+
+
+def test_evaluation_draws_classes_with_the_seeds(folder, tmp_path):
+    pipeline, settings = (
+        load_pipeline(folder),
+        SamplingSettings(steps=4, first_seed=3, batch_size=2, guidance_scale=2.0),
+    )
+    images = sample_images(pipeline, "digest", settings, 5, tmp_path, Processes())
+    expected = pipeline(
+        seeds=range(3, 8), class_labels=resolve_labels("random", range(3, 8), 3), guidance_scale=2.0,
+        num_inference_steps=4, output_type="pt", progress=False,
+    ).images  # fmt: skip
+    assert torch.equal(images.gather(range(5)), (expected * 255).round().to(torch.uint8))
+    keys = {
+        sampling_key("digest", each, pipeline)
+        for each in (settings, SamplingSettings(steps=4), SamplingSettings(steps=4, class_label="dog"))
+    }
+    assert len(keys) == 3
+
+
+def test_energy_counts_both_evaluations_of_guidance(folder):
+    """At one step both ask about the same x_T: what is counted is the sum of the class's evaluation and none's."""
+    from sddpm.energy import measure_sampling
+
+    pipeline = load_pipeline(folder)
+
+    def account(label, scale):
+        return measure_sampling(pipeline, [0, 1], num_inference_steps=1, class_labels=label, guidance_scale=scale)
+
+    with_class, without, guided = account(2, 1.0), account("none", 1.0), account(2, 3.0)
+    assert (with_class.evaluations_per_sample, guided.evaluations_per_sample) == (1, 2)
+    assert guided.images == 2 and guided.snn_steps == 2
+    for a, b, both in zip(with_class.layers, without.layers, guided.layers, strict=True):
+        assert (a.ac + b.ac, a.mac + b.mac, a.updates + b.updates) == (both.ac, both.mac, both.updates), both.name
