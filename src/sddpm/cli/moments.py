@@ -10,6 +10,7 @@ from sddpm.errors import UserError
 
 if TYPE_CHECKING:
     from sddpm.diffusion.moments import Moments
+    from sddpm.training.config import DataConfig
 
 
 @app.command()
@@ -59,20 +60,25 @@ def moments(
             draw(found, pipeline.scheduler.alphas_cumprod).savefig(temporary)
 
 
-def training_images(model: Path, config: str | None, data: str | None, count: int, batch_size: int, seed: int):
-    """`count` images of those that the model was trained on, drawn by the seed, in batches uint8 [B, C, H, W]."""
-    import torch
-
-    from sddpm.data import iterate_batches
+def data_section(model: Path, config: str | None, data: str | None) -> "DataConfig":
+    """Which images a model was trained on: the data section of its run, or of `config`, with its path or `data`."""
     from sddpm.training import load_config
-    from sddpm.training.run import open_training_data
 
     run_config = model / "config.yaml"
     if config is None and not run_config.is_file():
         raise UserError(f"{model} is not the folder of a run: name the data it was trained on with --config CONFIG")
     section = load_config(config or run_config).data
-    if data is not None:
-        section = section.model_copy(update={"path": data})
+    return section if data is None else section.model_copy(update={"path": data})
+
+
+def training_images(model: Path, config: str | None, data: str | None, count: int, batch_size: int, seed: int):
+    """`count` images of those that the model was trained on, drawn by the seed, in batches uint8 [B, C, H, W]."""
+    import torch
+
+    from sddpm.data import iterate_batches
+    from sddpm.training.run import open_training_data
+
+    section = data_section(model, config, data)
     dataset = open_training_data(section)
     if count > len(dataset):
         raise UserError(f"{dataset.name} holds {len(dataset):,} images, fewer than --samples {count:,}")

@@ -1,0 +1,140 @@
+"""`sddpm convert-ann`: a network with quantised activations becomes one that spikes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sddpm.cli.app import app
+from sddpm.cli.moments import data_section
+from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sddpm.conversion.ann_errors import ConversionErrors
+    from sddpm.data import ImageDataset
+    from sddpm.pipelines import SpikingDiffusionPipeline
+
+
+@app.command("convert-ann")
+def convert_ann(
+    model: Annotated[
+        Path, typer.Argument(metavar="RUN|MODEL", help="Trained with model.kind=quantized: a run, or a saved model.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the spiking model.")],
+    signed: Annotated[bool, typer.Option("--signed", help="Neurons may take back a spike that was too many.")] = False,
+    finetune_steps: Annotated[
+        int, typer.Option(help="Steps in which every block learns to answer as before the conversion.")
+    ] = 0,
+    lr: Annotated[float, typer.Option(help="Learning rate of the first of them; it falls to 0.")] = 5e-4,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Measure the error of every layer, and write it here.", metavar="FILE.json"),
+    ] = None,
+    report_images: Annotated[int, typer.Option(help="How many images to measure it on.")] = 256,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Whose data section says on which images. (default: that of the run)", metavar="CONFIG"),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Where the data lie.", metavar="FOLDER|ZIP")] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of images, noise and t.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+) -> None:
+    """Turn a network with quantised activations into spiking neurons, weight by weight.
+
+    Of b bits become T = 2^b - 1 time steps. --finetune-steps and --report need the images that it was trained on.
+    """
+    from sddpm.files import atomic_path, refuse_existing
+
+    refuse_existing(out, force)
+    if report is not None:
+        refuse_existing(report, force)
+    for option, value, least in (
+        ("--finetune-steps", finetune_steps, 0),
+        ("--batch-size", batch_size, 1),
+        ("--report-images", report_images, 1),
+    ):
+        if value < least:
+            raise UserError(f"{option} must be at least {least}, not {value}")
+    if not lr > 0:
+        raise UserError(f"--lr must be above 0, not {lr}")
+
+    from sddpm.conversion.ann import convert_ann as convert
+    from sddpm.conversion.ann_errors import conversion_errors
+    from sddpm.conversion.finetuning import finetune_blocks
+    from sddpm.diffusion.noise import check_seeds
+    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines.devices import pick_device
+    from sddpm.training.run import open_training_data
+
+    check_seeds([seed])
+    pipeline = load_pipeline(model, pick_device(device))
+    ann, spiking = pipeline.unet.eval(), convert(pipeline.unet, signed=signed)
+    if finetune_steps or report is not None:
+        dataset = open_training_data(data_section(model, config, data))
+
+        def batches(seed: int, count: int) -> "Iterator[tuple[Tensor, Tensor]]":
+            return noisy_images(pipeline, dataset, count, batch_size, seed)
+
+        def measure() -> "ConversionErrors | None":
+            return None if report is None else conversion_errors(ann, spiking, batches(seed, report_images))
+
+        before = after = measure()
+        if finetune_steps:
+            wanted = batches(seed + 1, finetune_steps * batch_size)
+            finetune_blocks(ann, spiking, wanted, steps=finetune_steps, lr=lr, callback=teller(finetune_steps))
+            after = measure()
+        if report is not None and before is not None and after is not None:
+            content = {"converted": before.to_dict(), "finetuned": after.to_dict() if finetune_steps else None}
+            with atomic_path(report) as temporary:
+                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            print_errors(before, after if finetune_steps else None)
+    pipeline.register_modules(unet=spiking)
+    with atomic_path(out) as temporary:
+        pipeline.save_pretrained(temporary)
+    typer.echo(f"saved {out}: {len(spiking.neurons())} layers of IF neurons, T = {spiking.config['T']}")
+
+
+def noisy_images(
+    pipeline: "SpikingDiffusionPipeline", dataset: "ImageDataset", count: int, batch_size: int, seed: int
+) -> "Iterator[tuple[Tensor, Tensor]]":
+    """At least `count` images of a data set, drawn by the seed, with noise: x_t [B, C, H, W] and t [B]."""
+    import torch
+
+    from sddpm.data import iterate_batches, to_model
+    from sddpm.diffusion.schedule import add_noise
+
+    unet, alphas_cumprod = pipeline.unet, pipeline.scheduler.alphas_cumprod.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(len(dataset), (-(-count // batch_size), batch_size), generator=generator)
+    for images in iterate_batches(dataset, iter(chosen)):
+        x0 = to_model(images, unet.dtype)
+        t = torch.randint(len(alphas_cumprod), (len(x0),), generator=generator)
+        noise = torch.randn(x0.shape, generator=generator).to(x0)
+        yield add_noise(alphas_cumprod, x0, noise, t).to(unet.device), t.to(unet.device)
+
+
+def teller(steps: int):
+    """Says about ten times how fine-tuning goes."""
+    every = max(1, steps // 10)
+
+    def tell(step: int, loss: float) -> None:
+        if step == 1 or step % every == 0 or step == steps:
+            typer.echo(f"step {step}/{steps}, mean relative squared error of a block {loss:.4f}", err=True)
+
+    return tell
+
+
+def print_errors(before: "ConversionErrors", after: "ConversionErrors | None") -> None:
+    """A line a layer: relative error of its mean spikes, converted and fine-tuned."""
+    typer.echo(f"{'layer of neurons':32} {'error':>8} {'differing':>10}" + (f" {'fine-tuned':>11}" if after else ""))
+    for i, layer in enumerate(before.layers):
+        more = f" {after.layers[i].relative_error:11.4f}" if after else ""
+        typer.echo(f"{layer.name:32} {layer.relative_error:8.4f} {layer.differing:10.2%}{more}")
+    more = f" {'':10} {after.answer:11.4f}" if after else ""
+    typer.echo(f"{'prediction':32} {before.answer:8.4f}{more}")

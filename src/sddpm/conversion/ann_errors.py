@@ -1,0 +1,103 @@
+"""How far a converted network is from the one it was made of, layer by layer."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.conversion.ann import quantized_layers
+from sddpm.errors import UserError
+from sddpm.models import SpikingUNet2DModel
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """name: of the layer of neurons.
+    relative_error: |threshold x mean of the spikes over T - activation| / |activation|, Euclidean norms over all.
+    differing: share of neurons whose sum of spikes is not the level of the activation.
+    firing_rate: spikes of either sign a neuron and time step.
+    """
+
+    name: str
+    relative_error: float
+    differing: float
+    firing_rate: float
+
+
+@dataclass(frozen=True)
+class ConversionErrors:
+    """layers: in the order of the network. answer: relative error of the prediction. images: measured on."""
+
+    layers: tuple[LayerError, ...]
+    answer: float
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.no_grad()
+def conversion_errors(
+    ann: SpikingUNet2DModel, spiking: SpikingUNet2DModel, batches: Iterable[tuple[Tensor, Tensor]]
+) -> ConversionErrors:
+    """Both networks asked the same; each layer of the spiking one receives what its own earlier layers fired.
+
+    Args:
+        ann: with quantised activations, in evaluation mode.
+        spiking: as `convert_ann` makes of it, perhaps fine-tuned.
+        batches: x_t [B, C, H, W] and t [B].
+
+    Raises:
+        UserError: no batches.
+    """
+    layers, thresholds = quantized_layers(ann), {name: n.v_threshold for name, n in spiking.neurons().items()}
+    sums = {name: torch.zeros(5, dtype=torch.float64) for name in layers}
+    answer, images = torch.zeros(2, dtype=torch.float64), 0
+    with outputs(ann, layers) as activations, outputs(spiking, layers) as fired:
+        for x_t, t in batches:
+            wanted, got = ann(x_t, t).sample, spiking(x_t, t).sample
+            answer += torch.stack([(got - wanted).square().sum(), wanted.square().sum()]).double().cpu()
+            images += len(x_t)
+            for name, layer in layers.items():
+                activation, spikes, s = activations[name][0], fired[name], thresholds[name]
+                mean = spikes.mean(0) * s
+                differing = spikes.sum(0).round() != (activation * (layer.levels / layer.step)).round()
+                sums[name] += torch.stack(
+                    [
+                        (mean - activation).square().sum(),
+                        activation.square().sum(),
+                        differing.sum(),
+                        (spikes != 0).sum() / len(spikes),
+                        torch.tensor(differing.numel()),
+                    ]
+                ).double().cpu()  # fmt: skip
+    if not images:
+        raise UserError("there are no images to measure the error of the conversion on")
+    found = tuple(
+        LayerError(name, _relative(s[0], s[1]), float(s[2] / s[4]), float(s[3] / s[4])) for name, s in sums.items()
+    )
+    return ConversionErrors(found, _relative(answer[0], answer[1]), images)
+
+
+def _relative(error: Tensor, of: Tensor) -> float:
+    return float((error / of.clamp(min=1e-30)).sqrt())
+
+
+@contextmanager
+def outputs(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """What the named layers answered last, while the block lasts."""
+    last: dict[str, Tensor] = {}
+
+    def keep(name: str):
+        def hook(_layer: nn.Module, _inputs: Any, out: Tensor) -> None:
+            last[name] = out
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.callback(model.get_submodule(name).register_forward_hook(keep(name)).remove)
+        yield last

@@ -1,0 +1,83 @@
+"""Fine-tuning after a conversion, block by block: each learns to answer what its twin without spikes answers.
+
+As in Fast-SNN (Hu et al., 2023, arXiv 2305.19868) a block is fed with what the blocks before it fire, errors and all,
+and learns from its own error alone. Here all blocks learn at the same time: what enters a block carries no gradient.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sddpm.conversion.ann_errors import outputs
+from sddpm.errors import UserError
+from sddpm.models import SpikingUNet2DModel
+from sddpm.models.blocks import SpikingDownsample, SpikingEncoder, SpikingResBlock, SpikingUpsample
+from sddpm.models.readout import PureSpikingReadout
+
+BLOCKS = (SpikingEncoder, SpikingResBlock, SpikingDownsample, SpikingUpsample, PureSpikingReadout)
+
+
+def finetune_blocks(
+    ann: SpikingUNet2DModel,
+    spiking: SpikingUNet2DModel,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    steps: int,
+    lr: float = 5e-4,
+    callback: Callable[[int, float], None] | None = None,
+) -> None:
+    """Move the weights of `spiking` so that each block's mean over T comes closer to the block of `ann`, in place.
+
+    Convolutions, gains and offsets of batch norms and projections of the time embedding learn (Adam, the learning rate
+    falling along a cosine); thresholds, batch-norm statistics and the time embedding stay.
+
+    Args:
+        ann: with quantised activations, in evaluation mode.
+        spiking: as `convert_ann` makes of it, in evaluation mode.
+        batches: x_t [B, C, H, W] and t [B]; one a step, at least `steps` of them.
+        steps: how many.
+        lr: learning rate of the first step.
+        callback: called after each step with its number from 1 and its loss: the mean over blocks of
+            |mean over T - wanted|^2 / |wanted|^2.
+
+    Raises:
+        UserError: a loss that is not finite.
+    """
+    names = [name for name, module in spiking.named_modules() if isinstance(module, BLOCKS)]
+    blocks = [spiking.get_submodule(name) for name in names]
+    learned = [parameter for block in blocks for parameter in block.parameters()]
+    optimizer = torch.optim.Adam(learned, lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 0.5 + 0.5 * math.cos(math.pi * n / steps))
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.callback(block.register_forward_pre_hook(_cut_gradient).remove)
+        wanted, got = stack.enter_context(outputs(ann, names)), stack.enter_context(outputs(spiking, names))
+        for step, (x_t, t) in zip(range(1, steps + 1), batches, strict=False):
+            with torch.no_grad():
+                ann(x_t, t)
+            spiking(x_t, t)
+            loss = torch.stack([_error(got[name], wanted[name]) for name in names]).mean()
+            if not loss.isfinite():
+                raise UserError(f"fine-tuning went astray at step {step}: try a learning rate below {lr:g}")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if callback is not None:
+                callback(step, loss.item())
+    spiking.zero_grad(set_to_none=True)
+
+
+def _cut_gradient(_block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.detach() for x in inputs)
+
+
+def _error(got: Tensor, wanted: Tensor) -> Tensor:
+    """Of a block [T, B, ...] against [1, B, ...], or of the readouts [B, ...]."""
+    if got.dim() == wanted.dim() == 5:
+        got, wanted = got.mean(0), wanted[0]
+    return (got - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)
