@@ -1,5 +1,6 @@
 """`sddpm inpaint` and `sddpm interpolate` on a small untrained model."""
 
+import inspect
 import sys
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sddpm.cli.inpaint import inpaint
 from sddpm.cli.main import run
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.models import SpikingUNet2DModel
@@ -50,6 +52,17 @@ def cells(path, columns):
     """The 8 x 8 pictures of a grid with 2 pixels around each."""
     grid = np.asarray(Image.open(path).convert("L"))
     return [[grid[y : y + 8, 2 + 10 * i : 10 + 10 * i] for i in range(columns)] for y in range(2, len(grid) - 8, 10)]
+
+
+def test_the_command_paints_as_the_pipeline_does():
+    command, pipeline = (
+        inspect.signature(f).parameters for f in (inpaint, SpikingDiffusionPipeline.inpaint)
+    )  # fmt: skip
+    names = {"steps": "num_inference_steps", "jump_length": "jump_length", "resamplings": "resamplings",
+             "solver": "solver", "eta": "eta", "engine": "engine"}  # fmt: skip
+    assert {ours: command[ours].default for ours in names} == {
+        ours: pipeline[theirs].default for ours, theirs in names.items()
+    }
 
 
 def test_a_picture_of_what_is_known_and_what_is_painted(sddpm, model, photo, tmp_path):

@@ -36,10 +36,10 @@ def inpaint(
     count: Annotated[int, typer.Option(help="How many of the images, from the first.")] = 8,
     draws: Annotated[int, typer.Option(help="How often each is painted.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the first painting; the others follow.")] = 0,
-    solver: Solver = "ddpm",
+    solver: Solver = "ddim",
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     resamplings: Annotated[int, typer.Option(help="How often each stretch of steps is walked.")] = 10,
-    jump_length: Annotated[int, typer.Option(help="Steps of a stretch.")] = 10,
+    jump_length: Annotated[int, typer.Option(help="Steps of a stretch: more for more steps in all.")] = 2,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     v_threshold: Annotated[
         list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")

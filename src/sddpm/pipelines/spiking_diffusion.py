@@ -162,7 +162,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         num_inference_steps: int = 50,
         jump_length: int = 2,
         resamplings: int = 10,
-        solver: str | None = "ddpm",
+        solver: str | None = "ddim",
         eta: float = 0.0,
         v_threshold: ThresholdSchedule = None,
         engine: str = "auto",
@@ -178,7 +178,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             seeds: one for each image (0, 1, ... unless said); several for the same image if there is just one.
             jump_length, resamplings: stretches of so many steps are walked so many times, so that what is painted comes
                 to fit what is there; num_inference_steps x resamplings evaluations in all.
-            solver: "ddpm", "ddim" or an analytic one.
+            solver: "ddim", "ddpm" (which leaves noise in the picture unless steps are many) or an analytic one.
             batch_size, num_inference_steps, eta, v_threshold, engine, output_type, callback, progress: as of calling
                 the pipeline.
 
