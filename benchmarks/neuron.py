@@ -10,11 +10,11 @@ Without spikingjelly (`pip install --no-deps spikingjelly==2.0.0 loguru`) its co
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
+from measuring import medians
 from torch import Tensor
 
 from sddpm.neurons import Dynamics, functional
@@ -52,18 +52,6 @@ def forward(function: Callable[[Tensor], Tensor], x: Tensor, _: Tensor) -> None:
 def forward_backward(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> None:
     leaf = x.detach().requires_grad_()
     torch.autograd.grad(function(leaf), leaf, grad)
-
-
-def medians(tasks: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each task, the tasks taking turns so that a busy machine slows them alike."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for repeat in range(repeats + 2):
-        for name, task in tasks.items():
-            start = clock()
-            task()
-            if repeat >= 2:  # the first two warm up
-                times[name].append(clock() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def currents(shape: tuple[int, ...], dtype: torch.dtype, layout: str) -> Tensor:

@@ -15,7 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import torch
-from sampling_speed import MODELS, build, matmul_peak, noise
+from measuring import matmul_peak
+from sampling_speed import MODELS, build, noise
 from torch import Tensor
 
 from sddpm.inference.arithmetic import Arithmetic
@@ -104,7 +105,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = Clock(time.process_time if args.cpu_time else time.perf_counter)
-    peak = matmul_peak(clock.now)
+    peak = matmul_peak(clock.now) / 1e9
     print(f"{args.mode}, ch={args.channels}, T={args.T}, {args.threads} threads; float32 matmul {peak:.1f} GMAC/s")
     unet = build(args.model, args.channels, args.T)
     Timed.clock = clock

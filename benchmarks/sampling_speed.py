@@ -1,26 +1,25 @@
 """One evaluation of the network for sampling: the reference's wiring on spikingjelly, ours eager, and ours compiled.
 
-    python benchmarks/sampling_speed.py [--channels 32 64 128] [--batch 1 8 32] [--T 4] [--threads N] [--repeats 7]
-                                        [--model small] [--cpu-time] [--memory] [--out FILE.json]
+    python benchmarks/sampling_speed.py [--channels 32 64 128] [--batch 1 8 32] [--T 4] [--size 32] [--threads N]
+                                        [--repeats 7] [--model small] [--cpu-time] [--memory] [--out FILE.json]
 
 All take turns in one process; printed are medians in milliseconds, the ratio to the reference-equivalent, how long
 compiling took and after how many evaluations that has paid, against our eager network. --model small is the network of
 configs/mnist_small.yaml, which has patches and thus no reference-equivalent: ratios are then to our eager network.
 Networks are untrained, with batch-norm statistics of noise; their firing rate is printed. On a busy machine --cpu-time
-and --threads 1. --memory measures the peak above the model's own, each form in a process of its own.
+and --threads 1. --memory measures the peak above the model's own, each form in a process of its own. Rows that
+FILE.json has are not measured again.
 """
 
 import argparse
 import gc
-import json
-import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from measuring import Clock, Row, Rows, in_process, matmul_peak, medians, peak_of
 from torch import Tensor, nn
 
 from sddpm.inference import compile_model
@@ -28,15 +27,15 @@ from sddpm.inference.compiled import MODES
 from sddpm.models import SpikingUNet2DModel
 from sddpm.models.macs import layer_macs
 
-CIFAR = {"sample_size": 32, "in_channels": 3, "out_channels": 3, "channel_mult": (1, 2, 2, 4), "num_res_blocks": 2}
+CIFAR = {"in_channels": 3, "out_channels": 3, "channel_mult": (1, 2, 2, 4), "num_res_blocks": 2}
 MNIST_SMALL = {"in_channels": 1, "out_channels": 1, "channel_mult": (1, 2, 4), "num_res_blocks": 1, "patch_size": 2}
 MODELS = {"paper": CIFAR, "small": CIFAR | MNIST_SMALL}
 
 
-def build(model: str, channels: int, T: int) -> SpikingUNet2DModel:
+def build(model: str, channels: int, T: int, size: int = 32) -> SpikingUNet2DModel:
     """An untrained network whose batch norms know what they see."""
     torch.manual_seed(0)
-    unet = SpikingUNet2DModel(**MODELS[model], base_channels=channels, T=T)
+    unet = SpikingUNet2DModel(**MODELS[model], base_channels=channels, T=T, sample_size=size)
     for module in unet.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
@@ -62,7 +61,7 @@ def firing_rate(unet: SpikingUNet2DModel) -> float:
     return statistics.mean(rates)
 
 
-def forms(unet: SpikingUNet2DModel, clock: Callable[[], float]) -> tuple[dict[str, nn.Module], dict[str, float]]:
+def forms(unet: SpikingUNet2DModel, clock: Clock) -> tuple[dict[str, nn.Module], dict[str, float]]:
     """The forms of the network, and what compiling cost in seconds."""
     found: dict[str, nn.Module] = {}
     if unet.config["patch_size"] == 1:
@@ -85,55 +84,13 @@ def evaluate(form: nn.Module, x: Tensor) -> Tensor:
     return form(x, 500).sample
 
 
-def medians(found: dict[str, nn.Module], x: Tensor, repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in found}
-    for repeat in range(repeats + 1):
-        for name, form in found.items():
-            start = clock()
-            evaluate(form, x)
-            if repeat:
-                times[name].append(clock() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def matmul_peak(clock: Callable[[], float]) -> float:
-    """GMAC/s of a float32 matrix product."""
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    times = []
-    for _ in range(8):
-        start = clock()
-        a @ b
-        times.append(clock() - start)
-    return 1024**3 / min(times[1:]) / 1e9
-
-
-def _peak(connection: Any, name: str, model: str, channels: int, T: int, batch: int, threads: int) -> None:
+def peak_memory(name: str, model: str, channels: int, T: int, size: int, batch: int, threads: int) -> float:
+    """MiB that the first evaluation of a batch needs."""
     torch.set_num_threads(threads)
-    unet = build(model, channels, T)
-    form = forms(unet, time.perf_counter)[0][name]
+    unet = build(model, channels, T, size)
+    form, x = forms(unet, time.perf_counter)[0][name], noise(unet, batch)
     gc.collect()
-    x = noise(unet, batch)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _status("VmRSS")
-    evaluate(form, x)
-    connection.send((_status("VmHWM") - before) / 1024)
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
-
-
-def peak_memory(name: str, *args: Any) -> float:
-    """MiB that the first evaluation of a batch needs (Linux)."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_peak, args=(sender, name, *args))
-    process.start()
-    sender.close()
-    result = receiver.recv()
-    process.join()
-    return result
+    return peak_of(lambda: evaluate(form, x))
 
 
 def main() -> None:
@@ -141,6 +98,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--T", type=int, nargs="+", default=[4])
+    parser.add_argument("--size", type=int, nargs="+", default=[32])
     parser.add_argument("--model", choices=MODELS, default="paper")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=7)
@@ -150,37 +108,45 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.cpu_time else time.perf_counter
-    peak = matmul_peak(clock)
+    peak = matmul_peak(clock) / 1e9
     unit = "CPU time" if args.cpu_time else "wall time"
     print(f"torch {torch.__version__}, {args.threads} threads, {unit}; float32 matmul {peak:.1f} GMAC/s")
-    rows = []
-    for channels in args.channels:
-        for T in args.T:
-            unet = build(args.model, channels, T)
-            found, seconds = forms(unet, clock)
-            macs = T * sum(layer_macs(unet).values())
-            first = next(iter(found))
-            print(f"\nch={channels} T={T}: {macs / 1e9:.2f} GMAC an image, firing rate {firing_rate(unet):.2f}")
-            for batch in args.batch:
-                times = medians(found, noise(unet, batch), args.repeats, clock)
-                row = {"model": args.model, "channels": channels, "T": T, "batch": batch, "threads": args.threads}
-                row |= {"seconds": times, "compiling": seconds, "float32_peak": peak, "macs": macs}
-                line = f"batch {batch:3}:"
-                for name, value in times.items():
-                    share = macs * batch / value / 1e9 / peak
-                    line += f"  {name} {value * 1e3:.1f} ms ({times[first] / value:.2f}x, {share:.2f} of peak)"
-                for mode in MODES:
-                    saved = times["eager"] - times[mode]
-                    pays = f"{seconds[mode] / saved:.1f}" if saved > 0 else "never"
-                    line += f"; {mode}: compiling {seconds[mode] * 1e3:.0f} ms, pays after {pays}"
-                if args.memory:
-                    shape = (args.model, channels, T, batch, args.threads)
-                    row["memory"] = {name: peak_memory(name, *shape) for name in found}
-                    line += "; " + ", ".join(f"{name} {value:.0f} MiB" for name, value in row["memory"].items())
-                print(line, flush=True)
-                rows.append(row)
-    if args.out:
-        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+    rows = Rows(args.out)
+    for channels, T, size in ((channels, T, size) for channels in args.channels for T in args.T for size in args.size):
+        key = {"model": args.model, "channels": channels, "T": T, "size": size, "threads": args.threads}
+        batches = [batch for batch in args.batch if not rows.has(**key, batch=batch)]
+        if not batches:
+            continue
+        unet = build(args.model, channels, T, size)
+        found, compiling = forms(unet, clock)
+        macs = T * sum(layer_macs(unet).values())
+        print(
+            f"\nch={channels} T={T} {size}x{size}: {macs / 1e9:.2f} GMAC an image, firing rate {firing_rate(unet):.2f}"
+        )
+        for batch in batches:
+            x = noise(unet, batch)
+            times = medians({name: partial(evaluate, form, x) for name, form in found.items()}, args.repeats, clock)
+            row = {**key, "batch": batch, "seconds": times, "compiling": compiling, "macs": macs, "float32_peak": peak}
+            if args.memory:
+                shape = (args.model, channels, T, size, batch, args.threads)
+                row["memory"] = {name: in_process(peak_memory, name, *shape) for name in found}
+            rows.add(row)
+            print(as_text(row), flush=True)
+
+
+def as_text(row: Row) -> str:
+    line = f"batch {row['batch']:3}:"
+    times, compiling = row["seconds"], row["compiling"]
+    first = next(iter(times.values()))
+    for name, value in times.items():
+        share = row["macs"] * row["batch"] / value / 1e9 / row["float32_peak"]
+        line += f"  {name} {value * 1e3:.1f} ms ({first / value:.2f}x, {share:.2f} of peak"
+        line += f", {row['memory'][name]:.0f} MiB)" if "memory" in row else ")"
+    for mode in MODES:
+        saved = times["eager"] - times[mode]
+        pays = f"{compiling[mode] / saved:.1f}" if saved > 0 else "never"
+        line += f"; {mode}: compiling {compiling[mode] * 1e3:.0f} ms, pays after {pays}"
+    return line
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from neuron import medians
+from measuring import medians
 from torch import Tensor
 
 from sddpm.inference.kernels.onednn import OnednnSpikeConv2d

@@ -1,0 +1,81 @@
+"""What the benchmarks of whole networks share: medians in turn, peaks, memory, and rows that a later run adds to."""
+
+import ctypes
+import json
+import multiprocessing
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sddpm.files import atomic_path
+
+Clock = Callable[[], float]
+Row = dict[str, Any]
+
+
+def medians(
+    tasks: Mapping[str, Callable[[], object]], repeats: int, clock: Clock, warm_up: int = 2
+) -> dict[str, float]:
+    """Median seconds of each task, the tasks taking turns so that a busy machine slows them alike."""
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for repeat in range(repeats + warm_up):
+        for name, task in tasks.items():
+            start = clock()
+            task()
+            if repeat >= warm_up:
+                times[name].append(clock() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def matmul_peak(clock: Clock, dtype: torch.dtype = torch.float32) -> float:
+    """Multiplications and additions a second of a product of two square matrices, the best of some."""
+    a, b = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(12):
+        start = clock()
+        a @ b
+        times.append(clock() - start)
+    return 1024**3 / min(times)
+
+
+def peak_of(task: Callable[[], object]) -> float:
+    """MiB by which the memory of this process grows at most while a task runs (Linux).
+
+    Freed memory that malloc still holds is given back first, and would otherwise not be seen when it is used again.
+    """
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    task()
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def in_process(function: Callable[..., float], *args: Any) -> float:
+    """What a function of a module returns in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+class Rows:
+    """Rows of a JSON file, if there is one: those that are there are not measured again."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.rows: list[Row] = json.loads(path.read_text()) if path is not None and path.exists() else []
+
+    def has(self, **key: Any) -> bool:
+        return any(all(row.get(name) == value for name, value in key.items()) for row in self.rows)
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        if self.path is not None:
+            with atomic_path(self.path) as temporary:
+                temporary.write_text(json.dumps(self.rows, indent=1) + "\n")
