@@ -19,10 +19,11 @@ TSM = {"cifar10_tsm": "cifar10", "fashion_mnist_small_tsm": "fashion_mnist_small
 PURE = {"cifar10_pure": "cifar10", "fashion_mnist_small_pure": "fashion_mnist_small"}
 QUANTIZED = {"fashion_mnist_small_quantized": "fashion_mnist_small"}
 CLASSES = {"fashion_mnist_small_classes": "fashion_mnist_small"}
+ATTENTION = {"fashion_mnist_small_attention": "fashion_mnist_small"}
 
 
 def test_the_project_has_the_configs_it_promises():
-    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *CLASSES]) == NAMES
+    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *CLASSES, *ATTENTION]) == NAMES
     assert set(NAMES) <= set(config_names())
 
 
@@ -212,3 +213,9 @@ def test_pure_configs_differ_in_nothing_else(pure, plain):
 @pytest.mark.parametrize(("conditional", "plain"), CLASSES.items())
 def test_conditional_configs_differ_in_nothing_else(conditional, plain):
     assert changed_keys(load_config(plain).to_dict(), load_config(conditional).to_dict()) == ["model.num_classes"]
+
+
+@pytest.mark.parametrize(("attended", "plain"), ATTENTION.items())
+def test_attention_configs_differ_in_nothing_else(attended, plain):
+    changed = changed_keys(load_config(plain).to_dict(), load_config(attended).to_dict())
+    assert changed == ["model.attention_resolutions"]

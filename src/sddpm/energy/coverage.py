@@ -1,4 +1,4 @@
-"""What no layer accounts for: multiplications between activations, such as those of attention."""
+"""What no layer accounts for: multiplications between activations, such as those of attention without spikes."""
 
 import copy
 from typing import Any
@@ -7,9 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from sddpm.models.attention import SpikeProduct
+
 
 def macs_outside_layers(model: nn.Module) -> int:
-    """Multiply-accumulates of one evaluation of one image that no convolution or linear layer does, all T together.
+    """Multiply-accumulates of one evaluation of one image that no convolution, linear layer or product of spikes does,
+    all T together.
 
     PyTorch's FLOP counter says how many there are in all. Runs on the meta device: no arithmetic, no memory.
     """
@@ -25,11 +28,17 @@ def macs_outside_layers(model: nn.Module) -> int:
         nonlocal in_layers
         in_layers += layer.weight[0].numel() * out[0].numel() * inputs[0].shape[0]  # type: ignore[index,operator]
 
+    def count_product(product: SpikeProduct, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal in_layers
+        in_layers += product.macs(out.shape[2], out[0, 0, 0].numel()) * len(out)
+
     for layer in ghost.modules():
         layer._forward_hooks.clear()  # of those who listen to the model itself
         layer._forward_pre_hooks.clear()
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count)
+        elif isinstance(layer, SpikeProduct):
+            layer.register_forward_hook(count_product)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         ghost(sample, torch.zeros(1, dtype=torch.long, device="meta"))
     return counter.get_total_flops() // 2 - in_layers

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
+from sddpm.models.attention import SpikeProduct
 
 
 @lru_cache(maxsize=256)
@@ -65,3 +66,23 @@ def synaptic_operations(spikes: Tensor, layer: nn.Conv2d | nn.Linear) -> list[in
     # Sums of ones are exact in float32 up to 2^24 a position; bfloat16 would round from 256 on.
     fired = spikes.abs().sum((1, 2), dtype=torch.float32).cpu().double()
     return [int(n) for n in (fired * fan_out(layer, spikes.shape)).sum((1, 2)).tolist()]
+
+
+def product_operations(product: SpikeProduct, q: Tensor, k: Tensor, v: Tensor) -> list[int]:
+    """Accumulates of Q K^T V in the order that `product` takes, for each SNN time step.
+
+    In the product of two trains of spikes each pair that meets is one accumulate. What it gives are numbers, which a
+    spike of the third train adds to as many outputs as it reaches: the positions (of values, after Q K^T) or the
+    channels of a head (of queries, after K^T V).
+
+    Args:
+        q, k, v: 0 or 1 (or -1), [T, B, C, H, W].
+    """
+    # [T, B, heads, channels of a head, positions]; sums of ones are exact in float64
+    q, k, v = (x.abs().cpu().double().flatten(3).unflatten(2, (-1, product.head_channels)) for x in (q, k, v))
+    channels, positions = q.shape[-2:]
+    if product.keys_and_values_first(positions):
+        pairs, spikes, reached = k.sum(-2) * v.sum(-2), q, channels
+    else:
+        pairs, spikes, reached = q.sum(-1) * k.sum(-1), v, positions
+    return [int(met.sum() + reached * fired.sum()) for met, fired in zip(pairs, spikes, strict=True)]

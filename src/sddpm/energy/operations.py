@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sddpm.energy.fanout import synapses, synaptic_operations
+from sddpm.energy.fanout import product_operations, synapses, synaptic_operations
 from sddpm.errors import UserError
+from sddpm.models.attention import SpikeProduct
 from sddpm.neurons import SpikingNeuron
 
 
@@ -19,7 +20,7 @@ class LayerCount:
     that runs once (the first convolution, which sees the same image at every step, and what depends on t alone).
 
     name: of the module.
-    kind: "conv", "linear" or "neuron".
+    kind: "conv", "linear", "product" (of spikes with spikes, in attention) or "neuron".
     shape: of its output for one image and time step, (C, H, W) or (C,).
     parameters: weights and biases.
     macs: dense multiply-accumulates for one image and time step as they are usually given, with those on zero padding;
@@ -135,6 +136,29 @@ class OperationCounter:
             )
         )
 
+    def product(self, name: str, layer: SpikeProduct, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        """Note which spikes a product of attention was given: queries, keys and values."""
+        found = [look(x) for x in inputs]
+        binary = all(each for _, each in found)
+        macs = layer.macs(out.shape[2], out[0, 0, 0].numel())
+        none = (0,) * len(out)
+        self._add(
+            LayerCount(
+                name=name,
+                kind="product",
+                shape=tuple(out.shape[2:]),
+                parameters=0,
+                macs=macs,
+                synapses=macs,
+                fan_in=sum(x[0, 0].numel() for x in inputs),
+                images=(out.shape[1],) * len(out),
+                active=tuple(map(sum, zip(*(active for active, _ in found), strict=True))),
+                sops=tuple(product_operations(layer, *inputs)) if binary else none,
+                multiplications=none if binary else (macs * out.shape[1],) * len(out),
+                binary=binary,
+            )
+        )
+
     def neurons(self, name: str, layer: SpikingNeuron, spikes: Tensor) -> None:
         """Note what a layer of neurons fired."""
         active, binary = look(spikes)
@@ -218,6 +242,9 @@ def counting(model: nn.Module) -> Iterator[OperationCounter]:
     def synaptic(name: str):
         return lambda layer, inputs, out: counter.synaptic(name, layer, inputs[0], out)
 
+    def product(name: str):
+        return lambda layer, inputs, out: counter.product(name, layer, inputs, out)
+
     def neurons(name: str):
         return lambda layer, _inputs, out: counter.neurons(name, layer, out)
 
@@ -226,6 +253,8 @@ def counting(model: nn.Module) -> Iterator[OperationCounter]:
         for name, layer in model.named_modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 stack.callback(layer.register_forward_hook(synaptic(name)).remove)
+            elif isinstance(layer, SpikeProduct):
+                stack.callback(layer.register_forward_hook(product(name)).remove)
             elif isinstance(layer, SpikingNeuron):
                 stack.callback(layer.register_forward_hook(neurons(name)).remove)
         yield counter

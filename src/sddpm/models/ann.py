@@ -4,7 +4,6 @@
 """
 
 import math
-from collections.abc import Mapping
 
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -14,8 +13,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
 from torch import Tensor, nn
 
-from sddpm.errors import UserError
-from sddpm.models.config import check_sample, check_shape, labels_for
+from sddpm.models.config import attention_levels, check_sample, check_shape, labels_for
 
 
 class ANNUNet2DModel(ModelMixin, ConfigMixin):
@@ -54,7 +52,7 @@ class ANNUNet2DModel(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         check_shape(self.config)
-        attention = _attention_levels(self.config)
+        attention = attention_levels(self.config)
         self.unet = UNet2DModel(
             sample_size=sample_size // patch_size,
             in_channels=in_channels * patch_size**2,
@@ -84,19 +82,6 @@ class ANNUNet2DModel(ModelMixin, ConfigMixin):
         out = self.unet(F.pixel_unshuffle(sample, patch_size), timestep, labels).sample
         out = F.pixel_shuffle(out, patch_size)
         return UNet2DOutput(sample=out) if return_dict else (out,)
-
-
-def _attention_levels(config: Mapping) -> list[bool]:
-    """For each level, from the first, whether its blocks have attention."""
-    size = config["sample_size"] // config["patch_size"]
-    heights = [size // 2**i for i in range(len(config["channel_mult"]))]
-    for wanted in config["attention_resolutions"]:
-        if wanted not in heights:
-            levels = ", ".join(map(str, heights))
-            raise UserError(
-                f"attention_resolutions names {wanted}; the levels of this network are {levels} pixels high"
-            )
-    return [height in config["attention_resolutions"] for height in heights]
 
 
 def _initialize(unet: UNet2DModel) -> None:

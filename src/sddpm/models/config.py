@@ -45,6 +45,19 @@ def check_shape(config: Mapping) -> None:
         )
 
 
+def attention_levels(config: Mapping) -> list[bool]:
+    """For each level, from the first, whether its blocks have attention. Raises `UserError` for heights of none."""
+    size = config["sample_size"] // config["patch_size"]
+    heights = [size // 2**i for i in range(len(config["channel_mult"]))]
+    for wanted in config["attention_resolutions"]:
+        if wanted not in heights:
+            levels = ", ".join(map(str, heights))
+            raise UserError(
+                f"attention_resolutions names {wanted}; the levels of this network are {levels} pixels high"
+            )
+    return [height in config["attention_resolutions"] for height in heights]
+
+
 def _check_counts(config: Mapping, names: tuple[str, ...]) -> None:
     for name in names:
         value = config[name]

@@ -2,8 +2,11 @@
 
 from torch import nn
 
+from sddpm.models.attention import SpikingSelfAttention
 from sddpm.models.blocks import SpikingDownsample, SpikingResBlock, SpikingUpsample
 from sddpm.models.embeddings import TimeEmbedding
+
+XAVIER = (SpikingResBlock, SpikingSelfAttention, SpikingDownsample, SpikingUpsample, TimeEmbedding)
 
 
 def _xavier(module: nn.Module, gain: float = 1.0) -> None:
@@ -21,7 +24,7 @@ def initialize(model: nn.Module) -> None:
     TSM network starts it at gain 1, which does not matter there: it is only ever fine-tuned.)
     """
     for module in model.modules():
-        if isinstance(module, SpikingResBlock | SpikingDownsample | SpikingUpsample | TimeEmbedding):
+        if isinstance(module, XAVIER):
             _xavier(module)
     _xavier(model.encoder.conv1)  # type: ignore[arg-type]
     _xavier(model.readout.conv, gain=1e-5)  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sddpm.models.batch_norm import frozen_statistics
-from sddpm.models.blocks import SpikingResBlock
 from sddpm.models.layers import concatenate
 
 
@@ -20,7 +19,7 @@ class Level(nn.Module):
 
     gradient_checkpointing: bool = False
 
-    def __init__(self, blocks: list[SpikingResBlock], resample: nn.Module | None):
+    def __init__(self, blocks: list[nn.Module], resample: nn.Module | None):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.resample = resample

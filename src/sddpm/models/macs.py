@@ -6,9 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sddpm.models.attention import SpikeProduct
+
 
 def layer_macs(model: nn.Module) -> dict[str, int]:
-    """{layer name: dense MACs for one image} of every convolution and linear layer, per SNN time step.
+    """{layer name: dense MACs for one image} of every convolution, linear layer and product, per SNN time step.
 
     Layers that see no time axis (the time embedding and its projections) count once, as does the first convolution,
     which is evaluated once for all T. Runs the model on the meta device: no arithmetic, no memory.
@@ -25,9 +27,17 @@ def layer_macs(model: nn.Module) -> dict[str, int]:
 
         return hook
 
+    def count_product(name: str):
+        def hook(product: SpikeProduct, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            macs[name] = product.macs(out.shape[2], out[0, 0, 0].numel())
+
+        return hook
+
     for name, layer in ghost.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count(name))
+        elif isinstance(layer, SpikeProduct):
+            layer.register_forward_hook(count_product(name))
     size = config["sample_size"]
     sample = torch.zeros(1, config["in_channels"], size, size, device="meta")
     with torch.no_grad():

@@ -15,6 +15,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
+from sddpm.models.attention import AttendedBlock, SpikingSelfAttention
 from sddpm.models.blocks import (
     PureSpikingResBlock,
     SpikingDownsample,
@@ -22,7 +23,7 @@ from sddpm.models.blocks import (
     SpikingResBlock,
     SpikingUpsample,
 )
-from sddpm.models.config import check_config, check_sample, labels_for
+from sddpm.models.config import attention_levels, check_config, check_sample, labels_for
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
 from sddpm.models.layers import make_conv
@@ -69,6 +70,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         signed_spikes: neurons may take a spike back (IF with soft reset).
         activation_bits: of "quantized_relu", which has 2^bits levels.
         num_classes: classes that images may be asked for; None for a model that knows none.
+        attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
+            block is followed by spiking self-attention.
 
     Raises:
         UserError: a configuration that cannot be built, in one line that says why.
@@ -104,6 +107,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         initial_charge: float = 0.0,
         signed_spikes: bool = False,
         activation_bits: int = 2,
+        attention_resolutions: tuple[int, ...] = (),
     ):
         super().__init__()
         check_config(self.config)
@@ -124,7 +128,11 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         time_channels = 4 * base_channels
         widths = [base_channels * mult for mult in channel_mult]
         kind = PureSpikingResBlock if pure else SpikingResBlock
-        res_block = partial(kind, time_channels=time_channels, make_conv=conv, make_neuron=spiking)
+        attends = attention_levels(self.config)
+
+        def res_block(before: int, width: int, attended: bool = False) -> nn.Module:
+            block = kind(before, width, time_channels, conv, spiking)
+            return AttendedBlock(block, SpikingSelfAttention(width, conv, spiking)) if attended else block
 
         # 1. time, and class
         self.time_embedding = TimeEmbedding(num_train_timesteps, base_channels)
@@ -135,7 +143,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         skips = [base_channels]
         self.down = nn.ModuleList()
         for i, (before, width) in enumerate(pairwise([base_channels, *widths])):
-            blocks = [res_block(before if j == 0 else width, width) for j in range(num_res_blocks)]
+            blocks = [res_block(before if j == 0 else width, width, attends[i]) for j in range(num_res_blocks)]
             last = i == len(widths) - 1
             self.down.append(Level(blocks, None if last else SpikingDownsample(width, conv, spiking)))
             skips += [width] * (num_res_blocks if last else num_res_blocks + 1)
@@ -147,7 +155,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         for i, width in reversed(list(enumerate(widths))):
             blocks = []
             for _ in range(num_res_blocks + 1):
-                blocks.append(res_block(current + skips.pop(), width))
+                blocks.append(res_block(current + skips.pop(), width, attends[i]))
                 current = width
             self.up.append(Level(blocks, SpikingUpsample(width, conv, spiking) if i > 0 else None))
         # 6. read out

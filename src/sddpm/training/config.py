@@ -68,6 +68,9 @@ class SpikingConfig(Section):
     readout_decay: float = Field(default=0.8, description="Decay per SNN time step of the membrane readout")
     patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
     pure: bool = Field(default=False, description="Every convolution but the first receives spikes")
+    attention_resolutions: tuple[int, ...] = Field(
+        default=(), description="Heights of feature maps at which blocks have spiking self-attention"
+    )
     num_classes: int | None = Field(
         default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
     )
