@@ -211,7 +211,9 @@ def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
 def trained_on(source: str) -> dict[str, Any]:
     """What the run in the folder `source` was trained on, by its config.yaml: reference, data, channels, crop, resize;
     nothing if it is no run."""
-    config_file = Path(source) / "config.yaml"
+    from sddpm.pretrained import find_pretrained
+
+    config_file = (find_pretrained(source) or Path(source)) / "config.yaml"
     if not config_file.is_file():
         return {}
     from sddpm.training import load_config

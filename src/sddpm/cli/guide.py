@@ -113,6 +113,10 @@ def guide(
                 raise UserError(f"{path} is a folder: a file name is needed")
             refuse_existing(path, force)
             refuse_unwritable(path)
+    if store is not False:
+        from sddpm.pipelines.loading import own_folder
+
+        own_folder(model)  # for its checks, before the long work
     low, high = _range(range_)
     trained: dict[str, Any] = trained_on(str(model)) if reference is None else {}
     chosen_grid = parse_grid(grid)

@@ -33,8 +33,10 @@ def moments(
     The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it.
     """
     from sddpm.files import atomic_path, refuse_existing
+    from sddpm.pipelines.loading import own_folder
     from sddpm.pipelines.moments import keep_moments, measure_moments, read_moments
 
+    own_folder(model)  # for its checks, before the long work
     if read_moments(model) is not None and not force:
         raise UserError(f"the moments of {model} are measured already; pass --force to measure them again")
     if plot is not None:

@@ -26,7 +26,7 @@ def ann_twin(config: Mapping[str, Any], middle_attention: bool = False) -> ANNUN
 
 
 def twin_ledger(pipeline: SpikingDiffusionPipeline) -> Ledger:
-    """The ledger of one evaluation of a network's ANN twin: what goes in decides nothing, for nothing in it is binary."""
+    """The ledger of one evaluation of a network's ANN twin: what goes in decides nothing, as nothing is binary."""
     twin = ann_twin(pipeline.unet.config)
     size = twin.config["sample_size"]
     return measure_network(twin, torch.randn(1, twin.config["in_channels"], size, size), 500, "ANN twin")

@@ -19,6 +19,7 @@ from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
 from sddpm.pipelines.threshold_guidance import to_json
+from sddpm.pretrained import find_pretrained
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Reference:
 def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Samples:
     """The samples of a model, or images. Raises `UserError` if there are fewer than asked for, or none."""
     path = Path(settings.source).expanduser()
+    if not path.exists():  # a folder of images comes before a model of the package with its name
+        path = find_pretrained(settings.source) or path
     if is_model(path):
         return _model_samples(path, settings, plan, device)
     name, _, split = settings.source.partition(":")

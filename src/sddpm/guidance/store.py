@@ -6,7 +6,7 @@ from os import PathLike
 from typing import Any
 
 from sddpm.files import atomic_path
-from sddpm.pipelines.loading import INDEX_NAME, pipeline_folder, read_json
+from sddpm.pipelines.loading import INDEX_NAME, own_folder, read_json
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 
 
@@ -16,10 +16,11 @@ def store_guidance(model: str | PathLike[str], guidance: Mapping[str, Any] | Non
     The weights and the thresholds of the training stay as they are. The file is replaced whole or not at all.
 
     Raises:
-        UserError: no saved model there, guidance without thresholds, or a file that cannot be written.
+        UserError: no saved model there, or one that comes with the package; guidance without thresholds; a file that
+            cannot be written.
     """
     kept_thresholds(guidance)
-    path = pipeline_folder(model) / INDEX_NAME
+    path = own_folder(model) / INDEX_NAME
     index = {key: value for key, value in read_json(path).items() if key != "threshold_guidance"}
     if guidance is not None:
         index["threshold_guidance"] = dict(guidance)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from os import PathLike
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from sddpm.inference.engine import Engines
 from sddpm.models.early_exit import EarlyExit
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, prepare_scheduler
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
+from sddpm.pretrained import find_pretrained
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 DEFAULT_BATCH_SIZE = 64
@@ -57,6 +59,12 @@ class SamplingPipeline(DiffusionPipeline):
             self.register_to_config(threshold_guidance=dict(threshold_guidance))
         if class_names is not None:
             self.register_to_config(class_names=list(class_names))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
+        """As of diffusers; the models that come with the package (`sddpm.pretrained`) are known by name."""
+        folder = find_pretrained(pretrained_model_name_or_path) or pretrained_model_name_or_path
+        return super().from_pretrained(folder, **kwargs)
 
     @property
     def guided_thresholds(self) -> PlainThresholds | None:

@@ -16,18 +16,21 @@ from safetensors import SafetensorError, safe_open
 from sddpm.errors import UserError
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
+from sddpm.pretrained import find_pretrained, is_pretrained, pretrained_names
 
 INDEX_NAME = "model_index.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
 def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
-    """Load a pipeline saved with `save_pretrained`. Nothing is downloaded and no pickle is read.
+    """Load a pipeline saved with `save_pretrained`, or one that comes with the package, by its name. Nothing is
+    downloaded and no pickle is read.
 
     Unlike `from_pretrained` it refuses weights that are missing or that the model does not have.
 
     Args:
-        path: the folder with model_index.json, or a run folder, which means its model/.
+        path: the folder with model_index.json, or a run folder, which means its model/, or a name of
+            `sddpm.pretrained.pretrained_names()`.
         device: where to put the model.
 
     Raises:
@@ -49,14 +52,28 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
 
 
 def pipeline_folder(path: str | PathLike[str]) -> Path:
-    """The folder with model_index.json: `path`, or its model/ if it is a run folder. Raises `UserError` if neither."""
+    """The folder with model_index.json: `path`, or its model/ if it is a run folder, or that of the model that comes
+    with the package under this name. Raises `UserError` if none of them."""
+    if (shipped := find_pretrained(path)) is not None:
+        return shipped
     folder = Path(path)
     if not folder.exists():
-        raise UserError(f"no model at {path}: there is no such folder")
+        raise UserError(
+            f"no model at {path}: there is no such folder, and the models that come with sddpm are "
+            f"{', '.join(pretrained_names())}"
+        )
     if not (folder / INDEX_NAME).is_file() and (folder / "model" / INDEX_NAME).is_file():
         folder = folder / "model"
     if not (folder / INDEX_NAME).is_file():
         raise UserError(f"{path} is no model: a folder with model_index.json, unet/ and scheduler/ is needed")
+    return folder
+
+
+def own_folder(path: str | PathLike[str]) -> Path:
+    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for one of the package."""
+    folder = pipeline_folder(path)
+    if is_pretrained(folder):
+        raise UserError(f"{path} comes with sddpm and is not changed: copy it first, cp -r {folder} FOLDER")
     return folder
 
 

@@ -16,7 +16,7 @@ from sddpm.diffusion.schedule import add_noise
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.pipelines.denoise import predict
-from sddpm.pipelines.loading import pipeline_folder, read_json
+from sddpm.pipelines.loading import own_folder, pipeline_folder, read_json
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import StagedThresholds
 
@@ -72,7 +72,7 @@ def read_moments(path: str | PathLike[str]) -> dict[str, Any] | None:
 
 def keep_moments(path: str | PathLike[str], moments: Moments) -> None:
     """Write moments into the config of a saved model's scheduler, whole or not at all. Raises `UserError`."""
-    file = pipeline_folder(path) / CONFIG_FILE
+    file = own_folder(path) / CONFIG_FILE
     content = json.dumps({**read_json(file), "moments": moments.to_dict()}, indent=2, sort_keys=True)
     with atomic_path(file) as temporary:
         temporary.write_text(content + "\n", encoding="utf-8")
