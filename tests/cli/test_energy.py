@@ -91,7 +91,7 @@ def test_images_of_another_size(sddpm, model, tmp_path):
     Image.new("L", (16, 16)).save(tmp_path / "pictures" / "a.png")
     code, _, err = sddpm("energy", model, "--images", "pictures", "--steps", 2)
     assert code == 2 and "trained on images of 8 x 8, not 16 x 16" in err
-    code, out, _ = sddpm("energy", model, "--images", "pictures", "--steps", 2, "--resize", "bilinear")
+    code, out, _ = sddpm("energy", model, "--images", "pictures/a.png", "--steps", 2, "--resize", "bilinear")
     assert code == 0 and "1 given images" in out
 
 

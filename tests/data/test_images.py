@@ -97,6 +97,17 @@ def test_folder_with_one_zip_is_that_zip(tmp_path, pictures, encode, make_zip):
         open_dataset(tmp_path)
 
 
+def test_an_image_alone(tmp_path, pictures, encode, make_folder):
+    folder = make_folder(tmp_path / "f", {"a.png": encode(pictures[0]), "b.PNG": encode(pictures[1])})
+    ds = open_dataset(folder / "b.PNG")
+    assert torch.equal(ds.images, as_tensor(pictures[1:2])) and ds.names == ["b.PNG"] and ds.labels is None
+    with pytest.raises(UserError, match=r"c\.png"):
+        open_dataset(folder / "c.png")
+    (folder / "text.png").write_text("words")
+    with pytest.raises(UserError, match="none of the 1 images"):
+        open_dataset(folder / "text.png")
+
+
 def test_limit_takes_the_first(tmp_path, edm_files, make_zip):
     path = make_zip(tmp_path / "x.zip", edm_files)
     assert torch.equal(open_dataset(path, limit=3).images, open_dataset(path).images[:3])

@@ -26,7 +26,7 @@ def energy(
     seeds: Annotated[str | None, typer.Option(help="One seed a sample, such as 0-7.", metavar="RANGES")] = None,
     images: Annotated[
         str | None,
-        typer.Option(help="Count on these images with noise instead: a data set, folder or zip.", metavar="WHAT"),
+        typer.Option(help="Count on these images with noise: a data set, folder, zip or image.", metavar="WHAT"),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
     split: Annotated[str, typer.Option(help="train or test, of a data set known by name.")] = "train",

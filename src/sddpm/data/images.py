@@ -32,11 +32,12 @@ class _Part:
 
 
 def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Source:
-    """All images below the given folders and zips, each sorted by name, in the order of `paths`.
+    """All images below the given folders and zips, each sorted by name, in the order of `paths`; a path may also be an
+    image itself.
 
     With several paths every name is prefixed by its folder or archive, because archives number their images alike.
     Labels are there if every path has them: in its dataset.json, or else, with `class_folders`, by folder.
-    Raises `UserError` for a path that is neither a folder nor a whole zip, or when there is no image at all.
+    Raises `UserError` for a path that is no folder, whole zip or image, or when there is no image at all.
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("the same folder or zip is listed twice")
@@ -75,6 +76,8 @@ def _is_image(name: PurePosixPath) -> bool:
 
 
 def _open_part(path: Path) -> _Part:
+    if path.is_file() and path.suffix.lower() in EXTENSIONS:
+        return _Part([path.name], _reader(path.parent), [], None)
     if not path.is_dir():
         return _open_zip(path)
     part = _open_folder(path)
@@ -89,15 +92,18 @@ def _open_part(path: Path) -> _Part:
 def _open_folder(folder: Path) -> _Part:
     found = (PurePosixPath(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file())
     names = sorted(str(name) for name in found if _is_image(name))
+    info = folder / "dataset.json"
+    return _Part(names, _reader(folder), [], info.read_bytes() if info.is_file() else None)
 
+
+def _reader(folder: Path) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         path = folder / name
         if path.stat().st_size > _MAX_FILE:
             raise ValueError(f"larger than {_MAX_FILE // MIB} MiB")
         return path.read_bytes()
 
-    info = folder / "dataset.json"
-    return _Part(names, read, [], info.read_bytes() if info.is_file() else None)
+    return read
 
 
 def _open_zip(path: Path) -> _Part:
