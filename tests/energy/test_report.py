@@ -72,9 +72,16 @@ def test_json(account):
     honest = sum(difference["honest"] for difference in content["differences"])
     assert honest == pytest.approx(sum(content["energy_pj"]["45nm"].values()))
     assert content["cost_models"][0]["mac_pj"] == 4.6
-    assert content["ann_twin"]["operations"]["ac"] == 0
+    twin = content["ann_twin"]
+    assert twin["operations"]["ac"] == 0
+    for cost in COSTS:  # a sample of the twin takes as many evaluations
+        name = cost.name
+        assert twin["energy_per_sample_pj"][name] == pytest.approx(3 * sum(twin["energy_pj"][name].values()))
+        saving = 1 - content["energy_per_sample_pj"][name] / twin["energy_per_sample_pj"][name]
+        assert saving == pytest.approx(content["saving"][name])
     neuron = content["neurons"]["encoder.neuron"]
     assert neuron["channels"] == 8 and len(neuron["channel_rates"]) == 8
+    assert len(neuron["membrane_histogram"]) == len(content["membrane_edges"]) + 1
 
 
 def test_csv(account):

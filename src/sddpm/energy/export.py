@@ -9,6 +9,7 @@ from typing import Any
 
 import sddpm
 from sddpm.energy.account import Account
+from sddpm.energy.activity import MEMBRANE_EDGES
 from sddpm.energy.cost import CostModel, energy_of
 from sddpm.energy.ledger import Ledger, firing_rate
 from sddpm.energy.operations import LayerCount
@@ -17,12 +18,13 @@ from sddpm.energy.operations import LayerCount
 def as_json(account: Account, command: str) -> str:
     """Everything, for other programs. Energies are in pJ for one evaluation of one image unless the key says so."""
     ledger, twin = account.ledger, account.twin
+    evaluations = ledger.evaluations_per_sample  # the twin would need as many for a sample
     content: dict[str, Any] = {
         "command": command,
         "sddpm": sddpm.__version__,
-        **_ledger_json(ledger, account.costs),
+        **_ledger_json(ledger, evaluations, account.costs),
         "cost_models": [cost.model_dump() for cost in account.costs],
-        "ann_twin": _ledger_json(twin, account.costs) if twin else None,
+        "ann_twin": _ledger_json(twin, evaluations, account.costs) if twin else None,
         "saving": {cost.name: account.saving(cost) for cost in account.costs} if twin else None,
         "layers": [_layer_json(layer, ledger.network_runs, account.costs) for layer in ledger.layers],
         "evaluations": [
@@ -40,6 +42,8 @@ def as_json(account: Account, command: str) -> str:
         content["published_formula_pj"] = account.published
         content["differences"] = [asdict(difference) for difference in account.differences]
     if account.activity is not None:
+        # Between the bins of the histograms, in thresholds; the first and the last bin are open.
+        content["membrane_edges"] = [round(edge, 6) for edge in MEMBRANE_EDGES[1:-1].tolist()]
         content["neurons"] = {
             name: {
                 "channels": len(layer.channel_spikes),
@@ -53,7 +57,7 @@ def as_json(account: Account, command: str) -> str:
     return json.dumps(content, indent=1)
 
 
-def _ledger_json(ledger: Ledger, costs: Sequence[CostModel]) -> dict[str, Any]:
+def _ledger_json(ledger: Ledger, evaluations: int, costs: Sequence[CostModel]) -> dict[str, Any]:
     return {
         "title": ledger.title,
         "parameters": ledger.parameters,
@@ -62,12 +66,12 @@ def _ledger_json(ledger: Ledger, costs: Sequence[CostModel]) -> dict[str, Any]:
         "inputs": ledger.inputs,
         "solver": ledger.solver,
         "images": ledger.images,
-        "evaluations_per_sample": ledger.evaluations_per_sample,
+        "evaluations_per_sample": evaluations,
         "snn_steps": ledger.snn_steps,
         "firing_rate": firing_rate(ledger.layers),
         "operations": ledger.totals(),
         "energy_pj": {cost.name: asdict(ledger.per_evaluation(cost)) for cost in costs},
-        "energy_per_sample_pj": {cost.name: ledger.per_sample(cost).total for cost in costs},
+        "energy_per_sample_pj": {cost.name: ledger.per_evaluation(cost).total * evaluations for cost in costs},
     }
 
 
