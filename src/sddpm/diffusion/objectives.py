@@ -62,6 +62,30 @@ def predict_epsilon(
     return noise_rate * x_t + signal_rate * model_output
 
 
+def ddim_weight(prediction_type: str, alphas_cumprod: Tensor) -> Tensor:
+    """How much the network's answer at t moves x from t to t - 1 in DDIM, |d x_(t-1) / d answer|, over the largest.
+
+    Of v it is the sine of the angle between the two noise levels, arccos sqrt(a_t) - arccos sqrt(a_(t-1)).
+
+    Args:
+        prediction_type: "epsilon" or "v_prediction".
+        alphas_cumprod: table [N]. Before t = 0 comes the clean image.
+
+    Returns:
+        [N], 0 to 1.
+
+    Raises:
+        UserError: unknown prediction type.
+    """
+    before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+    t = torch.arange(len(alphas_cumprod))
+    none, one = torch.zeros_like(alphas_cumprod), torch.ones_like(alphas_cumprod)
+    x0 = predict_x0(prediction_type, alphas_cumprod, one, none, t)
+    epsilon = predict_epsilon(prediction_type, alphas_cumprod, one, none, t)
+    moved = (before.sqrt() * x0 + (1.0 - before).sqrt() * epsilon).abs()
+    return moved / moved.max()
+
+
 def min_snr_weight(prediction_type: str, alphas_cumprod: Tensor, t: Tensor, gamma: float = 5.0) -> Tensor:
     """Min-SNR weights of the squared error (Hang et al., 2023, eq. 8 and appendix): min(SNR, gamma) on the x_0 error.
 

@@ -38,6 +38,8 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
         return f"{type(unet).__name__} is not a SpikingUNet2DModel"
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         return "all modules have a forward hook"
+    if unet.config["synaptic_currents"]:
+        return "it denoises synaptic currents"
     if unet.config["initial_charge"] or unet.config["signed_spikes"]:
         return "its neurons start charged, or have signed spikes"
     for name, module in unet.named_modules():

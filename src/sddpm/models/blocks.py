@@ -14,9 +14,9 @@ MakeConv = Callable[..., StepConv2d]
 
 
 class SpikingEncoder(nn.Module):
-    """[1 or T, B, C_in, H, W] -> [T, B, C, H, W]: conv, norm, neuron, conv, norm.
+    """[B, C_in, H, W] or [T, B, C_in, H, W] -> [T, B, C, H, W]: conv, norm, neuron, conv, norm.
 
-    The image is the same current at every time step (direct coding), so the first convolution is evaluated once.
+    An image is the same current at every time step (direct coding), so the first convolution is evaluated once.
     """
 
     def __init__(self, in_channels: int, channels: int, T: int, make_conv: MakeConv, make_neuron: MakeNeuron):
@@ -29,7 +29,7 @@ class SpikingEncoder(nn.Module):
         self.norm2 = StepBatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        current = self.conv1(x.unsqueeze(0))
+        current = self.conv1(x.unsqueeze(0) if x.ndim == 4 else x)
         # Norm sees all T copies, as its running variance counts them (n / (n - 1)).
         current = repeat_steps(current, self.T)
         return self.norm2(spiking_conv(current, self.neuron, self.conv2, norm=self.norm1))

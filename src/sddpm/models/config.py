@@ -22,6 +22,8 @@ def check_config(config: Mapping) -> None:
         config["T"] != 1 or not config["pure"] or config["temporal_modulation"]
     ):
         raise UserError("neuron 'quantized_relu' needs pure = true, T = 1 and no temporal modulation")
+    if config["synaptic_currents"] and (not config["pure"] or config["num_classes"] is not None):
+        raise UserError("synaptic_currents needs pure = true, and is not for classes (num_classes = null)")
     check_shape(config)
 
 
@@ -63,6 +65,15 @@ def _check_counts(config: Mapping, names: tuple[str, ...]) -> None:
         value = config[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def first_step(config: Mapping, sample: Tensor) -> Tensor:
+    """The image [B, ...] of a sample; of synaptic currents [T, B, ...] the first. Raises `UserError` for another T."""
+    if not config["synaptic_currents"] or sample.ndim != 5:
+        return sample
+    if len(sample) != config["T"]:
+        raise UserError(f"synaptic currents are needed at T = {config['T']} time steps, got {list(sample.shape)}")
+    return sample[0]
 
 
 def check_sample(config: Mapping, shape: tuple[int, ...]) -> None:

@@ -44,6 +44,8 @@ class EarlyExit(nn.Module):
             raise UserError(f"early exit over SNN time steps needs a spiking U-Net, not a {type(unet).__name__}")
         if unet.config["signed_spikes"]:
             raise UserError("early exit over SNN time steps is not for signed spikes, which need all of them")
+        if unet.config["synaptic_currents"]:
+            raise UserError("early exit over SNN time steps is not for synaptic currents, which need all of them")
         if not 0 <= tolerance < float("inf"):
             raise UserError(f"the exit tolerance must be a number of at least 0, not {tolerance}")
         self.unet, self.tolerance = unet, float(tolerance)

@@ -51,3 +51,16 @@ class PureSpikingReadout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return membrane_readout(self.conv(self.neuron(self.norm(x))), self.decay)
+
+
+class CurrentReadout(nn.Module):
+    """[T, B, C, H, W] -> [T, B, C_out, H, W]: conv(neuron(norm(x))), a synaptic current at each time step (FSDDIM)."""
+
+    def __init__(self, channels: int, out_channels: int, make_conv: MakeConv, make_neuron: MakeNeuron):
+        super().__init__()
+        self.norm = StepBatchNorm2d(channels)
+        self.neuron = make_neuron()
+        self.conv = make_conv(channels, out_channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.neuron(self.norm(x)))

@@ -23,12 +23,12 @@ from sddpm.models.blocks import (
     SpikingResBlock,
     SpikingUpsample,
 )
-from sddpm.models.config import attention_levels, check_config, check_sample, labels_for
+from sddpm.models.config import attention_levels, check_config, check_sample, first_step, labels_for
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
 from sddpm.models.layers import make_conv
 from sddpm.models.level import Level
-from sddpm.models.readout import PureSpikingReadout, SpikingReadout
+from sddpm.models.readout import CurrentReadout, PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
 from sddpm.neurons import Dynamics, QuantizedReLU, SpikingNeuron
 
@@ -69,6 +69,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         initial_charge: membrane of the neurons at the start, in thresholds.
         signed_spikes: neurons may take a spike back (IF with soft reset).
         activation_bits: of "quantized_relu", which has 2^bits levels.
+        synaptic_currents: what is denoised are the currents of the T time steps, not the image they are the mean of, so
+            that nothing has to be decoded between diffusion steps (FSDDIM; Watanabe et al., 2023, arXiv 2312.01742).
         num_classes: classes that images may be asked for; None for a model that knows none.
         attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
             block is followed by spiking self-attention.
@@ -108,6 +110,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         signed_spikes: bool = False,
         activation_bits: int = 2,
         attention_resolutions: tuple[int, ...] = (),
+        synaptic_currents: bool = False,
     ):
         super().__init__()
         check_config(self.config)
@@ -160,7 +163,9 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             self.up.append(Level(blocks, SpikingUpsample(width, conv, spiking) if i > 0 else None))
         # 6. read out
         ends = (base_channels * channel_mult[0], out_channels * patch_size**2)
-        if pure:
+        if synaptic_currents:
+            self.readout = CurrentReadout(*ends, conv, spiking)
+        elif pure:
             self.readout = PureSpikingReadout(*ends, readout_decay, conv, spiking)
         else:
             self.readout = SpikingReadout(*ends, readout_decay, conv)
@@ -179,7 +184,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         """Predict the noise (or v) of x_t.
 
         Args:
-            sample: x_t [B, in_channels, H, W], nominally unit variance at large t.
+            sample: x_t [B, in_channels, H, W], nominally unit variance at large t; with synaptic_currents also the
+                currents [T, B, in_channels, H, W], which are then what is answered too.
             timestep: diffusion steps, a number or a LongTensor [] or [B], 0 <= t < num_train_timesteps.
             class_labels: LongTensor [B] of 0 to num_classes - 1, or num_classes for no class; None for no class.
             return_dict: whether to return a `SpikingUNet2DOutput` or a 1-tuple.
@@ -188,10 +194,11 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             UserError: a sample of another number of channels, or of a size that the levels cannot halve;
                 classes for a model that knows none.
         """
-        check_sample(self.config, sample.shape)
-        labels = labels_for(self.config, class_labels, sample)
+        image = first_step(self.config, sample)
+        check_sample(self.config, image.shape)
+        labels = labels_for(self.config, class_labels, image)
         # 1. time, and class
-        t = torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
+        t = torch.as_tensor(timestep, device=sample.device).long().expand(image.shape[0])
         emb = self.time_embedding(t)
         if self.class_embedding is not None:
             emb = emb + self.class_embedding(labels)
@@ -217,6 +224,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
                 h = level.resample(h)
         # 6. read out
         out = F.pixel_shuffle(self.readout(h), self.config["patch_size"])
+        if self.config["synaptic_currents"] and sample.ndim == 4:
+            out = out.mean(0)
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
 
     def enable_gradient_checkpointing(self, levels: Iterable[int] | None = None) -> None:  # type: ignore[override]

@@ -4,15 +4,16 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0
-from sddpm.diffusion.solvers import clips_sample
+from sddpm.diffusion.solvers import adds_noise, clips_sample
 from sddpm.errors import UserError
+from sddpm.models import SpikingUNet2DModel
 from sddpm.models.early_exit import EarlyExit
 from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.class_guidance import ClassGuidance
@@ -130,7 +131,8 @@ def denoise(
     Args:
         model: answers model(x_t, t).sample; on the device of `x_T`, in any precision.
         scheduler: of diffusers, for unit noise and an alphas_cumprod table (DDPM, DDIM, DPM-Solver++, UniPC, PNDM).
-        x_T: noise [B, C, H, W]; its precision is that of the solver.
+        x_T: noise [B, C, H, W]; its precision is that of the solver. For a model of synaptic currents it is the current
+            of every SNN time step; the solver then works on these currents, and what is yielded are their means.
         generators: one for each sample, for the noise of stochastic solvers.
         num_inference_steps: 1 to the number of training steps.
         eta: DDIM's share of fresh noise, 0 to 1.
@@ -143,10 +145,21 @@ def denoise(
     """
     if len(generators) != len(x_T):
         raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
+    currents = isinstance(model, SpikingUNet2DModel) and model.config["synaptic_currents"]
+    if currents:
+        if adds_noise(scheduler, eta):
+            raise UserError("synaptic currents need a solver without noise of its own: ddim, dpm++, unipc or pndm")
+        x_T = x_T.expand(model.config["T"], *x_T.shape)
     scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
     if "generator" in inspect.signature(scheduler.step).parameters:
         step_options["generator"] = list(generators)
-    return _denoise(model, scheduler, x_T, step_options, v_threshold, guidance)
+    steps = _denoise(model, scheduler, x_T, step_options, v_threshold, guidance)
+    return map(_decoded, steps) if currents else steps
+
+
+def _decoded(step: DenoisingStep) -> DenoisingStep:
+    """A step of synaptic currents [T, B, ...] as images: the means over T."""
+    return replace(step, x_t=step.x_t.mean(0), x0=step.x0.mean(0), x_prev=step.x_prev.mean(0))
 
 
 def _denoise(

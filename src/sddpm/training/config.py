@@ -13,6 +13,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
+STRICTLY_ABOVE_1 = 1.0 + 2.0**-23  # the next float32: h >= this is h > 1
 FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes a neuron and SNN time step
 
 
@@ -115,10 +116,31 @@ class QuantizedConfig(Section):
     )
 
 
+class FsddimConfig(SpikingConfig):
+    """The spiking U-Net on synaptic currents, with FSDDIM's neuron (arXiv 2312.01742) unless said otherwise."""
+
+    kind: Literal["fsddim"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default="fsddim", description="fsddim: spikes alone, also between diffusion steps"
+    )
+    neuron: Literal["if", "lif", "plif"] = Field(default="lif", description="Neuron: if, lif (leaky) or plif")
+    v_threshold: float | dict[str, float] = Field(
+        default=STRICTLY_ABOVE_1, description="Firing threshold, or one per layer name pattern"
+    )
+    tau: float = Field(default=5.0, description="Membrane time constant in SNN time steps: decay 1 - 1/tau = 0.8")
+    decay_input: bool = Field(default=False, description="lif, plif: divide the input by tau too")
+    detach_reset: bool = Field(default=True, description="Keep gradients out of the reset")
+    surrogate: Literal["atan", "sigmoid", "rectangle", "triangle", "piecewise_quadratic"] = Field(
+        default="triangle", description="Surrogate of the spike's derivative"
+    )
+    surrogate_alpha: float | None = Field(default=2.0, description="Inverse width of the surrogate; null: its default")
+    pure: bool = Field(default=True, description="Every convolution but the first receives spikes; needed")
+
+
 KINDS: dict[str, type[SpikingConfig | AnnConfig | QuantizedConfig]] = {
     "spiking": SpikingConfig,
     "ann": AnnConfig,
     "quantized": QuantizedConfig,
+    "fsddim": FsddimConfig,
 }
 
 
@@ -131,7 +153,8 @@ def _kind(section: Any) -> str:
 ModelConfig = Annotated[
     Annotated[SpikingConfig, Tag("spiking")]
     | Annotated[AnnConfig, Tag("ann")]
-    | Annotated[QuantizedConfig, Tag("quantized")],
+    | Annotated[QuantizedConfig, Tag("quantized")]
+    | Annotated[FsddimConfig, Tag("fsddim")],
     Discriminator(_kind),
 ]
 

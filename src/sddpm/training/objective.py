@@ -9,10 +9,10 @@ from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from sddpm.data import to_model
-from sddpm.diffusion.objectives import min_snr_weight, target
+from sddpm.diffusion.objectives import ddim_weight, min_snr_weight, target
 from sddpm.diffusion.schedule import NoiseSchedule, add_noise
 from sddpm.training.batches import Batch
-from sddpm.training.config import Config, DiffusionConfig
+from sddpm.training.config import Config, DiffusionConfig, FsddimConfig
 from sddpm.training.firing_rates import rate_targets, record_rates
 
 
@@ -30,6 +30,15 @@ def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
     return NoiseSchedule(config.num_train_timesteps, config.beta_schedule, config.beta_start, config.beta_end)
 
 
+def current_spread(currents: Tensor) -> Tensor:
+    """Mean squared distance of currents [T, B, ...] from their mean over T, [B].
+
+    The reconstruction loss of synaptic current learning (FSDDIM, arXiv 2312.01742): in training the network is given
+    the same current at every time step, in sampling its own, which therefore must not differ much.
+    """
+    return (currents - currents.mean(0)).square().transpose(0, 1).flatten(1).mean(1)
+
+
 def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batch], Loss]:
     """A function (model, batch) -> `Loss`, means over the batch on `device`.
 
@@ -39,6 +48,8 @@ def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batc
     alphas_cumprod = noise_schedule(config.diffusion).alphas_cumprod
     dtype = torch.float64 if config.train.precision == "float64" else torch.float32
     penalty, rate_target = config.train.rate_penalty, config.train.rate_target
+    T = config.model.T if isinstance(config.model, FsddimConfig) else 0  # of currents to denoise; 0: images
+    current_weights = ddim_weight(prediction_type, alphas_cumprod)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
 
     def loss(model: nn.Module, batch: Batch) -> Loss:
@@ -47,18 +58,25 @@ def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batc
         noise = batch.noise.to(device, non_blocking=True).to(dtype)
         x_t = add_noise(alphas_cumprod, x0, noise, batch.t)
         network = extract_model_from_parallel(model)
+        currents = None
         with record_rates(network) if penalty else nullcontext() as rates:
             labels = None if batch.labels is None else batch.labels.to(device, non_blocking=True)
-            (prediction,) = model(x_t, batch.t.to(device, non_blocking=True), labels, return_dict=False)
+            asked = x_t.expand(T, *x_t.shape) if T else x_t
+            (prediction,) = model(asked, batch.t.to(device, non_blocking=True), labels, return_dict=False)
+        if T:
+            currents, prediction = prediction, prediction.mean(0)
         error = prediction - target(prediction_type, alphas_cumprod, x0, noise, batch.t)
         per_image = error.square().flatten(1).mean(1)
         if gamma is not None:
             weight = min_snr_weight(prediction_type, alphas_cumprod, batch.t, gamma)
             per_image = per_image * weight.to(dtype).to(device, non_blocking=True)
-        total = per_image.mean()
+        error = total = per_image.mean()
+        if currents is not None:
+            weight = current_weights[batch.t].to(dtype).to(device, non_blocking=True)
+            total = total + (weight * current_spread(currents)).mean()
         if rates is None:
-            return Loss(total, total.detach(), total.new_zeros(()))
+            return Loss(total, error.detach(), total.new_zeros(()))
         price = penalty * rates.penalty(rate_targets(network, rate_target))
-        return Loss(total + price, total.detach(), rates.overall())
+        return Loss(total + price, error.detach(), rates.overall())
 
     return loss

@@ -33,6 +33,7 @@ class TrainState:
 NETWORKS = {  # by the kind of the config
     "spiking": SpikingUNet2DModel,
     "ann": ANNUNet2DModel,
+    "fsddim": partial(SpikingUNet2DModel, synaptic_currents=True),
     "quantized": partial(SpikingUNet2DModel, neuron="quantized_relu", T=1, pure=True),
 }
 
@@ -78,5 +79,6 @@ def make_pipeline(
         beta_start=config.beta_start,
         beta_end=config.beta_end,
         prediction_type=config.prediction_type,
+        clip_sample=not model.config.get("synaptic_currents", False),  # a clamp is no synapse
     )
     return SpikingDiffusionPipeline(unet=model, scheduler=scheduler, class_names=class_names)
