@@ -8,7 +8,7 @@ WORKERS ?= 2
 .PHONY: help setup demo test test-slow lint clean
 
 help:
-	@echo "make demo       set up, train on the bundled digits, write pictures to out/demo"
+	@echo "make demo       set up, sample a model that is there, train one on the bundled digits, write pictures to out/demo"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the tests that take minutes too"
 	@echo "make lint       ruff and pyright"
@@ -25,6 +25,7 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt $(shell find src -name "
 	touch $@
 
 demo: setup
+	$(BIN)/sddpm sample fashion-mnist --count 36 --out out/demo/fashion-mnist.png --force
 	$(BIN)/python examples/demo.py
 
 test: setup
