@@ -104,6 +104,7 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
     expressible = {
         "pure": False,
         "num_classes": None,
+        "dims": 2,
         "patch_size": 1,
         "readout_decay": 0.8,
         "neuron": "if",
@@ -112,6 +113,8 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
     for key, value in expressible.items():
         if config[key] != value:
             raise UserError(f"the reference's network has {key}={value}, this model has {config[key]}")
+    if config["attention_resolutions"]:
+        raise UserError("the reference's network has no attention, this model has")
     state = model.state_dict()
     names = reference_names(config)
     return {

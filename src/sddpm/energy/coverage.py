@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sddpm.models.attention import SpikeProduct
+from sddpm.models.config import sample_shape
 
 
 def macs_outside_layers(model: nn.Module) -> int:
@@ -18,10 +19,8 @@ def macs_outside_layers(model: nn.Module) -> int:
     """
     config: Any = model.config
     ghost = copy.deepcopy(model).to("meta").eval()
-    size = config["sample_size"]
-    height, width = (size, size) if isinstance(size, int) else size
     dtype = next(ghost.parameters()).dtype
-    sample = torch.zeros(1, config["in_channels"], height, width, dtype=dtype, device="meta")
+    sample = torch.zeros(1, *sample_shape(config), dtype=dtype, device="meta")
     in_layers = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:

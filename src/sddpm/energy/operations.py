@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sddpm.energy.fanout import product_operations, synapses, synaptic_operations
 from sddpm.errors import UserError
 from sddpm.models.attention import SpikeProduct
+from sddpm.models.config import sample_shape
 from sddpm.neurons import SpikingNeuron
 
 
@@ -213,13 +214,10 @@ def check_measurable(model: nn.Module, x: Tensor) -> None:
     config: Any = model.config
     if not x.isfinite().all():
         raise UserError("the network was given NaN or infinity: there is no energy to account for")
-    size = config["sample_size"]
-    expected = (size, size) if isinstance(size, int) else tuple(size)
-    if tuple(x.shape[-2:]) != expected:
-        raise UserError(
-            f"the model was trained on images of {' x '.join(map(str, expected))}, not {x.shape[-2]} x {x.shape[-1]}: "
-            "give it images of that size"
-        )
+    expected = sample_shape(config)[1:]
+    if (size := tuple(x.shape[-len(expected) :])) != expected:
+        trained, given = (" x ".join(map(str, each)) for each in (expected, size))
+        raise UserError(f"the model was trained on images of {trained}, not {given}: give it images of that size")
     encoder = getattr(model, "encoder", None)
     if encoder is not None and config["T"] != encoder.T:
         raise UserError(

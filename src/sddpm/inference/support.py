@@ -36,6 +36,8 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
     """Why `unet` cannot be compiled in that mode, in a few words, or None if it can."""
     if type(unet) is not SpikingUNet2DModel:
         return f"{type(unet).__name__} is not a SpikingUNet2DModel"
+    if unet.config["dims"] != 2:
+        return "it is for signals of one dimension"
     if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
         return "all modules have a forward hook"
     if unet.config["synaptic_currents"]:

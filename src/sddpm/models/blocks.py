@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from sddpm.models.batch_norm import StepBatchNorm2d
-from sddpm.models.layers import StepConv2d, repeat_steps
+from sddpm.models.layers import StepConv2d, repeat_steps, upsample_nearest
 from sddpm.models.spiking_conv import spiking_conv
 from sddpm.neurons import QuantizedReLU, SpikingNeuron
 
@@ -71,7 +71,7 @@ class PureSpikingResBlock(SpikingResBlock):
 
 
 class SpikingDownsample(nn.Module):
-    """neuron, 3x3 conv with stride 2, norm: H and W halve."""
+    """neuron, 3x3 conv with stride 2, norm: H and W halve (of signals, W)."""
 
     def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron):
         super().__init__()
@@ -84,7 +84,7 @@ class SpikingDownsample(nn.Module):
 
 
 class SpikingUpsample(nn.Module):
-    """neuron, nearest x2, 3x3 conv, norm: H and W double."""
+    """neuron, nearest x2, 3x3 conv, norm: H and W double (of signals, W)."""
 
     def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron):
         super().__init__()
@@ -93,4 +93,6 @@ class SpikingUpsample(nn.Module):
         self.norm = StepBatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.conv.kernel_size[0] == 1:
+            return self.norm(self.conv(upsample_nearest(self.neuron(x), (1, 2))))
         return self.norm(spiking_conv(x, self.neuron, self.conv, upsample=True))

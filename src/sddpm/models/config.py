@@ -13,17 +13,27 @@ def size_divisor(config: Mapping) -> int:
     return config["patch_size"] * 2 ** (len(config["channel_mult"]) - 1)
 
 
+def sample_shape(config: Mapping) -> tuple[int, ...]:
+    """What the network was made for: (C, H, W) of images, (C, L) of signals."""
+    size = config["sample_size"]
+    if config.get("dims", 2) == 1:
+        return config["in_channels"], size
+    return (config["in_channels"], size, size) if isinstance(size, int) else (config["in_channels"], *size)
+
+
 def check_config(config: Mapping) -> None:
     """Raise `UserError` for numbers from which no spiking network can be built."""
     _check_counts(config, ("T",))
     if not 0 < config["readout_decay"] <= 1:
         raise UserError(f"readout_decay must be above 0 and at most 1, got {config['readout_decay']}")
+    if config["dims"] not in (1, 2):
+        raise UserError(f"dims must be 2 for images or 1 for signals, got {config['dims']!r}")
     if config["neuron"] == "quantized_relu" and (
         config["T"] != 1 or not config["pure"] or config["temporal_modulation"]
     ):
         raise UserError("neuron 'quantized_relu' needs pure = true, T = 1 and no temporal modulation")
-    if config["synaptic_currents"] and (not config["pure"] or config["num_classes"] is not None):
-        raise UserError("synaptic_currents needs pure = true, and is not for classes (num_classes = null)")
+    if config["synaptic_currents"] and (not config["pure"] or config["num_classes"] is not None or config["dims"] == 1):
+        raise UserError("synaptic_currents needs pure = true, and is neither for classes nor for signals")
     check_shape(config)
 
 
@@ -78,9 +88,15 @@ def first_step(config: Mapping, sample: Tensor) -> Tensor:
 
 def check_sample(config: Mapping, shape: tuple[int, ...]) -> None:
     """Raise `UserError` for a sample that the network cannot take."""
+    divisor = size_divisor(config)
+    if config.get("dims", 2) == 1:
+        if len(shape) != 3 or shape[1] != config["in_channels"]:
+            raise UserError(f"expected signals [B, {config['in_channels']}, L], got {list(shape)}")
+        if shape[2] % divisor:
+            raise UserError(f"the length must be a multiple of {divisor}, got {shape[2]}")
+        return
     if len(shape) != 4 or shape[1] != config["in_channels"]:
         raise UserError(f"expected a sample [B, {config['in_channels']}, H, W], got {list(shape)}")
-    divisor = size_divisor(config)
     if shape[2] % divisor or shape[3] % divisor:
         raise UserError(f"height and width must be multiples of {divisor}, got {shape[2]} x {shape[3]}")
 

@@ -28,13 +28,22 @@ class ModulatedStepConv2d(StepConv2d):
 
 
 def make_conv(
-    in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, modulated_T: int | None = None
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    modulated_T: int | None = None,
+    dims: int = 2,
 ) -> StepConv2d:
-    """A same-padded convolution, with temporal modulation over `modulated_T` time steps if that is given."""
-    padding = kernel_size // 2
-    if modulated_T is None:
-        return StepConv2d(in_channels, out_channels, kernel_size, stride, padding)
-    return ModulatedStepConv2d(in_channels, out_channels, kernel_size, stride, padding, T=modulated_T)
+    """A same-padded convolution, with temporal modulation over `modulated_T` time steps if that is given.
+
+    Along `dims` axes: 2, or 1 for signals, which are one pixel high.
+    """
+    size = (kernel_size, kernel_size) if dims == 2 else (1, kernel_size)
+    strides = (stride, stride) if dims == 2 else (1, stride)
+    geometry = (in_channels, out_channels, size, strides, (size[0] // 2, size[1] // 2))
+    return StepConv2d(*geometry) if modulated_T is None else ModulatedStepConv2d(*geometry, T=modulated_T)
 
 
 def repeat_steps(x: Tensor, T: int) -> Tensor:
@@ -42,9 +51,9 @@ def repeat_steps(x: Tensor, T: int) -> Tensor:
     return x if x.shape[0] == T else torch.cat([x[0]] * T).unflatten(0, (T, x.shape[1]))
 
 
-def upsample_nearest(x: Tensor) -> Tensor:
-    """[T, B, C, H, W] -> [T, B, C, 2H, 2W]."""
-    return F.interpolate(x.flatten(0, 1), scale_factor=2, mode="nearest").unflatten(0, x.shape[:2])
+def upsample_nearest(x: Tensor, factors: tuple[int, int] = (2, 2)) -> Tensor:
+    """[T, B, C, H, W] -> [T, B, C, 2H, 2W], or other multiples."""
+    return F.interpolate(x.flatten(0, 1), scale_factor=factors, mode="nearest").unflatten(0, x.shape[:2])
 
 
 def concatenate(h: Tensor, skip: Tensor) -> Tensor:

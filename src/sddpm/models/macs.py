@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.models.attention import SpikeProduct
+from sddpm.models.config import sample_shape
 
 
 def layer_macs(model: nn.Module) -> dict[str, int]:
@@ -38,8 +39,7 @@ def layer_macs(model: nn.Module) -> dict[str, int]:
             layer.register_forward_hook(count(name))
         elif isinstance(layer, SpikeProduct):
             layer.register_forward_hook(count_product(name))
-    size = config["sample_size"]
-    sample = torch.zeros(1, config["in_channels"], size, size, device="meta")
+    sample = torch.zeros(1, *sample_shape(config), device="meta")
     with torch.no_grad():
         ghost(sample, torch.zeros(1, dtype=torch.long, device="meta"))
     return macs

@@ -30,7 +30,8 @@ class SpikingReadout(nn.Module):
         self.decay = decay
         self.norm = StepBatchNorm2d(channels)
         self.conv = make_conv(channels, out_channels, 3)
-        self.out_conv = StepConv2d(out_channels, out_channels, 3, padding=1)
+        rows, columns = self.conv.kernel_size
+        self.out_conv = StepConv2d(out_channels, out_channels, (rows, columns), padding=(rows // 2, columns // 2))
         self.out_norm = StepBatchNorm2d(out_channels)
         self.act = nn.SiLU()
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
@@ -28,6 +27,7 @@ from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
 from sddpm.models.layers import make_conv
 from sddpm.models.level import Level
+from sddpm.models.patches import fold_patches, unfold_patches
 from sddpm.models.readout import CurrentReadout, PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
 from sddpm.neurons import Dynamics, QuantizedReLU, SpikingNeuron
@@ -44,7 +44,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
     """Predicts the noise in x_t with T time steps of spiking neurons. No state is kept between calls.
 
     Args:
-        sample_size: height and width of the images, divisible by patch_size * 2^(levels - 1).
+        sample_size: height and width of the images, or length of the signals, divisible by patch_size * 2^(levels - 1).
         in_channels: channels of x_t.
         out_channels: channels of the prediction.
         base_channels: channels of the first level, even ("ch" of the reference).
@@ -74,6 +74,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         num_classes: classes that images may be asked for; None for a model that knows none.
         attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
             block is followed by spiking self-attention.
+        dims: 2 for images [B, C, H, W], 1 for signals [B, C, L], which the network sees as images one pixel high and
+            convolves along their length alone.
 
     Raises:
         UserError: a configuration that cannot be built, in one line that says why.
@@ -110,6 +112,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         signed_spikes: bool = False,
         activation_bits: int = 2,
         attention_resolutions: tuple[int, ...] = (),
+        dims: int = 2,
         synaptic_currents: bool = False,
     ):
         super().__init__()
@@ -126,7 +129,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             initial_charge=initial_charge,
             signed=signed_spikes,
         )
-        conv = partial(make_conv, modulated_T=T if temporal_modulation else None)
+        conv = partial(make_conv, modulated_T=T if temporal_modulation else None, dims=dims)
+        patch = patch_size**dims
         spiking = partial(QuantizedReLU, activation_bits) if quantized else partial(SpikingNeuron, dynamics)
         time_channels = 4 * base_channels
         widths = [base_channels * mult for mult in channel_mult]
@@ -141,7 +145,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         self.time_embedding = TimeEmbedding(num_train_timesteps, base_channels)
         self.class_embedding = None if num_classes is None else ClassEmbedding(num_classes, time_channels)
         # 2. encode
-        self.encoder = SpikingEncoder(in_channels * patch_size**2, base_channels, T, conv, spiking)
+        self.encoder = SpikingEncoder(in_channels * patch, base_channels, T, conv, spiking)
         # 3. down; every output is a skip connection
         skips = [base_channels]
         self.down = nn.ModuleList()
@@ -162,7 +166,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
                 current = width
             self.up.append(Level(blocks, SpikingUpsample(width, conv, spiking) if i > 0 else None))
         # 6. read out
-        ends = (base_channels * channel_mult[0], out_channels * patch_size**2)
+        ends = (base_channels * channel_mult[0], out_channels * patch)
         if synaptic_currents:
             self.readout = CurrentReadout(*ends, conv, spiking)
         elif pure:
@@ -184,8 +188,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         """Predict the noise (or v) of x_t.
 
         Args:
-            sample: x_t [B, in_channels, H, W], nominally unit variance at large t; with synaptic_currents also the
-                currents [T, B, in_channels, H, W], which are then what is answered too.
+            sample: x_t [B, in_channels, H, W] (or [B, in_channels, L]), nominally unit variance at large t; with
+                synaptic_currents also the currents [T, B, in_channels, H, W], which are then what is answered too.
             timestep: diffusion steps, a number or a LongTensor [] or [B], 0 <= t < num_train_timesteps.
             class_labels: LongTensor [B] of 0 to num_classes - 1, or num_classes for no class; None for no class.
             return_dict: whether to return a `SpikingUNet2DOutput` or a 1-tuple.
@@ -203,7 +207,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         if self.class_embedding is not None:
             emb = emb + self.class_embedding(labels)
         # 2. encode
-        h = self.encoder(F.pixel_unshuffle(sample, self.config["patch_size"]))
+        h = self.encoder(fold_patches(sample, self.config["patch_size"]))
         # 3. down
         skips = [h]
         for level in cast("Iterable[Level]", self.down):
@@ -223,7 +227,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             if level.resample is not None:
                 h = level.resample(h)
         # 6. read out
-        out = F.pixel_shuffle(self.readout(h), self.config["patch_size"])
+        out = unfold_patches(self.readout(h), self.config["patch_size"], self.config["dims"])
         if self.config["synaptic_currents"] and sample.ndim == 4:
             out = out.mean(0)
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
