@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from sddpm.cli.main import run
 from sddpm.conversion.ann import convert_ann, quantized_layers, receivers
@@ -233,14 +234,28 @@ def sddpm(monkeypatch, tmp_path, capfd):
 
 
 def test_converted_model_samples_and_counts_as_any_other(sddpm, trained, tmp_path):
-    command = ("convert-ann", trained, "spikes", "--finetune-steps", 2, "--batch-size", 4, "--report", "errors.json")
+    command = (
+        "convert-ann",
+        trained,
+        "spikes",
+        "--finetune-steps",
+        2,
+        "--batch-size",
+        4,
+        "--report",
+        "errors.json",
+        "--plot",
+        "e.png",
+    )
     code, out, err = sddpm(*command, "--report-images", 8)
     assert code == 0, err
     assert "saved spikes: 20 layers of IF neurons, T = 3" in out and "step 2/2" in err
     report = json.loads((tmp_path / "errors.json").read_text())
-    assert len(report["converted"]["layers"]) == len(report["finetuned"]["layers"]) == 20
+    assert len(report["converted"]["layers"]) == len(report["fine-tuned"]["layers"]) == 20
     assert report["converted"]["layers"][0]["differing"] < 1e-3 < report["converted"]["layers"][-1]["differing"]
-    assert report["converted"]["answer"] != report["finetuned"]["answer"]
+    assert report["converted"]["answer"] != report["fine-tuned"]["answer"]
+
+    assert Image.open("e.png").width > 500
 
     model = load_pipeline("spikes").unet
     assert isinstance(model, SpikingUNet2DModel) and model.config["initial_charge"] == 0.5

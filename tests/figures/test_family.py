@@ -3,6 +3,7 @@
 import pytest
 
 from sddpm.errors import UserError
+from sddpm.figures.conversion import conversion_figure
 from sddpm.figures.modulation import modulation_figure
 from sddpm.figures.moments import moments_figure
 
@@ -31,3 +32,12 @@ def test_moments_with_their_band():
     }
     assert list(right.lines[0].get_xdata()) == [9, 4]
     assert "2 steps" in right.get_ylabel()
+
+
+def test_errors_of_a_conversion_by_layer():
+    (axes,) = conversion_figure(["first", "last"], {"converted": [0.0, 0.5], "fine-tuned": [0.1, 0.3]}).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["first", "last"]
+    assert {line.get_label(): list(line.get_ydata()) for line in axes.lines} == {
+        "converted": [0.0, 0.5],
+        "fine-tuned": [0.1, 0.3],
+    }

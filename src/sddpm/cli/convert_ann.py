@@ -1,7 +1,7 @@
 """`sddpm convert-ann`: a network with quantised activations becomes one that spikes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from sddpm.cli.moments import data_section
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from sddpm.conversion.ann_errors import ConversionErrors
@@ -35,6 +36,7 @@ def convert_ann(
         Path | None,
         typer.Option(help="Measure the error of every layer, and write it here.", metavar="FILE.json"),
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw these errors here.", metavar="FILE.png")] = None,
     report_images: Annotated[int, typer.Option(help="How many images to measure it on.")] = 256,
     config: Annotated[
         str | None,
@@ -52,8 +54,9 @@ def convert_ann(
     from sddpm.files import atomic_path, refuse_existing
 
     refuse_existing(out, force)
-    if report is not None:
-        refuse_existing(report, force)
+    for path in (report, plot):
+        if path is not None:
+            refuse_existing(path, force)
     for option, value, least in (
         ("--finetune-steps", finetune_steps, 0),
         ("--batch-size", batch_size, 1),
@@ -75,25 +78,31 @@ def convert_ann(
     check_seeds([seed])
     pipeline = load_pipeline(model, pick_device(device))
     ann, spiking = pipeline.unet.eval(), convert(pipeline.unet, signed=signed)
-    if finetune_steps or report is not None:
+    measures = report is not None or plot is not None
+    if finetune_steps or measures:
         dataset = open_training_data(data_section(model, config, data))
 
         def batches(seed: int, count: int) -> "Iterator[tuple[Tensor, Tensor]]":
             return noisy_images(pipeline, dataset, count, batch_size, seed)
 
         def measure() -> "ConversionErrors | None":
-            return None if report is None else conversion_errors(ann, spiking, batches(seed, report_images))
+            return conversion_errors(ann, spiking, batches(seed, report_images)) if measures else None
 
         before = after = measure()
         if finetune_steps:
             wanted = batches(seed + 1, finetune_steps * batch_size)
             finetune_blocks(ann, spiking, wanted, steps=finetune_steps, lr=lr, callback=teller(finetune_steps))
             after = measure()
-        if report is not None and before is not None and after is not None:
-            content = {"converted": before.to_dict(), "finetuned": after.to_dict() if finetune_steps else None}
-            with atomic_path(report) as temporary:
-                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            print_errors(before, after if finetune_steps else None)
+        if before is not None:
+            found = {"converted": before} | ({"fine-tuned": after} if after is not None and finetune_steps else {})
+            if report is not None:
+                content = {name: errors.to_dict() for name, errors in found.items()}
+                with atomic_path(report) as temporary:
+                    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            if plot is not None:
+                with atomic_path(plot) as temporary:
+                    draw(found).savefig(temporary)
+            print_errors(found)
     pipeline.register_modules(unet=spiking)
     with atomic_path(out) as temporary:
         pipeline.save_pretrained(temporary)
@@ -130,11 +139,20 @@ def teller(steps: int):
     return tell
 
 
-def print_errors(before: "ConversionErrors", after: "ConversionErrors | None") -> None:
-    """A line a layer: relative error of its mean spikes, converted and fine-tuned."""
-    typer.echo(f"{'layer of neurons':32} {'error':>8} {'differing':>10}" + (f" {'fine-tuned':>11}" if after else ""))
-    for i, layer in enumerate(before.layers):
-        more = f" {after.layers[i].relative_error:11.4f}" if after else ""
-        typer.echo(f"{layer.name:32} {layer.relative_error:8.4f} {layer.differing:10.2%}{more}")
-    more = f" {'':10} {after.answer:11.4f}" if after else ""
-    typer.echo(f"{'prediction':32} {before.answer:8.4f}{more}")
+def print_errors(found: "Mapping[str, ConversionErrors]") -> None:
+    """A line a layer: relative error of its mean spikes, share of neurons that fired too often or too seldom."""
+    rows = list(found.values())
+    typer.echo(f"{'layer of neurons':32}" + "".join(f"{name:>12} {'differing':>10}" for name in found))
+    for layers in zip(*(errors.layers for errors in rows), strict=True):
+        cells = "".join(f"{layer.relative_error:12.4f} {layer.differing:10.2%}" for layer in layers)
+        typer.echo(f"{layers[0].name:32}{cells}")
+    typer.echo(f"{'prediction':32}" + "".join(f"{errors.answer:12.4f} {'':10}" for errors in rows).rstrip())
+
+
+def draw(found: "Mapping[str, ConversionErrors]") -> "Figure":
+    """The figure of these errors."""
+    from sddpm.figures.conversion import conversion_figure
+
+    layers = [layer.name for layer in next(iter(found.values())).layers]
+    errors = {name: [layer.relative_error for layer in each.layers] for name, each in found.items()}
+    return conversion_figure(layers, errors)
