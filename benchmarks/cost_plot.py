@@ -1,0 +1,56 @@
+"""Cost against time steps, batch size and resolution, from the rows that the speed benchmarks wrote.
+
+    python benchmarks/cost_plot.py FIGURE.png --training FILE.json --sampling FILE.json [--channels 32]
+                                   [--T 4] [--batch 8] [--size 32]
+
+Along each axis the other two stay at what the options say. Networks that differ in threads are not told apart.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from measuring import Rows
+
+AXES = {"T": "SNN time steps", "batch": "images a batch", "size": "pixels a side"}
+
+
+def draw(axes: Axes, rows: list[dict[str, Any]], along: str, fixed: dict[str, int]) -> None:
+    chosen = [row for row in rows if all(row[name] == value for name, value in fixed.items() if name != along)]
+    chosen.sort(key=lambda row: row[along])
+    for name in dict.fromkeys(name for row in chosen for name in row["seconds"]):
+        found = [(row[along], row["seconds"][name]) for row in chosen if name in row["seconds"]]
+        axes.plot(*zip(*found, strict=True), marker="o", markersize=4, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = [row[along] for row in chosen]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlabel(AXES[along])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figure", type=Path)
+    parser.add_argument("--training", type=Path, required=True)
+    parser.add_argument("--sampling", type=Path, required=True)
+    for name, value in {"channels": 32, "T": 4, "batch": 8, "size": 32}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    args = parser.parse_args()
+    fixed = {name: getattr(args, name) for name in ("channels", "T", "batch", "size")}
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    grid = figure.subplots(2, len(AXES), sharey="row")
+    sources = {"a training step, s": args.training, "an evaluation in sampling, s": args.sampling}
+    for line, (label, path) in zip(grid, sources.items(), strict=True):
+        for axes, along in zip(line, AXES, strict=True):
+            draw(axes, Rows(path).rows, along, fixed)
+        line[0].set_ylabel(label)
+        line[0].legend()
+    others = ", ".join(f"{name}={value}" for name, value in fixed.items())
+    figure.suptitle(f"{others}, but for what is varied")
+    figure.savefig(args.figure, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
