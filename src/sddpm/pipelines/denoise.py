@@ -145,16 +145,16 @@ def denoise(
     """
     if len(generators) != len(x_T):
         raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
-    currents = isinstance(model, SpikingUNet2DModel) and model.config["synaptic_currents"]
-    if currents:
+    T = model.config["T"] if isinstance(model, SpikingUNet2DModel) and model.config["synaptic_currents"] else None
+    if T is not None:
         if adds_noise(scheduler, eta):
             raise UserError("synaptic currents need a solver without noise of its own: ddim, dpm++, unipc or pndm")
-        x_T = x_T.expand(model.config["T"], *x_T.shape)
+        x_T = x_T.expand(T, *x_T.shape)
     scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
     if "generator" in inspect.signature(scheduler.step).parameters:
         step_options["generator"] = list(generators)
     steps = _denoise(model, scheduler, x_T, step_options, v_threshold, guidance)
-    return map(_decoded, steps) if currents else steps
+    return steps if T is None else map(_decoded, steps)
 
 
 def _decoded(step: DenoisingStep) -> DenoisingStep:
