@@ -73,8 +73,8 @@ def main() -> None:
         difference = blocks(last - next(iter(found.values()))[-len(last) :], min(BLOCK, len(last)))
         error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else float("nan")
         print(f"{name}: {last.mean():.5f}, difference {difference.mean():+.5f} +- {error:.5f}", flush=True)
-    if args.figure is not None:
-        draw(found, f"{args.config}, means of {WINDOW} steps").savefig(args.figure, dpi=110)
+        if args.figure is not None:
+            draw(found, f"{args.config}, means of {WINDOW} steps").savefig(args.figure, dpi=110)
 
 
 if __name__ == "__main__":
