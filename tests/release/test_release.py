@@ -125,6 +125,19 @@ def test_scores_come_onto_the_card_when_they_are_of_the_released_weights(run, re
     assert energy == pytest.approx(50 * facts.account.ledger.per_evaluation(facts.account.costs[0]).total)
 
 
+def test_a_model_that_is_there_keeps_its_files_and_so_its_evaluations(run, released, tmp_path):
+    out = tmp_path / "tiny-digits"
+    release(run, out, hardware="a test")
+    config = out / "unet/config.json"
+    older = {key: value for key, value in json.loads(config.read_text()).items() if key != "num_classes"}
+    config.write_text(json.dumps(older))  # as a version of the package wrote it that knew no classes
+    (tmp_path / "fad.json").write_text(json.dumps(evaluation_of(out)))
+    before = model_digest(out)
+    release(run, out, hardware="another", evaluations=[tmp_path / "fad.json"])
+    assert model_digest(out) == before and json.loads(config.read_text()) == older
+    assert "| hardware | another |" in (out / "README.md").read_text()
+
+
 def test_scores_of_other_weights_are_refused_and_nothing_is_written(run, released, tmp_path):
     other = tmp_path / "other"
     SpikingDiffusionPipeline.from_pretrained(released).save_pretrained(other)

@@ -1,5 +1,6 @@
 """A released model: the folder of a pipeline with half-precision weights, its config, 64 samples and its card."""
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -37,7 +38,10 @@ def release(
     licence: str = "apache-2.0",
     evaluations: Iterable[Path] = (),
 ) -> CardFacts:
-    """Write the model of a training run to `out`, in half precision and with a card. The same run gives the same files.
+    """Write the model of a training run to `out`, in half precision and with a card.
+
+    A model that is at `out` already, with these weights, stays as it is to the byte: its evaluations stay its own, and
+    only what is written about it is new.
 
     Args:
         run: the folder of a training run: config.yaml, metrics.jsonl, model/.
@@ -62,6 +66,7 @@ def release(
         if not weights.is_file():
             raise UserError(f"{run} holds a model of several weight files, which is too large to be released so")
         halve_file(weights)
+        _keep_model(out, temporary)
         released = load_pipeline(temporary)
         facts = CardFacts(
             name=name or out.name,
@@ -79,6 +84,15 @@ def release(
         _draw(released, temporary / "samples.png")
         (temporary / "README.md").write_text(card_text(facts), encoding="utf-8")
     return facts
+
+
+def _keep_model(before: Path, folder: Path) -> None:
+    """Put the model files of `before` into `folder` if both have the same weights: another version of the package may
+    write other configs, with more settings, and evaluations know a model by the hash of all its files."""
+    old, new = (path / "unet" / WEIGHTS_NAME for path in (before, folder))
+    if old.is_file() and old.read_bytes() == new.read_bytes():
+        for file in sorted(before.rglob("*.json")):
+            shutil.copyfile(file, folder / file.relative_to(before))
 
 
 def _config_of(run: Path) -> Config:
