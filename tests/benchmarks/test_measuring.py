@@ -1,0 +1,75 @@
+"""The speed benchmarks: memory is seen, finished rows are kept, every form of a training step is one network's."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("spikingjelly")
+
+BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
+
+
+@pytest.fixture
+def measuring(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import measuring
+
+    return measuring
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_peak_memory(measuring):
+    """Of what is held at once, not in all, and not of what was held before."""
+    held = torch.ones(2**22)
+
+    def task():
+        for _ in range(3):
+            torch.ones(2**23)  # 32 MiB
+
+    assert held.sum() == 2**22 and 30 <= measuring.peak_of(task) <= 60
+
+
+def test_rows_are_not_measured_again(measuring, tmp_path):
+    path = tmp_path / "rows.json"
+    measuring.Rows(path).add({"batch": 1, "T": 4, "seconds": {"a": 0.5}})
+    measuring.Rows(path).add({"batch": 2, "T": 4, "seconds": {"a": 0.9}})
+    rows = measuring.Rows(path)
+    assert rows.has(batch=2, T=4) and not rows.has(batch=2, T=8) and not rows.has(batch=2, size=32)
+    assert [row["seconds"]["a"] for row in rows.rows] == [0.5, 0.9]
+
+
+def test_medians_take_turns(measuring):
+    now, order = [0.0], []
+
+    def task(name, *seconds):
+        left = iter(seconds)
+
+        def run():
+            order.append(name)
+            now[0] += next(left)
+
+        return run
+
+    tasks = {"a": task("a", 9, 1, 5, 2), "b": task("b", 9, 3, 3, 8)}
+    assert measuring.medians(tasks, 3, lambda: now[0], warm_up=1) == {"a": 2, "b": 3}
+    assert order == ["a", "b"] * 4
+
+
+def test_every_form_of_a_step_is_the_same_network(measuring):
+    """Gradients of the first step, against the reference's: float32 to rounding, bf16 about."""
+    from training_step import FORMS, Training
+
+    gradients = {}
+    for name, form in FORMS.items():
+        training = Training(form, channels=8, T=2, size=8)
+        training.backward(2)
+        gradients[name] = torch.cat([p.grad.flatten().double() for p in training.parameters])
+    for name, found in gradients.items():
+        assert found.shape == gradients["reference"].shape, name
+    first = gradients["reference"].norm()
+    assert (gradients["float32"] - gradients["reference"]).norm() < 0.05 * first
+    assert torch.equal(gradients["float32"], gradients["float32 recomputed"])
+    assert torch.equal(gradients["bf16"], gradients["bf16 recomputed"])
+    assert (gradients["bf16"] - gradients["float32"]).norm() > 0
