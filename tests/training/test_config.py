@@ -20,11 +20,12 @@ PURE = {"cifar10_pure": "cifar10", "fashion_mnist_small_pure": "fashion_mnist_sm
 QUANTIZED = {"fashion_mnist_small_quantized": "fashion_mnist_small"}
 FSDDIM = {"fashion_mnist_small_fsddim": "fashion_mnist_small_pure"}
 CLASSES = {"fashion_mnist_small_classes": "fashion_mnist_small"}
+SIGNALS = ["clothing_profiles", "gaussian_process"]
 ATTENTION = {"fashion_mnist_small_attention": "fashion_mnist_small"}
 
 
 def test_the_project_has_the_configs_it_promises():
-    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *FSDDIM, *CLASSES, *ATTENTION]) == NAMES
+    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *FSDDIM, *CLASSES, *ATTENTION, *SIGNALS]) == NAMES
     assert set(NAMES) <= set(config_names())
 
 

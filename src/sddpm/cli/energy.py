@@ -127,7 +127,10 @@ def energy(
         else:
             ledger = measure_images(pipeline, pictures, **options)
     account = Account(
-        ledger, costs, twin_ledger(pipeline) if ledger.spiking else None, activity if ledger.spiking else None
+        ledger,
+        costs,
+        twin_ledger(pipeline) if ledger.spiking and pipeline.signal_range is None else None,
+        activity if ledger.spiking else None,
     )
     typer.echo(as_text(account, layers))
     write(account, report, json_file, csv_file)

@@ -25,6 +25,7 @@ def info(
     from sddpm.figures.modulation import modulation_figure
     from sddpm.files import atomic_path, refuse_existing
     from sddpm.guidance.report import in_words
+    from sddpm.models.config import sample_shape
     from sddpm.models.macs import layer_macs
     from sddpm.models.modulation import modulation_scales
     from sddpm.models.thresholds import spiking_neurons
@@ -46,8 +47,11 @@ def info(
     kinds = Counter(type(m).__name__ for m in unet.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm2d))
 
     print(f"model        {type(unet).__name__} in {model}")
-    size = config["sample_size"]
-    print(f"images       {config['in_channels']} x {size} x {size}, patches of {config.get('patch_size', 1)}")
+    kind = "images " if pipeline.signal_range is None else "signals"
+    print(f"{kind}      {' x '.join(map(str, sample_shape(config)))}, patches of {config.get('patch_size', 1)}")
+    if pipeline.num_classes is not None:
+        print(f"classes      {pipeline.num_classes}{': ' if pipeline.class_names else ''}"
+              f"{', '.join(pipeline.class_names or [])}")  # fmt: skip
     if "channel_mult" in config:
         widths = ", ".join(str(config["base_channels"] * m) for m in config["channel_mult"])
         print(f"levels       {widths} channels, {config['num_res_blocks']} residual blocks each")

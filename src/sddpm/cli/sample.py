@@ -63,7 +63,8 @@ def sample(
     Each image has its own seed and depends on neither the batch size nor the device, up to rounding.
     Of several classes every seed is sampled in each.
     Images in folders and zips are named by their seed, and class if there are several; .npz holds arr_0, uint8
-    [N, H, W, C], and the classes, if the model knows any, in arr_1.
+    [N, H, W, C], and the classes, if the model knows any, in arr_1. A model of signals writes FILE.npz, arr_0 float32
+    [N, C, L] in the units of its data, and a plot, FILE.png.
     """
     from contextlib import nullcontext
     from time import perf_counter
@@ -86,7 +87,7 @@ def sample(
         raise UserError("--scale and --columns must be at least 1")
 
     from sddpm.cli.classes import wanted_images
-    from sddpm.cli.sample_outputs import write_images
+    from sddpm.cli.sample_outputs import plot_beside, write_images, write_signals
     from sddpm.figures.grid import denoising_strip
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
@@ -95,8 +96,12 @@ def sample(
     place = pick_device(device)
     pipeline = load_pipeline(model, place)
     channels = pipeline.unet.config.in_channels
-    if channels not in (1, 3) and (kind != "npz" or strip is not None):
+    if pipeline.signal_range is None and channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")
+    signals = pipeline.signal_range is not None
+    if signals:
+        refuse_for_signals(kind, out, strip)
+        refuse_existing(plot_beside(out), force)
     wanted = wanted_images(pipeline, chosen, classes or [])
     recorder = DenoisingRecorder()
     snn_steps: list[int] = []
@@ -123,15 +128,27 @@ def sample(
     )
     # Opened before the work starts, so that a folder that cannot be written to is found out at once.
     with nullcontext() if strip is None else atomic_path(strip) as strip_file:
-        write_images(kind, out, batches, columns, scale, wanted)
+        if signals:
+            write_signals(out, batches, columns, wanted)
+        else:
+            write_images(kind, out, batches, columns, scale, wanted)
         if strip_file is not None:
             denoising_strip(*recorder.frames(), scale=scale).save(strip_file, "PNG")
     seconds = perf_counter() - start
     taken = f"; {sum(snn_steps) / len(snn_steps):.3g} of {pipeline.unet.config.T} SNN time steps" if snn_steps else ""
+    what = f"{len(wanted.seeds)} {'signals' if signals else 'images'}"
     typer.echo(
-        f"{out}: {len(wanted.seeds)} images, {solver} with {steps} steps on {place}, {seconds:.1f} s"
+        f"{out}: {what}, {solver} with {steps} steps on {place}, {seconds:.1f} s"
         f" ({len(wanted.seeds) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
     )
+
+
+def refuse_for_signals(kind: str, out: Path, strip: Path | None) -> None:
+    """Raise `UserError` for files that only images can be written to."""
+    if kind != "npz" or out.suffix.lower() != ".npz":
+        raise UserError(f"--out {out}: this model makes signals, which need FILE.npz (a plot FILE.png comes with it)")
+    if strip is not None:
+        raise UserError("--strip is for images; this model makes signals")
 
 
 def parse_seeds(seeds: str | None, count: int | None) -> list[int]:

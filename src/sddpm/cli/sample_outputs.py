@@ -13,6 +13,7 @@ from torch import Tensor
 from sddpm.cli.classes import Wanted
 from sddpm.data import unit_to_uint8
 from sddpm.figures.grid import class_rows, image_grid
+from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 
 Batches = Iterable[tuple[list[int], Tensor]]
@@ -79,3 +80,23 @@ def _png(image: Tensor) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def plot_beside(out: Path) -> Path:
+    """Where the plot of signals goes."""
+    return out.with_suffix(".png")
+
+
+def write_signals(out: Path, batches: Batches, columns: int | None, wanted: Wanted) -> None:
+    """Write signals [B, C, L] to an .npz (arr_0 float32 [N, C, L], and their classes in arr_1), and a plot beside it.
+
+    Of several classes each is a row of the plot.
+    """
+    with atomic_path(out) as path, atomic_path(plot_beside(out)) as plot:
+        everything = torch.cat([signals for _, signals in batches]).float()
+        arrays = [everything.numpy()] + ([] if wanted.labels is None else [np.array(wanted.labels)])
+        with path.open("wb") as file:
+            np.savez(file, *arrays)
+        if columns is None and wanted.rows is not None:
+            columns = len(wanted.seeds) // len(wanted.rows)
+        signal_grid(everything, columns).savefig(plot)

@@ -5,7 +5,10 @@ from torch import Tensor
 
 
 def to_model(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 of any shape -> float in [-1, 1]: x / 127.5 - 1. `to_uint8` undoes it exactly for all 256 values."""
+    """uint8 of any shape -> float in [-1, 1]: x / 127.5 - 1. `to_uint8` undoes it exactly for all 256 values. Floats,
+    which signals are, are as the model sees them already."""
+    if images.is_floating_point():
+        return images.to(dtype)
     return (images.to(torch.float32) / 127.5 - 1).to(dtype)
 
 

@@ -44,8 +44,8 @@ def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = No
         return pipeline
     if not spiking:
         raise UserError(f"the time embedding of a {type(unet).__name__} cannot be made a table")
-    guidance = pipeline.config.get("threshold_guidance")
-    return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, guidance, pipeline.class_names)
+    about = {key: pipeline.config.get(key) for key in ("threshold_guidance", "class_names", "signal_range")}
+    return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, **about)
 
 
 def measure_sampling(

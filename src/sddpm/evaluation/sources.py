@@ -106,6 +106,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
 
 def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device: torch.device) -> Samples:
     pipeline = load_pipeline(path, device)
+    pipeline.require_images()
     size, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
     if not isinstance(size, int) or channels not in (1, 3):
         raise UserError(

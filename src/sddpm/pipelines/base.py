@@ -18,6 +18,7 @@ from sddpm.diffusion.noise import draw_noise
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
+from sddpm.models.config import sample_shape
 from sddpm.models.early_exit import EarlyExit
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, prepare_scheduler
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
@@ -48,6 +49,7 @@ class SamplingPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         threshold_guidance: Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
+        signal_range: Sequence[float] | None = None,
     ):
         super().__init__()
         self.unet: Any
@@ -59,6 +61,8 @@ class SamplingPipeline(DiffusionPipeline):
             self.register_to_config(threshold_guidance=dict(threshold_guidance))
         if class_names is not None:
             self.register_to_config(class_names=list(class_names))
+        if signal_range is not None:
+            self.register_to_config(signal_range=list(signal_range))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
@@ -80,6 +84,19 @@ class SamplingPipeline(DiffusionPipeline):
     def class_names(self) -> list[str] | None:
         """Their names, if they have any."""
         return self.config.get("class_names")
+
+    @property
+    def signal_range(self) -> tuple[float, float] | None:
+        """What -1 and 1 of a model of signals stand for; None of a model of images."""
+        if self.unet.config.get("dims", 2) == 2:
+            return None
+        low, high = self.config.get("signal_range") or (-1.0, 1.0)
+        return low, high
+
+    def require_images(self) -> None:
+        """Raise `UserError` for a model of signals."""
+        if self.signal_range is not None:
+            raise UserError("this model makes signals of one dimension; this needs one that makes images")
 
     def resolve_engine(self, engine: str, num_inference_steps: int, exit_tolerance: float | None = None) -> str:
         """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
@@ -114,10 +131,8 @@ class SamplingPipeline(DiffusionPipeline):
         return Run(model, scheduler, options, evaluations)
 
     @property
-    def _shape_of_one(self) -> tuple[int, int, int]:
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.unet.config.in_channels, height, width
+    def _shape_of_one(self) -> tuple[int, ...]:
+        return sample_shape(self.unet.config)
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         dtype = torch.float64 if self.unet.dtype == torch.float64 else torch.float32
@@ -130,7 +145,9 @@ class SamplingPipeline(DiffusionPipeline):
         callback: Callable[[DenoisingStep], None] | None,
         total: int | None,
     ) -> Iterator[tuple[list[Any], Tensor]]:
-        """Each chunk and its images, [B, C, H, W] in [0, 1] on the CPU: where the steps that `begin` gives arrive."""
+        """Each chunk and its images, [B, C, H, W] in [0, 1] on the CPU: where the steps that `begin` gives arrive.
+        Signals [B, C, L] come in the units of their data."""
+        low, high = self.signal_range or (0.0, 1.0)
         # The bar is diffusers' own, so that pipe.set_progress_bar_config works; no total means no bar.
         with self.progress_bar(total=total) if total else tqdm(disable=True) as bar:  # type: ignore[misc]
             done = 0
@@ -144,10 +161,13 @@ class SamplingPipeline(DiffusionPipeline):
                 if not x.isfinite().all():
                     raise UserError(f"the model answered with NaN or infinity in images {done} to {done + len(x) - 1}")
                 done += len(x)
-                yield chunk, (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
+                unit = (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
+                yield chunk, unit if self.signal_range is None else low + (high - low) * unit
 
     def _output(self, batches: Iterator[tuple[list[Any], Tensor]], output_type: str) -> ImagePipelineOutput:
         images = torch.cat([images for _, images in batches])
+        if self.signal_range is not None and output_type != "pt":
+            return ImagePipelineOutput(images=images.numpy())
         if output_type == "pt":
             return ImagePipelineOutput(images=images)  # pyright: ignore[reportArgumentType]
         arrays = images.permute(0, 2, 3, 1).float().numpy()

@@ -83,7 +83,7 @@ def _walk(
         index, x = index + 1, x_prev
 
 
-def as_images(images: Images, shape: tuple[int, int, int]) -> Tensor:
+def as_images(images: Images, shape: tuple[int, ...]) -> Tensor:
     """Images as float [N, C, H, W] in [0, 1], from PIL images or a tensor that is uint8 or in [0, 1].
 
     Raises:
@@ -135,7 +135,7 @@ def region_mask(name: str, height: int, width: int) -> Tensor:
     return where.expand(height, width)
 
 
-def as_mask(mask: Tensor | Image.Image, shape: tuple[int, int, int]) -> Tensor:
+def as_mask(mask: Tensor | Image.Image, shape: tuple[int, ...]) -> Tensor:
     """What to paint anew, bool [1 or N, 1, H, W], from an image (white: anew), or a tensor [H, W] or [N, 1, H, W] of
     truth values or of 0 and 1.
 

@@ -43,12 +43,15 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     names = index.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise UserError(f"{folder / INDEX_NAME} is damaged: class_names should list names, not {names!r}")
+    spread = index.get("signal_range")
+    if spread is not None and not (isinstance(spread, list) and list(map(type, spread)) == [float, float]):
+        raise UserError(f"{folder / INDEX_NAME} is damaged: signal_range should be two numbers, not {spread!r}")
     try:
         kept_thresholds(index.get("threshold_guidance"))
     except UserError as error:
         raise UserError(f"{folder / INDEX_NAME}: {error}") from error
     unet, scheduler = _load_unet(folder, index), _load_scheduler(folder, index)
-    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance"), names).to(device)
+    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance"), names, spread).to(device)
 
 
 def pipeline_folder(path: str | PathLike[str]) -> Path:

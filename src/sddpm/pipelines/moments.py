@@ -15,6 +15,7 @@ from sddpm.diffusion.objectives import predict_epsilon
 from sddpm.diffusion.schedule import add_noise
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
+from sddpm.models.config import sample_shape
 from sddpm.pipelines.denoise import predict
 from sddpm.pipelines.loading import own_folder, pipeline_folder, read_json
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
@@ -79,10 +80,6 @@ def keep_moments(path: str | PathLike[str], moments: Moments) -> None:
 
 
 def _check_shape(config: Any, images: Tensor) -> None:
-    size = config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    if tuple(images.shape[1:]) != (config.in_channels, height, width):
-        raise UserError(
-            f"the model is for images of {config.in_channels} x {height} x {width}, these are "
-            f"{' x '.join(map(str, images.shape[1:]))}"
-        )
+    if tuple(images.shape[1:]) != sample_shape(config):
+        expected, found = (" x ".join(map(str, shape)) for shape in (sample_shape(config), images.shape[1:]))
+        raise UserError(f"the model is for images of {expected}, these are {found}")

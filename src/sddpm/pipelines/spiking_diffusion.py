@@ -36,6 +36,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         threshold_guidance: firing thresholds to sample with unless others are given, under "v_threshold", and how they
             were found: what `sddpm guide` keeps with a model.
         class_names: one for each class that the model knows, if it knows any and they have names.
+        signal_range: of a model of signals, what -1 and 1 stand for in the units of its data.
     """
 
     def __call__(
@@ -76,7 +77,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             exit_tolerance: leave the network for each sample once its readout changes by less than this from one SNN
                 time step to the next, relatively (`sddpm.models.early_exit`); None for all T steps. Eager only.
             output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
-                on the CPU, both in [0, 1].
+                on the CPU, both in [0, 1]. Signals are an array, or a tensor, [N, C, L] in the units of their data.
             callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
                 with index 0.
             progress: whether to show a progress bar.
@@ -134,6 +135,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             UserError: as a call would; a solver whose steps add noise.
         """
         check_output_type(output_type)
+        self.require_images()
         if len(seeds) < 2 or frames < 2:
             raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames}")
         check_seeds(seeds)
@@ -186,6 +188,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             UserError: as a call would; images or a mask that do not fit the model or each other.
         """
         check_output_type(output_type)
+        self.require_images()
         kept, unknown = as_images(images, self._shape_of_one), as_mask(mask, self._shape_of_one)
         seeds = range(len(kept)) if seeds is None else seeds
         count = len(seeds)

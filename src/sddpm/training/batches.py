@@ -14,8 +14,8 @@ from sddpm.training.randomness import batch_indices, generator
 
 @dataclass(frozen=True)
 class Batch:
-    """images: uint8 [B, C, H, W]; noise: standard normal, float32 [B, C, H, W]; t: LongTensor [B]; labels: LongTensor
-    [B], or None if the model knows no classes. On the CPU."""
+    """images: uint8 [B, C, H, W], or signals, float32 [B, C, L]; noise: standard normal, float32 of that shape;
+    t: LongTensor [B]; labels: LongTensor [B], or None if the model knows no classes. On the CPU."""
 
     images: Tensor
     noise: Tensor
@@ -62,7 +62,7 @@ def training_batches(dataset: ImageDataset, config: Config, start: int, rows: Te
     for step, images in zip(steps, iterate_batches(dataset, map(indices, steps)), strict=True):
         if config.data.flip:
             flip = torch.rand(size, generator=generator(seed, "flip", step))[rows] < 0.5
-            images = torch.where(flip[:, None, None, None], images.flip(-1), images)
+            images = torch.where(flip.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
         noise = torch.randn(size, *images.shape[1:], generator=generator(seed, "noise", step))
         t = torch.randint(config.diffusion.num_train_timesteps, (size,), generator=generator(seed, "t", step))
         yield Batch(images, noise[rows], t[rows], _labels(dataset, config, step, indices(step), rows))

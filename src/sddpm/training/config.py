@@ -22,13 +22,16 @@ class DataConfig(Section):
 
     dataset: str = Field(
         default="folder",
-        description="digits, mnist, fashion-mnist, cifar10, celeba, lsun, or folder (any folder or zip)",
+        description="digits, mnist, fashion-mnist, cifar10, celeba, lsun, folder (any folder or zip); signals (.npz or"
+        " .npy) or gaussian-process",
     )
     path: str | None = Field(
         default=None, description="Folder or zip of the data; null: bundled, or in the download cache"
     )
     split: str = Field(default="train", description="Part of the data set to train on")
-    image_size: int = Field(default=32, gt=0, description="Height and width in pixels that the network sees")
+    image_size: int = Field(
+        default=32, gt=0, description="Height and width in pixels that the network sees, or length of signals"
+    )
     channels: int | None = Field(default=None, description="1 (grey) or 3 (colour); null: as the data")
     crop: str | None = Field(default=None, description="Crop before resizing, by name; null: none")
     resize: str = Field(default="bilinear", description="Filter that brings images to image_size")
@@ -72,6 +75,7 @@ class SpikingConfig(Section):
     attention_resolutions: tuple[int, ...] = Field(
         default=(), description="Heights of feature maps at which blocks have spiking self-attention"
     )
+    dims: int = Field(default=2, ge=1, le=2, description="2: images; 1: signals [C, L]")
     num_classes: int | None = Field(
         default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
     )

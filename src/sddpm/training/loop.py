@@ -1,9 +1,10 @@
 """The loop: steps, and between them metrics, samples and checkpoints."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -36,7 +37,7 @@ class Loop:
         accelerator: this process's.
         state: where to start.
         epoch_size: images of the data set.
-        class_names: of its classes, if the model learns them and they have names.
+        about: what is kept with the model about its data: class_names and signal_range, as of the pipeline.
         progress: whether to tell stderr how it goes.
     """
 
@@ -48,12 +49,12 @@ class Loop:
         state: TrainState,
         *,
         epoch_size: int,
-        class_names: Sequence[str] | None = None,
+        about: Mapping[str, Any],
         progress: bool,
     ):
         self.config, self.options, self.run_dir = config, config.train, run_dir
         self.accelerator, self.state, self.epoch_size = accelerator, state, epoch_size
-        self.class_names = class_names
+        self.about = about
         self.main = accelerator.is_main_process
         self.look_every = steps_between_looks(accelerator.device)
         self.watch = Stopwatch(state.seconds)
@@ -142,7 +143,7 @@ class Loop:
         self._begin_interval()
 
     def _pipeline(self) -> SpikingDiffusionPipeline:
-        return make_pipeline(self.state.ema, self.config.diffusion, self.class_names)
+        return make_pipeline(self.state.ema, self.config.diffusion, **self.about)
 
     def _sample(self) -> None:
         if self.main:

@@ -54,7 +54,9 @@ def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batc
 
     def loss(model: nn.Module, batch: Batch) -> Loss:
         images = batch.images.to(device, non_blocking=True)
-        x0 = to_model(images, dtype).contiguous(memory_format=layout)
+        x0 = to_model(images, dtype)
+        if x0.ndim == 4:
+            x0 = x0.contiguous(memory_format=layout)
         noise = batch.noise.to(device, non_blocking=True).to(dtype)
         x_t = add_noise(alphas_cumprod, x0, noise, batch.t)
         network = extract_model_from_parallel(model)

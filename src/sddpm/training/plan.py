@@ -11,7 +11,7 @@ from sddpm.training.config import Config
 from sddpm.training.config_files import to_yaml
 from sddpm.training.objective import make_loss
 from sddpm.training.processes import make_accelerator
-from sddpm.training.run import open_training_data
+from sddpm.training.run import check_dims, open_training_data
 from sddpm.training.state import TrainState, build_model, make_state
 from sddpm.training.step import backward
 
@@ -29,6 +29,7 @@ def describe_run(config: Config, device: str = "auto") -> str:
     rows = share_of_batch(options.batch_size, options.accumulation, accelerator.process_index, processes)
     dataset = open_training_data(config.data)
     check_labels(dataset, config.model.num_classes)
+    check_dims(dataset, config)
     state = make_state(build_model(config, dataset.channels), config, accelerator.device)
 
     at_once = len(rows) // options.accumulation

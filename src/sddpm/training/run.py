@@ -1,12 +1,13 @@
 """`train`: from a config to a trained model in a run folder."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
 
 from sddpm.data import ImageDataset, open_dataset
+from sddpm.data.signals import SIGNALS, SignalDataset, open_signals
 from sddpm.errors import UserError
 from sddpm.models.batch_norm import synchronize_batch_norm
 from sddpm.training.allocator import keep_large_buffers
@@ -36,6 +37,8 @@ class TrainResult:
 
 def open_training_data(config: DataConfig) -> ImageDataset:
     """The data set of a config. Raises `UserError`."""
+    if config.dataset in SIGNALS:
+        return open_signals(config.dataset, config.path, config.limit)
     return open_dataset(
         config.dataset,
         config.path,
@@ -47,6 +50,16 @@ def open_training_data(config: DataConfig) -> ImageDataset:
         download=config.download,
         limit=config.limit,
     )
+
+
+def check_dims(dataset: ImageDataset, config: Config) -> None:
+    """Raise `UserError` if the model is for images and the data are signals, or the other way round."""
+    signals, dims = isinstance(dataset, SignalDataset), getattr(config.model, "dims", 2)
+    if signals != (dims == 1):
+        kind = "signals: they need model.dims=1" if signals else "images: they need model.dims=2"
+        raise UserError(f"the data of {dataset.name} are {kind}")
+    if signals and dataset.image_size != config.data.image_size:
+        raise UserError(f"the signals of {dataset.name} have {dataset.image_size} samples: set data.image_size to that")
 
 
 def train(
@@ -90,6 +103,7 @@ def train(
         keep_large_buffers()
     dataset = open_training_data(config.data)
     check_labels(dataset, config.model.num_classes)
+    check_dims(dataset, config)
     model = build_model(config, dataset.channels)
     changes = load_weights(model, init_from) if init_from is not None else []
     if config.train.rate_penalty:
@@ -101,8 +115,11 @@ def train(
     accelerator.wait_for_everyone()  # all have seen the folder as it was
     if accelerator.is_main_process:
         open_run_folder(run_dir, config)
-    names = None if config.model.num_classes is None else dataset.class_names
-    loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), class_names=names, progress=progress)
+    about = {
+        "class_names": None if config.model.num_classes is None else dataset.class_names,
+        "signal_range": astuple(dataset.signal_range) if isinstance(dataset, SignalDataset) else None,
+    }
+    loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), about=about, progress=progress)
     if changes:
         loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
     with closing(training_batches(dataset, config, state.step, rows)) as batches:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import torch
 
-from sddpm.data import to_uint8
+from sddpm.data import unit_to_uint8
 from sddpm.errors import UserError
 from sddpm.figures.curves import loss_curve
 from sddpm.figures.grid import image_grid
 from sddpm.figures.modulation import modulation_figure
+from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -50,9 +51,12 @@ def save_samples(run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, c
         output_type="pt",
         progress=False,
     )
-    images = to_uint8(torch.as_tensor(output.images) * 2 - 1)
+    images = torch.as_tensor(output.images)
     with atomic_path(run_dir / "samples" / f"step-{step:07d}.png") as temporary:
-        image_grid(images, scale=None).save(temporary)
+        if pipeline.signal_range is None:
+            image_grid(unit_to_uint8(images), scale=None).save(temporary)
+        else:
+            signal_grid(images).savefig(temporary)
 
 
 def save_modulation(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:

@@ -1,6 +1,5 @@
 """What a run carries from step to step: weights, their average, the optimiser, and how far it has come."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,10 +67,9 @@ def make_state(model: ModelMixin, config: Config, device: torch.device) -> Train
     )
 
 
-def make_pipeline(
-    model: Any, config: DiffusionConfig, class_names: Sequence[str] | None = None
-) -> SpikingDiffusionPipeline:
-    """The model with DDIM as its default solver, on the noise schedule it is trained on."""
+def make_pipeline(model: Any, config: DiffusionConfig, **about: Any) -> SpikingDiffusionPipeline:
+    """The model with DDIM as its default solver, on the noise schedule it is trained on; `about` its data, as of the
+    pipeline."""
     scheduler = make_scheduler(
         "ddim",
         num_train_timesteps=config.num_train_timesteps,
@@ -81,4 +79,4 @@ def make_pipeline(
         prediction_type=config.prediction_type,
         clip_sample=not model.config.get("synaptic_currents", False),  # a clamp is no synapse
     )
-    return SpikingDiffusionPipeline(unet=model, scheduler=scheduler, class_names=class_names)
+    return SpikingDiffusionPipeline(unet=model, scheduler=scheduler, **about)

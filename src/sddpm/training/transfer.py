@@ -39,6 +39,7 @@ from sddpm.training.state import build_model, make_pipeline
 
 FORMAT = 1
 WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
+ABOUT = ("class_names", "signal_range")  # what a pipeline keeps about its data
 RUN_FILES = ("config.yaml", "metrics.jsonl")
 ROUNDING = 2.0**-10  # of the norm of a tensor: what its float16 form may differ by
 
@@ -89,8 +90,9 @@ def pack_run(
             for name, path in files.items():
                 archive.add(path, name, filter=_anonymous)
         step = description["step"]
-        about = {"image_channels": channels, "class_names": _read_model(run_dir, INDEX_NAME).get("class_names")}
-        writer.finish({"format": FORMAT, "step": step, "half": half, **about})
+        index = _read_model(run_dir, INDEX_NAME)
+        about = {key: index[key] for key in ABOUT if key in index}
+        writer.finish({"format": FORMAT, "step": step, "half": half, "image_channels": channels, "about": about})
     return Packed(step, half, [part["bytes"] for part in writer.parts])
 
 
@@ -120,7 +122,7 @@ def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
         config = load_config(run_dir / "config.yaml")
         model = build_model(config, manifest["image_channels"])
         model.load_state_dict(tensors[WEIGHTS[1]])
-        save_model(run_dir, make_pipeline(model.eval(), config.diffusion, manifest.get("class_names")))
+        save_model(run_dir, make_pipeline(model.eval(), config.diffusion, **manifest.get("about", {})))
         path = checkpoint_path(run_dir, description["step"])
         write_checkpoint(path, tensors, {key: value for key, value in description.items() if key != "sha256"})
         read_description(path)
