@@ -224,9 +224,9 @@ def test_config_of_the_paper():
     assert (paper.diffusion.beta_schedule, paper.diffusion.prediction_type) == ("cosine", "v_prediction")
 
 
-@pytest.mark.parametrize("options", [{"pure": False}, {"num_classes": 3}])
+@pytest.mark.parametrize("options", [{"pure": False}, {"num_classes": 3}, {"dims": 1}])
 def test_what_currents_are_not_for(options):
-    with pytest.raises(UserError, match="synaptic_currents needs pure = true, and is not for classes"):
+    with pytest.raises(UserError, match="synaptic_currents needs pure = true, and is neither for classes nor for signals"):
         SpikingUNet2DModel(**{**SMALL, "pure": True, "synaptic_currents": True, **options})
 
 
