@@ -1,8 +1,10 @@
-"""Builds the native neuron kernel, and puts the configs into wheels. Everything else is in pyproject.toml.
+"""Builds the native kernels, and puts the configs into wheels. Everything else is in pyproject.toml.
 
-The kernel is optional: without a C++ compiler the installation succeeds and neurons run as plain PyTorch.
+The kernels are optional: without a C++ compiler the installation succeeds and all runs as plain PyTorch.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -26,12 +28,26 @@ DENSE = [f"src/sddpm/inference/{name}.cpp" for name in ("dense_conv", "readout")
 
 
 class BuildKernel(build_ext):
-    """Compiler flags by the kind of compiler."""
+    """Compiler flags by the kind of compiler; files that compile side by side."""
 
     def build_extensions(self):
+        msvc = self.compiler.compiler_type == "msvc"
         for extension in self.extensions:
-            extension.extra_compile_args = MSVC_FLAGS if self.compiler.compiler_type == "msvc" else UNIX_FLAGS
+            extension.extra_compile_args = MSVC_FLAGS if msvc else UNIX_FLAGS
+        if not msvc:
+            self.compiler.compile = in_parallel(self.compiler.compile)
         super().build_extensions()
+
+
+def in_parallel(compile_files):
+    """A compiler's method that compiles one file after another, for several at once."""
+
+    def compile_in_parallel(sources, **options):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = pool.map(lambda source: compile_files([source], **options), sources)
+            return [name for names in objects for name in names]
+
+    return compile_in_parallel
 
 
 class BuildPackage(build_py):
@@ -51,7 +67,7 @@ setup(
         Extension(
             "sddpm.neurons.kernels._cpu",
             [
-                *(f"{KERNELS}/{name}.cpp" for name in ("platform", "neuron", "norm", "winograd")),
+                *(f"{KERNELS}/{name}.cpp" for name in ("norm", "neuron", "winograd", "platform")),
                 *DENSE,
                 *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "fire")),
             ],

@@ -126,6 +126,8 @@ INLINE void convolve(const ConvCall &c, int64_t first, int64_t end) {
     int64_t channel = 0;
     for (; channel + (WIDTH - 1) * PANEL < c.out_channels; channel += WIDTH * PANEL)
         tiles<ROWS, WIDTH>(c, shape, taps, first, end, channel);
+    if (WIDTH > 2)
+        for (; channel + PANEL < c.out_channels; channel += 2 * PANEL) tiles<ROWS, 2>(c, shape, taps, first, end, channel);
     for (; channel < c.out_channels; channel += PANEL) tiles<ROWS, 1>(c, shape, taps, first, end, channel);
 }
 

@@ -40,9 +40,10 @@ INLINE void forward_block(const Call &c, const Numbers<R> &k, int64_t first, int
 template <bool HARD, class IO, class R>
 INLINE void backward_block(const Call &c, const Numbers<R> &k, int64_t first, int n, R *h) {
     R carry[BACKWARD_BLOCK];
+    IO nowhere[BACKWARD_BLOCK];
     Stored<const IO> currents = {at<const IO>(c.x, first), c.x_stride}, grad = {at<const IO>(c.grad, first), c.grad_stride};
     Stored<IO> out = {at<IO>(c.grad_x, first), c.size};
-    Wanted<IO> spikes = {c.spikes ? at<IO>(c.spikes, first) : nullptr, c.size};
+    Wanted<IO> spikes = {c.spikes ? at<IO>(c.spikes, first) : nullptr, c.size, nowhere};
     charge_steps<HARD>(c.neuron, k, c.T, n, currents, carry, spikes, h, BACKWARD_BLOCK);
     double leak = backward_steps<HARD>(c.neuron, k, c.T, n, currents, grad, out, h, carry, BACKWARD_BLOCK, c.grad_leak);
     if (c.grad_leak) c.grad_leak[first / BACKWARD_BLOCK] = leak;

@@ -286,6 +286,7 @@ INLINE void fire_backward_in_images(const NormCall &c, int64_t unit, int64_t end
         for (int64_t first = 0; first < c.channels; first += TILE) {
             Slice slice(first, c.channels);
             R scale[TILE], shift[TILE], mean[TILE], current[TILE], carry[TILE], grad[TILE], sum[TILE], product[TILE];
+            IO nowhere[TILE];
             repeat(scale, c.scale, slice);
             repeat(shift, at<const R>(c.shift, image * c.shift_stride), slice);
             repeat(mean, c.mean, slice);
@@ -297,7 +298,7 @@ INLINE void fire_backward_in_images(const NormCall &c, int64_t unit, int64_t end
                 const IO *x = at<const IO>(c.x, offset);
                 Normalised<IO, R> currents = {x, stride, n, scale, shift, current};
                 Stored<const IO> incoming = {at<const IO>(c.grad, offset), stride};
-                Wanted<IO> spikes = {at<IO>(c.spikes, offset), stride};
+                Wanted<IO> spikes = {at<IO>(c.spikes, offset), stride, nowhere};
                 Summed<IO, R> out = {at<IO>(c.out, offset), x, stride, n, mean, grad, sum, product};
                 charge_steps<HARD>(c.neuron, k, c.T, n, currents, carry, spikes, h, TILE);
                 leak += backward_steps<HARD>(c.neuron, k, c.T, n, currents, incoming, out, h, carry, TILE, c.grad_leak);
