@@ -79,6 +79,7 @@ def inpaint(
     from sddpm.pipelines.devices import pick_device
 
     pipeline = load_pipeline(model, pick_device(device))
+    pipeline.require_images()
     channels, size = pipeline.unet.config.in_channels, pipeline.unet.config.sample_size
     if channels not in (1, 3) or not isinstance(size, int):
         raise UserError(
