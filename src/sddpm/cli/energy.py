@@ -118,6 +118,8 @@ def energy(
         "batch_size": batch_size,
         "title": str(model),
     }
+    if images is not None:
+        pipeline.require_images()
     pictures = None if images is None else open_images(pipeline, images, data, split, resize, len(chosen), download)
     with recording(pipeline.unet) as activity:
         if pictures is None:

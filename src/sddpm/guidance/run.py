@@ -57,6 +57,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     metric = plan.metrics[0]
     device = local_device(evaluation.device)
     pipeline = load_pipeline(Path(evaluation.source).expanduser(), device)
+    pipeline.require_images()
     sampling = evaluation.sampling
     pipeline.stream(  # for its checks: nothing is sampled
         [sampling.first_seed],
