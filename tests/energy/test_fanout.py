@@ -77,6 +77,13 @@ def test_an_upsampled_spike_is_four():
         assert synaptic_operations(upsampled, conv) == [10 * expected]
 
 
+def test_a_negative_spike_costs_as_much():
+    layer = nn.Conv2d(3, 4, 3, padding=1)
+    spikes = torch.randint(-1, 2, (2, 2, 3, 5, 5)).float()
+    assert spikes.sum() < spikes.abs().sum()
+    assert synaptic_operations(spikes, layer) == synaptic_operations(spikes.abs(), layer)
+
+
 def test_sums_are_exact_in_half_precision():
     spikes = torch.ones(1, 64, 40, 3, 3, dtype=torch.bfloat16)  # 2560 spikes a place, beyond bfloat16's 256
     assert synaptic_operations(spikes, nn.Conv2d(40, 1, 1)) == [64 * 40 * 9]

@@ -111,9 +111,10 @@ def test_firing_rates_are_the_references(vectors_dir, name):
     assert all(layer.binary for layer in layers.values() if layer.kind == "neuron")
 
 
-def test_binary_means_zero_and_one():
-    for values, binary in (([0, 1], True), ([0, 2], False), ([0.0, -1.0], False), ([0.5, 1.5], False),
-                           ([1, float("nan")], False), ([0, 0], True)):  # fmt: skip
+def test_binary_means_a_spike_or_none():
+    """A spike is 1, or -1 of neurons that sign theirs."""
+    for values, binary in (([0, 1], True), ([0, 2], False), ([0.0, -1.0], True), ([1, -1, 0], True), ([1, -2], False),
+                           ([0.5, 1.5], False), ([1, float("nan")], False), ([0, 0], True)):  # fmt: skip
         active, found = look(torch.tensor([values], dtype=torch.float32))
         assert found == binary and active == (sum(value != 0 for value in values),)
 

@@ -63,8 +63,10 @@ def synaptic_operations(spikes: Tensor, layer: nn.Conv2d | nn.Linear) -> list[in
     """
     if isinstance(layer, nn.Linear):
         return [int(torch.count_nonzero(now != 0)) * layer.out_features for now in spikes]
-    # Sums of ones are exact in float32 up to 2^24 a position; bfloat16 would round from 256 on.
-    fired = spikes.abs().sum((1, 2), dtype=torch.float32).cpu().double()
+    # Sums of ones are exact in float32 up to 2^24 a position; bfloat16 would round from 256 on. The norm is the sum of
+    # |spikes| without a copy of them.
+    exact = torch.promote_types(spikes.dtype, torch.float32)
+    fired = torch.linalg.vector_norm(spikes, 1, dim=(1, 2), dtype=exact).cpu().double()
     return [int(n) for n in (fired * fan_out(layer, spikes.shape)).sum((1, 2)).tolist()]
 
 

@@ -202,8 +202,16 @@ def look(x: Tensor) -> tuple[tuple[int, ...], bool]:
 
     Takes one mask of one time step of memory.
     """
-    active = tuple(int(torch.count_nonzero(now != 0)) for now in x)
-    return active, active == tuple(int(torch.count_nonzero(now.abs() == 1)) for now in x)
+
+    def count(of: Tensor) -> int:
+        return int(torch.count_nonzero(of))
+
+    def are_spikes(now: Tensor, active: int) -> bool:
+        positive = count(now == 1)  # all of them, in most networks
+        return positive == active or positive + count(now == -1) == active
+
+    active = tuple(count(now != 0) for now in x)
+    return active, all(map(are_spikes, x, active))
 
 
 def check_measurable(model: nn.Module, x: Tensor) -> None:
