@@ -3,9 +3,9 @@
     python benchmarks/loss_curves.py WORK [--config digits] [--set KEY=VALUE ...] [--steps 500] [--figure FILE.png]
 
 Each trains the same network on the same images, times and noise. Plain PyTorch (float32, no kernels of ours, no
-channels last) runs again from other weights and noise: so much do runs differ that differ in nothing else. Printed are
-mean losses over the last fifth, and paired differences to the first run with their standard errors. In the folder WORK,
-runs that were stopped go on, and those that are finished are not run again.
+channels last) runs again from other weights and noise: so much do runs differ that differ in nothing else; and in bf16.
+Printed are mean losses over the last fifth, and paired differences to the first run with their standard errors. In the
+folder WORK, runs that were stopped go on, and those that are finished are not run again.
 """
 
 import argparse
@@ -25,6 +25,7 @@ RUNS = {
     "fused kernels, float32": ("auto", {"precision": "float32"}),
     "fused kernels, bf16": ("auto", {"precision": "bf16"}),
     "plain PyTorch, another seed": ("eager", PLAIN | {"seed": "1"}),
+    "plain PyTorch, bf16": ("eager", PLAIN | {"precision": "bf16"}),
 }
 BLOCK = 10  # steps whose mean counts as one observation
 WINDOW = 25  # steps that a point of the curves is the mean of
