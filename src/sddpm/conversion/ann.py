@@ -21,7 +21,7 @@ from sddpm.models.layers import StepConv2d
 from sddpm.models.readout import PureSpikingReadout
 from sddpm.neurons import QuantizedReLU
 
-SURROGATE = {"surrogate": "atan", "surrogate_alpha": 1.0}  # for fine-tuning; thresholds are between 1 and 4
+SURROGATE = {"surrogate": "atan", "surrogate_alpha": 1.0}  # for fine-tuning; learned steps are around 2
 
 
 def quantized_layers(model: torch.nn.Module) -> dict[str, QuantizedReLU]:

@@ -59,7 +59,7 @@ def conversion_errors(
     with outputs(ann, layers) as activations, outputs(spiking, layers) as fired:
         for x_t, t in batches:
             wanted, got = ann(x_t, t).sample, spiking(x_t, t).sample
-            answer += torch.stack([(got - wanted).square().sum(), wanted.square().sum()]).double().cpu()
+            answer += torch.stack([(got - wanted).square().sum(), wanted.square().sum()]).cpu().double()
             images += len(x_t)
             for name, layer in layers.items():
                 activation, spikes, s = activations[name][0], fired[name], thresholds[name]
@@ -71,9 +71,9 @@ def conversion_errors(
                         activation.square().sum(),
                         differing.sum(),
                         (spikes != 0).sum() / len(spikes),
-                        torch.tensor(differing.numel()),
+                        torch.tensor(differing.numel(), device=mean.device),
                     ]
-                ).double().cpu()  # fmt: skip
+                ).cpu().double()  # fmt: skip
     if not images:
         raise UserError("there are no images to measure the error of the conversion on")
     found = tuple(
