@@ -30,7 +30,7 @@ def convert_ann(
     finetune_steps: Annotated[
         int, typer.Option(help="Steps in which every block learns to answer as before the conversion.")
     ] = 0,
-    lr: Annotated[float, typer.Option(help="Learning rate of the first of them; it falls to 0.")] = 5e-4,
+    lr: Annotated[float, typer.Option(help="Learning rate of the first of them; it falls to 0.")] = 3e-4,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
     report: Annotated[
         Path | None,
@@ -78,6 +78,7 @@ def convert_ann(
     check_seeds([seed])
     pipeline = load_pipeline(model, pick_device(device))
     ann, spiking = pipeline.unet.eval(), convert(pipeline.unet, signed=signed)
+    found: dict[str, ConversionErrors] = {}
     measures = report is not None or plot is not None
     if finetune_steps or measures:
         dataset = open_training_data(data_section(model, config, data))
@@ -85,27 +86,27 @@ def convert_ann(
         def batches(seed: int, count: int) -> "Iterator[tuple[Tensor, Tensor]]":
             return noisy_images(pipeline, dataset, count, batch_size, seed)
 
-        def measure() -> "ConversionErrors | None":
-            return conversion_errors(ann, spiking, batches(seed, report_images)) if measures else None
+        def measure(what: str) -> None:
+            if measures:
+                found[what] = conversion_errors(ann, spiking, batches(seed, report_images))
 
-        before = after = measure()
+        measure("converted")
         if finetune_steps:
             wanted = batches(seed + 1, finetune_steps * batch_size)
             finetune_blocks(ann, spiking, wanted, steps=finetune_steps, lr=lr, callback=teller(finetune_steps))
-            after = measure()
-        if before is not None:
-            found = {"converted": before} | ({"fine-tuned": after} if after is not None and finetune_steps else {})
-            if report is not None:
-                content = {name: errors.to_dict() for name, errors in found.items()}
-                with atomic_path(report) as temporary:
-                    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            if plot is not None:
-                with atomic_path(plot) as temporary:
-                    draw(found).savefig(temporary)
-            print_errors(found)
+            measure("fine-tuned")
     pipeline.register_modules(unet=spiking)
     with atomic_path(out) as temporary:
         pipeline.save_pretrained(temporary)
+    if report is not None:
+        content = {name: errors.to_dict() for name, errors in found.items()}
+        with atomic_path(report) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if plot is not None:
+        with atomic_path(plot) as temporary:
+            draw(found).savefig(temporary)
+    if found:
+        print_errors(found)
     typer.echo(f"saved {out}: {len(spiking.neurons())} layers of IF neurons, T = {spiking.config['T']}")
 
 

@@ -27,7 +27,7 @@ def finetune_blocks(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     steps: int,
-    lr: float = 5e-4,
+    lr: float = 3e-4,
     callback: Callable[[int, float], None] | None = None,
 ) -> None:
     """Move the weights of `spiking` so that each block's mean over T comes closer to the block of `ann`, in place.
