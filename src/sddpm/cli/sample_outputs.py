@@ -17,6 +17,7 @@ from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 
 Batches = Iterable[tuple[list[int], Tensor]]
+MOST_PLOTS = 64  # matplotlib takes minutes for hundreds
 
 
 def write_images(
@@ -88,15 +89,15 @@ def plot_beside(out: Path) -> Path:
 
 
 def write_signals(out: Path, batches: Batches, columns: int | None, wanted: Wanted) -> None:
-    """Write signals [B, C, L] to an .npz (arr_0 float32 [N, C, L], and their classes in arr_1), and a plot beside it.
-
-    Of several classes each is a row of the plot.
-    """
+    """Write signals [B, C, L] to an .npz (arr_0 float32 [N, C, L], and their classes in arr_1), and a plot of the first
+    64 beside it. Of several classes each is a row of the plot, with as many of each."""
     with atomic_path(out) as path, atomic_path(plot_beside(out)) as plot:
         everything = torch.cat([signals for _, signals in batches]).float()
         arrays = [everything.numpy()] + ([] if wanted.labels is None else [np.array(wanted.labels)])
         with path.open("wb") as file:
             np.savez(file, *arrays)
-        if columns is None and wanted.rows is not None:
-            columns = len(wanted.seeds) // len(wanted.rows)
-        signal_grid(everything, columns).savefig(plot)
+        rows = 1 if wanted.rows is None else len(wanted.rows)
+        shown = everything.unflatten(0, (rows, -1))[:, : max(1, MOST_PLOTS // rows)]
+        if columns is None and rows > 1:
+            columns = shown.shape[1]
+        signal_grid(shown.flatten(0, 1), columns).savefig(plot)
