@@ -62,9 +62,9 @@ def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batc
         network = extract_model_from_parallel(model)
         currents = None
         with record_rates(network) if penalty else nullcontext() as rates:
-            labels = None if batch.labels is None else batch.labels.to(device, non_blocking=True)
+            labels = {} if batch.labels is None else {"class_labels": batch.labels.to(device, non_blocking=True)}
             asked = x_t.expand(T, *x_t.shape) if T else x_t
-            (prediction,) = model(asked, batch.t.to(device, non_blocking=True), labels, return_dict=False)
+            (prediction,) = model(asked, batch.t.to(device, non_blocking=True), return_dict=False, **labels)
         if T:
             currents, prediction = prediction, prediction.mean(0)
         error = prediction - target(prediction_type, alphas_cumprod, x0, noise, batch.t)
