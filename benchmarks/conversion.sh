@@ -24,5 +24,5 @@ sddpm convert-ann "$out/quantized" "$out/tuned" --force --finetune-steps 250 --b
 sddpm convert-ann "$out/quantized" "$out/signed" --force --signed
 for name in quantized spikes tuned signed; do fad "$out/$name"; done
 
-sddpm train fashion_mnist_small_fsddim $short --set train.steps=450 --set train.batch_size=32 --out "$out/fsddim"
+sddpm train fashion_mnist_small_fsddim $short --set train.steps=800 --set train.batch_size=32 --out "$out/fsddim"
 fad "$out/fsddim"
