@@ -25,7 +25,10 @@ ATTENTION = {"fashion_mnist_small_attention": "fashion_mnist_small"}
 
 
 def test_the_project_has_the_configs_it_promises():
-    assert sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *FSDDIM, *CLASSES, *ATTENTION, *SIGNALS]) == NAMES
+    assert (
+        sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *FSDDIM, *CLASSES, *ATTENTION, *SIGNALS])
+        == NAMES
+    )
     assert set(NAMES) <= set(config_names())
 
 
