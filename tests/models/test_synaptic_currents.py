@@ -226,7 +226,9 @@ def test_config_of_the_paper():
 
 @pytest.mark.parametrize("options", [{"pure": False}, {"num_classes": 3}, {"dims": 1}])
 def test_what_currents_are_not_for(options):
-    with pytest.raises(UserError, match="synaptic_currents needs pure = true, and is neither for classes nor for signals"):
+    with pytest.raises(
+        UserError, match="synaptic_currents needs pure = true, and is neither for classes nor for signals"
+    ):
         SpikingUNet2DModel(**{**SMALL, "pure": True, "synaptic_currents": True, **options})
 
 
