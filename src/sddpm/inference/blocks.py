@@ -19,13 +19,19 @@ from sddpm.models.blocks import (
     SpikingUpsample,
 )
 from sddpm.models.readout import PureSpikingReadout, SpikingReadout
+from sddpm.neurons import SpikingNeuron
+
+
+def spiking(neuron: nn.Module) -> SpikingNeuron:
+    """`neuron`, which is no activation in its place: `support` lets no network with those through."""
+    return cast(SpikingNeuron, neuron)
 
 
 class Encoder:
     """[B, H, W, C_in] -> [T, B, H, W, C]. The current of the first neurons is the same at all time steps."""
 
     def __init__(self, encoder: SpikingEncoder, arithmetic: Arithmetic):
-        self.T, self.neuron, self.fire = encoder.T, encoder.neuron, arithmetic.fire
+        self.T, self.neuron, self.fire = encoder.T, spiking(encoder.neuron), arithmetic.fire
         self.conv1 = arithmetic.dense().conv(fold(encoder.conv1, encoder.norm1))
         self.conv2 = arithmetic.spike_conv(fold(encoder.conv2, encoder.norm2))
 
@@ -44,7 +50,7 @@ class ResBlock:
     def __init__(self, block: SpikingResBlock, arithmetic: Arithmetic):
         first = fold(block.conv1, block.norm1)
         self.hidden_bias, self.projection = first.bias, cast(nn.Linear, block.time_projection[1])
-        self.neuron1, self.neuron2, self.fire = block.neuron1, block.neuron2, arithmetic.fire
+        self.neuron1, self.neuron2, self.fire = spiking(block.neuron1), spiking(block.neuron2), arithmetic.fire
         self.conv1 = arithmetic.spike_conv(first, bias=False)
         self.conv2 = arithmetic.spike_conv(fold(block.conv2, block.norm2))
         self.around: Callable[[list[Tensor], Tensor], Tensor] = lambda parts, spikes: parts[0]
@@ -68,7 +74,7 @@ class Resample:
     """[T, B, H, W, C] -> the same with H and W halved or doubled."""
 
     def __init__(self, layer: SpikingDownsample | SpikingUpsample, arithmetic: Arithmetic):
-        self.neuron, self.fire = layer.neuron, arithmetic.fire
+        self.neuron, self.fire = spiking(layer.neuron), arithmetic.fire
         self.conv = arithmetic.spike_conv(fold(layer.conv, layer.norm), upsample=isinstance(layer, SpikingUpsample))
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -94,7 +100,7 @@ class PureReadout:
     """[T, B, H, W, C] -> [B, H, W, C_out], the last convolution over spikes."""
 
     def __init__(self, readout: PureSpikingReadout, T: int, arithmetic: Arithmetic):
-        self.neuron, self.fire = readout.neuron, arithmetic.fire
+        self.neuron, self.fire = spiking(readout.neuron), arithmetic.fire
         gain, offset = affine(readout.norm)
         self.gain, self.offset = (
             gain.to(arithmetic.device, arithmetic.dtype),
