@@ -69,6 +69,8 @@ def fill(missing: list[int], make: Callable[[int], None], processes: Processes, 
     """Make the missing shards, each process its share, and wait until all are there."""
     from tqdm import tqdm
 
+    # What one process sees may have been made by another that was faster: all must share out the same list.
+    missing = processes.agree(missing)
     mine = processes.share(missing)
     with tqdm(
         total=shards_in_all,
