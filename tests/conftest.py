@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: where the data lie, and one thread a process so that workers do not fight for cores."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,20 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("real data not present: set SDDPM_SHARED to a folder with data/mnist, data/cifar10, ...")
     return folder
+
+
+@pytest.fixture
+def sddpm(monkeypatch, tmp_path, capfd):
+    """Runs the command in an empty folder; returns its exit code and what it printed on stdout and stderr."""
+    from sddpm.cli.main import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDDPM_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            run()
+        return exit.value.code or 0, *capfd.readouterr()
+
+    return call

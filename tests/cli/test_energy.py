@@ -2,13 +2,11 @@
 
 import csv
 import json
-import sys
 
 import pytest
 import torch
 from PIL import Image
 
-from sddpm.cli.main import run
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -37,20 +35,6 @@ def saved(folder, unet):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return saved(tmp_path_factory.mktemp("saved") / "model", spiking(T=2))
-
-
-@pytest.fixture
-def sddpm(monkeypatch, tmp_path, capfd):
-    """Runs the command in an empty folder; returns its exit code and what it printed on stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 def test_all_there_is(sddpm, model, tmp_path):

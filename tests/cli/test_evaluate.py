@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from sddpm.cli.evaluate import same_images, trained_on, training_images
-from sddpm.cli.main import run
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.evaluation.features.fad import FadEncoder
 from sddpm.models import SpikingUNet2DModel
@@ -37,21 +36,6 @@ def fad(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "fad.pth"
     torch.save(FadEncoder(1).state_dict(), path)
     return path
-
-
-@pytest.fixture
-def sddpm(monkeypatch, tmp_path, capfd):
-    """Runs the command in an empty folder; returns its exit code and what it printed on stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SDDPM_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -11,28 +11,12 @@ import torch
 from PIL import Image
 
 from sddpm.cli.guide import parse_grid
-from sddpm.cli.main import run
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.evaluation.features.fad import FadEncoder
 from sddpm.guidance.settings import DEFAULT_GRID
 from sddpm.models import SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline
-
-
-@pytest.fixture
-def sddpm(monkeypatch, tmp_path, capfd):
-    """Runs the command in an empty folder; returns its exit code and what it printed on stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SDDPM_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 @pytest.fixture

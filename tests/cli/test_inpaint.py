@@ -1,7 +1,6 @@
 """`sddpm inpaint` and `sddpm interpolate` on a small untrained model."""
 
 import inspect
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import torch
 from PIL import Image
 
 from sddpm.cli.inpaint import inpaint
-from sddpm.cli.main import run
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.models import SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -26,19 +24,6 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "model"
     SpikingDiffusionPipeline(unet, make_scheduler("ddpm")).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture
-def sddpm(monkeypatch, tmp_path, capfd):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """`sddpm moments` on the bundled digits, and sampling with what it kept."""
 
-import sys
-
 import pytest
 from PIL import Image
 
-from sddpm.cli.main import run
 from sddpm.pipelines.moments import read_moments
 from sddpm.training import load_config, train
 
@@ -20,19 +17,6 @@ SMALL = [
 def trained(tmp_path):
     train(load_config("digits", SMALL), tmp_path / "run", progress=False)
     return tmp_path / "run"
-
-
-@pytest.fixture
-def sddpm(monkeypatch, tmp_path, capfd):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 def test_measures_once_and_keeps(sddpm, trained, tmp_path):

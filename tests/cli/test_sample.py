@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sddpm.cli.main import run
 from sddpm.cli.sample import output_format, parse_seeds, parse_thresholds
 from sddpm.cli.sample_outputs import write_images
 from sddpm.diffusion.solvers import make_scheduler
@@ -25,20 +24,6 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "model"
     SpikingDiffusionPipeline(unet, make_scheduler("ddpm")).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture
-def sddpm(monkeypatch, tmp_path, capfd):
-    """Runs the command in an empty folder; returns its exit code and what it printed on stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 def python_images(model, seeds, **options):

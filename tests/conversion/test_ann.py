@@ -2,13 +2,11 @@
 
 import copy
 import json
-import sys
 
 import pytest
 import torch
 from PIL import Image
 
-from sddpm.cli.main import run
 from sddpm.conversion.ann import convert_ann, quantized_layers, receivers
 from sddpm.conversion.ann_errors import conversion_errors, outputs
 from sddpm.conversion.finetuning import finetune_blocks
@@ -218,19 +216,6 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantized")
     train(load_config("digits", TINY), folder / "run", progress=False)
     return folder / "run"
-
-
-@pytest.fixture
-def sddpm(monkeypatch, tmp_path, capfd):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 def test_converted_model_samples_and_counts_as_any_other(sddpm, trained, tmp_path):
