@@ -107,6 +107,7 @@ def energy(
     from sddpm.energy.report import as_text
     from sddpm.energy.twin import twin_ledger
     from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines.class_guidance import drawn_by_seed
     from sddpm.pipelines.devices import pick_device
 
     pipeline = deployed(load_pipeline(model, pick_device(device)), time_table)
@@ -123,8 +124,7 @@ def energy(
     pictures = None if images is None else open_images(pipeline, images, data, split, resize, len(chosen), download)
     with recording(pipeline.unet) as activity:
         if pictures is None:
-            classes = None if pipeline.num_classes is None else "random"
-            options |= {"class_labels": classes, "guidance_scale": guidance_scale}
+            options |= {"class_labels": drawn_by_seed(pipeline.num_classes), "guidance_scale": guidance_scale}
             ledger = measure_sampling(pipeline, chosen, eta=eta, progress=True, **options)
         else:
             ledger = measure_images(pipeline, pictures, **options)

@@ -15,7 +15,7 @@ from sddpm.evaluation.images import ShardImages
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
 from sddpm.pipelines import SpikingDiffusionPipeline
-from sddpm.pipelines.class_guidance import RANDOM
+from sddpm.pipelines.class_guidance import drawn_by_seed
 from sddpm.pipelines.loading import INDEX_NAME, pipeline_folder, read_json
 from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 
@@ -40,7 +40,7 @@ class SamplingSettings:
 
 def label_of(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str | None:
     """The `class_labels` that the pipeline is called with."""
-    return RANDOM if settings.class_label is None and pipeline.num_classes is not None else settings.class_label
+    return drawn_by_seed(pipeline.num_classes) if settings.class_label is None else settings.class_label
 
 
 def is_model(path: Path) -> bool:

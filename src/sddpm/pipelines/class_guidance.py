@@ -51,6 +51,11 @@ def check_guidance(num_classes: int | None, class_labels: ClassLabels, scale: fl
         raise UserError(f"a guidance scale needs {kind}: it strengthens the class against none")
 
 
+def drawn_by_seed(num_classes: int | None) -> str | None:
+    """The `class_labels` of a sample that is to be of any class, for a model of so many: None if it knows none."""
+    return None if num_classes is None else RANDOM
+
+
 def resolve_labels(
     class_labels: ClassLabels, seeds: Sequence[int], num_classes: int, names: Sequence[str] | None = None
 ) -> list[int]:

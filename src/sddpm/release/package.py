@@ -3,13 +3,12 @@
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import cast
 
 import diffusers
-import numpy as np
 import torch
 
 import sddpm
+from sddpm.data import unit_to_uint8
 from sddpm.energy import load_cost_model, measure_sampling
 from sddpm.energy.account import Account
 from sddpm.energy.cost import cost_model_names
@@ -19,6 +18,7 @@ from sddpm.errors import UserError
 from sddpm.figures.grid import image_grid
 from sddpm.files import atomic_path
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.pipelines.class_guidance import drawn_by_seed
 from sddpm.pipelines.loading import WEIGHTS_NAME
 from sddpm.release.card import CardFacts, card_text
 from sddpm.release.evaluations import read_evaluations
@@ -106,25 +106,25 @@ def _config_of(run: Path) -> Config:
 
 def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
     counted = deployed(pipeline)
-    classes = None if counted.num_classes is None else "random"
     ledger = measure_sampling(
-        counted, range(ENERGY_SAMPLES), solver="ddim", num_inference_steps=STEPS, class_labels=classes, title=title
+        counted,
+        range(ENERGY_SAMPLES),
+        solver="ddim",
+        num_inference_steps=STEPS,
+        class_labels=drawn_by_seed(counted.num_classes),
+        title=title,
     )
     costs = [load_cost_model(cost) for cost in cost_model_names()]
     return Account(ledger, costs, twin_ledger(counted) if ledger.spiking else None)
 
 
 def _draw(pipeline: SpikingDiffusionPipeline, path: Path) -> None:
-    images = cast(
-        np.ndarray,
-        pipeline(
-            seeds=range(SAMPLES),
-            solver="ddim",
-            num_inference_steps=STEPS,
-            class_labels=None if pipeline.num_classes is None else "random",
-            output_type="np",
-            progress=False,
-        ).images,
+    output = pipeline(
+        seeds=range(SAMPLES),
+        solver="ddim",
+        num_inference_steps=STEPS,
+        class_labels=drawn_by_seed(pipeline.num_classes),
+        output_type="pt",
+        progress=False,
     )
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).mul(255).round().to(torch.uint8)
-    image_grid(pixels, columns=16, scale=None).save(path)
+    image_grid(unit_to_uint8(torch.as_tensor(output.images)), columns=16, scale=None).save(path)
