@@ -48,9 +48,9 @@ class TorchSpikeConv2d:
         scale: Tensor | None = None,
         stride: int = 1,
         upsample: bool = False,
-        dtype: torch.dtype,
-        current_dtype: torch.dtype,
-        bias_dtype: torch.dtype,
+        dtype: torch.dtype = torch.float32,
+        current_dtype: torch.dtype = torch.float32,
+        bias_dtype: torch.dtype = torch.float32,
     ):
         self.stride, self.upsample, self.current_dtype = stride, upsample, current_dtype
         self.weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)

@@ -48,16 +48,7 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         upsample: bool = False,
         planes: int = PLANES["exact"],
     ):
-        super().__init__(
-            weight,
-            bias,
-            scale=scale,
-            stride=stride,
-            upsample=upsample,
-            dtype=torch.float32,
-            current_dtype=torch.float32,
-            bias_dtype=torch.float32,
-        )
+        super().__init__(weight, bias, scale=scale, stride=stride, upsample=upsample)
         del self.weight
         padding = weight.shape[-1] // 2
         self._geometry = [stride, stride], [padding, padding], [1, 1], 1

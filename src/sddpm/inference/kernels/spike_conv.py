@@ -93,16 +93,7 @@ def make_spike_conv(
         planes = PLANES[precision]
         return OnednnSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample, planes=planes)
     if kernel == "float32":
-        return TorchSpikeConv2d(
-            weight,
-            bias,
-            scale=scale,
-            stride=stride,
-            upsample=upsample,
-            dtype=torch.float32,
-            current_dtype=torch.float32,
-            bias_dtype=torch.float32,
-        )
+        return TorchSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample)
     if kernel == "avx512" and precision == "fast":
         kernel = "avx512-fast"
     return NativeSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample, kernel=kernel)
