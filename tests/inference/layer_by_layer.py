@@ -16,21 +16,16 @@ TOLERANCE = 2e-5  # of the currents' deviation, as of float32 in the eager netwo
 
 
 @dataclass(frozen=True)
-class Fed(Arithmetic):
-    """Compares what reaches each layer of neurons with the truth, and hands on the true spikes."""
+class Feeding(Arithmetic):
+    """Hands the currents and spikes of each layer of neurons to `feed`, and on what that returns."""
 
     names: dict = field(default_factory=dict)  # id(neuron): name
     truth: dict = field(default_factory=dict)  # name: (currents, spikes), float64 [T, B, C, H, W]
-    errors: dict = field(default_factory=dict)
-    flips: dict = field(default_factory=dict)
+    errors: dict = field(default_factory=dict)  # name: error of the currents, in their deviations
+    flips: dict = field(default_factory=dict)  # name: share of spikes that differ
 
     def feed(self, neuron, currents, fired):
-        name = self.names[id(neuron)]
-        expected, spikes = (x.permute(0, 1, 3, 4, 2) for x in self.truth[name])
-        assert currents.dtype == torch.float32 and fired.dtype == torch.uint8 and fired.is_contiguous()
-        self.errors[name] = ((currents - expected).abs().max() / expected.std()).item()
-        self.flips[name] = (fired != spikes).double().mean().item()
-        return spikes.to(torch.uint8).contiguous()
+        raise NotImplementedError
 
     def fire(self, neuron, parts):
         T = max(part.shape[0] for part in parts)
@@ -45,6 +40,19 @@ class Fed(Arithmetic):
             type(conv).fire(conv, spikes, neuron, channel_bias=channel_bias),
         )
         return conv
+
+
+@dataclass(frozen=True)
+class Fed(Feeding):
+    """Compares what reaches each layer of neurons with the truth, and hands on the true spikes."""
+
+    def feed(self, neuron, currents, fired):
+        name = self.names[id(neuron)]
+        expected, spikes = (x.permute(0, 1, 3, 4, 2) for x in self.truth[name])
+        assert currents.dtype == torch.float32 and fired.dtype == torch.uint8 and fired.is_contiguous()
+        self.errors[name] = ((currents - expected).abs().max() / expected.std()).item()
+        self.flips[name] = (fired != spikes).double().mean().item()
+        return spikes.to(torch.uint8).contiguous()
 
 
 @torch.no_grad()

@@ -3,26 +3,22 @@
 As in test_exact.py, every layer is fed the spikes of the eager network in float64.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
+from layer_by_layer import Feeding
 
 from sddpm.inference import compile_model
-from sddpm.inference.arithmetic import Arithmetic, arithmetic_for
+from sddpm.inference.arithmetic import arithmetic_for
 from sddpm.inference.network import FoldedUNet
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
-class Fed(Arithmetic):
+class Fed(Feeding):
     """Compares what each layer of neurons fires with the truth, and hands on the truth."""
-
-    names: dict = field(default_factory=dict)  # id(neuron): name
-    truth: dict = field(default_factory=dict)  # name: (currents, spikes), float64 [T, B, C, H, W]
-    errors: dict = field(default_factory=dict)  # name: error of the currents, in their deviations
-    flips: dict = field(default_factory=dict)  # name: share of spikes that differ
 
     native = False  # as on a GPU
 
@@ -33,20 +29,6 @@ class Fed(Arithmetic):
         self.errors[self.names[id(neuron)]] = float((currents - expected).std() / expected.std())
         self.flips[self.names[id(neuron)]] = float((fired != spikes).double().mean())
         return spikes.to(fired.dtype).contiguous()
-
-    def fire(self, neuron, parts):
-        T = max(part.shape[0] for part in parts)
-        currents = torch.cat([part.expand(T, *part.shape[1:]) for part in parts], dim=-1)
-        return self.feed(neuron, currents, super().fire(neuron, parts))
-
-    def spike_conv(self, folded, **options):
-        conv = super().spike_conv(folded, **options)
-        conv.fire = lambda spikes, neuron, *, channel_bias: self.feed(
-            neuron,
-            conv(spikes, channel_bias=channel_bias),
-            type(conv).fire(conv, spikes, neuron, channel_bias=channel_bias),
-        )
-        return conv
 
 
 @torch.no_grad()

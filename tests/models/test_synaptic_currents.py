@@ -1,14 +1,12 @@
 """FSDDIM: its neuron, currents that pass undecoded from one diffusion step to the next, and what keeps them alike."""
 
 import math
-import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from sddpm.cli.main import run
 from sddpm.diffusion.noise import generators_for
 from sddpm.diffusion.objectives import ddim_weight
 from sddpm.diffusion.schedule import NoiseSchedule
@@ -240,18 +238,11 @@ def test_compiled_forms_and_early_exit_are_refused(model):
         EarlyExit(model, 0.1)
 
 
-def test_every_verb_takes_it(monkeypatch, tmp_path, capfd, caplog):
-    monkeypatch.chdir(tmp_path)
+def test_every_verb_takes_it(sddpm, tmp_path, caplog):
     train(config(), tmp_path / "run", progress=False)
     pipeline = load_pipeline(tmp_path / "run")
     assert pipeline.scheduler.config["clip_sample"] is False
     assert pipeline.unet.config["synaptic_currents"]
-
-    def sddpm(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sddpm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            run()
-        return exit.value.code or 0, *capfd.readouterr()
 
     assert sddpm("sample", "run", "--count", 2, "--steps", 5, "--out", "x.png")[0] == 0
     assert "it denoises synaptic currents" in caplog.text  # why it is not compiled
