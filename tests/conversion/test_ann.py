@@ -248,8 +248,7 @@ def test_converted_model_samples_and_counts_as_any_other(sddpm, trained, tmp_pat
 
     assert sddpm("sample", "spikes", "--count", 2, "--steps", 5, "--out", "x.png")[0] == 0
     code, _, err = sddpm("sample", "spikes", "--count", 2, "--steps", 5, "--engine", "exact", "--out", "y.png")
-    assert (code, err.splitlines()[-1].partition(": ")[0]) == (2, "error")
-    assert "start charged, or have signed spikes" in err
+    assert code == 0, err
     code, out, _ = sddpm("energy", "spikes", "--count", 1, "--steps", 2, "--json", "energy.json")
     assert code == 0
     assert sddpm("info", "spikes")[0] == 0

@@ -10,6 +10,7 @@ VARIANTS = {
     "if": {},
     "soft reset": {"v_reset": None},
     "reset elsewhere": {"v_reset": -0.2},
+    "charged": {"v_reset": None, "initial_charge": 0.5},
     "lif": {"neuron": "lif", "tau": 1.5},
     "lif undecayed": {"neuron": "lif", "decay_input": False, "v_reset": None},
     "plif": {"neuron": "plif"},

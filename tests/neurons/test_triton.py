@@ -89,11 +89,25 @@ def test_equals_the_definition_in_every_mode(neuron, surrogate):
     detach_reset=st.booleans(),
     surrogate=st.sampled_from(sorted(set(SURROGATES) - {"sigmoid"})),
     alpha=st.floats(0.3, 6.0),
+    initial_charge=st.just(0.0) | st.floats(0.0, 0.99),
     scale=st.floats(0.1, 8.0),
     seed=st.integers(0, 2**31),
 )
 def test_equals_the_definition_by_hypothesis(
-    shape, T, dtype, neuron, v_threshold, v_reset, tau, decay_input, detach_reset, surrogate, alpha, scale, seed
+    shape,
+    T,
+    dtype,
+    neuron,
+    v_threshold,
+    v_reset,
+    tau,
+    decay_input,
+    detach_reset,
+    surrogate,
+    alpha,
+    initial_charge,
+    scale,
+    seed,
 ):
     dynamics = Dynamics(
         neuron=neuron,
@@ -103,6 +117,7 @@ def test_equals_the_definition_by_hypothesis(
         detach_reset=detach_reset,
         surrogate=surrogate,
         surrogate_alpha=alpha,
+        initial_charge=initial_charge,
     )
     compare(dynamics, currents((T, *shape), dtype, seed, scale), v_threshold)
 

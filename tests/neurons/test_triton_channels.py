@@ -38,7 +38,7 @@ def definition(x, norm, dynamics, shift, w):
 def distance_to_threshold(x, norm, dynamics, shift, w) -> float:
     """Of the membranes of the definition in float64: rounding flips no spike if this is far above it."""
     currents = copy.deepcopy(norm).double()(x.double()) + shift.double()[:, :, None, None]
-    v, nearest = torch.full_like(currents[0], dynamics.v_reset or 0.0), float("inf")
+    v, nearest = torch.full_like(currents[0], functional.start_of_membrane(dynamics, 1.0)), float("inf")
     for current in currents:
         _, v, h = functional.step(current, v, dynamics, w=w.double())
         nearest = min(nearest, float((h.detach() - 1.0).abs().min()))
@@ -72,17 +72,20 @@ def run(function, dtype, device, x, norm, shift, w, incoming):
 
 
 MODES = [
-    ("if", "atan", 0.0, False),
-    ("if", "rectangle", None, True),
-    ("lif", "sigmoid", -0.3, False),
-    ("plif", "atan", None, False),
-    ("plif", "triangle", 0.0, True),
+    ("if", "atan", 0.0, False, 0.0),
+    ("if", "rectangle", None, True, 0.0),
+    ("if", "atan", None, False, 0.5),
+    ("lif", "sigmoid", -0.3, False, 0.0),
+    ("plif", "atan", None, False, 0.0),
+    ("plif", "triangle", 0.0, True, 0.5),
 ]
 
 
-@pytest.mark.parametrize(("neuron", "surrogate", "v_reset", "detach"), MODES)
-def test_batch_norm_and_neuron_against_float64(neuron, surrogate, v_reset, detach):
-    dynamics = Dynamics(neuron=neuron, surrogate=surrogate, v_reset=v_reset, detach_reset=detach, tau=1.7)
+@pytest.mark.parametrize(("neuron", "surrogate", "v_reset", "detach", "charge"), MODES)
+def test_batch_norm_and_neuron_against_float64(neuron, surrogate, v_reset, detach, charge):
+    dynamics = Dynamics(
+        neuron=neuron, surrogate=surrogate, v_reset=v_reset, detach_reset=detach, tau=1.7, initial_charge=charge
+    )
     case = example(dynamics, (T, 2, 5, 4, 7))
     spikes, ours = run(
         lambda x, norm, shift, w: triton_channels.normalized_multi_step(x, norm, dynamics, shift=shift, w=w),

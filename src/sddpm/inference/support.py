@@ -42,8 +42,8 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
         return "all modules have a forward hook"
     if unet.config["synaptic_currents"]:
         return "it denoises synaptic currents"
-    if unet.config["initial_charge"] or unet.config["signed_spikes"]:
-        return "its neurons start charged, or have signed spikes"
+    if unet.config["signed_spikes"]:
+        return "its spikes are signed"
     for name, module in unet.named_modules():
         if type(module) not in KNOWN:
             return f"{name} is a {type(module).__name__}"

@@ -13,7 +13,7 @@ from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
 from sddpm.models.thresholds import Thresholds, spiking_neurons
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
 from sddpm.neurons import SpikingNeuron
-from sddpm.neurons.functional import initial_membrane, step
+from sddpm.neurons.functional import start_of_membrane, step
 
 
 class EarlyExit(nn.Module):
@@ -116,7 +116,8 @@ class _State:
     def fire(self, neuron: SpikingNeuron, x: Tensor) -> Tensor:
         current = x[0] if x.dtype in (torch.float32, torch.float64) else x[0].float()
         if neuron not in self.membranes:
-            self.membranes[neuron] = initial_membrane(current, neuron.dynamics, neuron.v_threshold)
+            start = start_of_membrane(neuron.dynamics, neuron.v_threshold)
+            self.membranes[neuron] = torch.full_like(current, start)
         spikes, self.membranes[neuron], _ = step(
             current, self.membranes[neuron], neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w
         )

@@ -91,9 +91,9 @@ def charge(x: Tensor, v: Tensor, dynamics: Dynamics, w: Tensor | None = None) ->
     return v + (x - (v - rest)) * leak if dynamics.decay_input else v - (v - rest) * leak + x
 
 
-def initial_membrane(like: Tensor, dynamics: Dynamics, v_threshold: float) -> Tensor:
-    """v[-1], of the shape and dtype of `like`."""
-    return torch.full_like(like, (dynamics.v_reset or 0.0) + dynamics.initial_charge * v_threshold)
+def start_of_membrane(dynamics: Dynamics, v_threshold: float) -> float:
+    """v[-1], the membrane before the first time step."""
+    return (dynamics.v_reset or 0.0) + dynamics.initial_charge * v_threshold
 
 
 def step(
@@ -126,7 +126,7 @@ def steps(
     """All time steps of currents x, as `step` returns them one by one."""
     v = fired = None
     for current in x:
-        v = initial_membrane(current, dynamics, v_threshold) if v is None else v
+        v = torch.full_like(current, start_of_membrane(dynamics, v_threshold)) if v is None else v
         fired = torch.zeros_like(current) if fired is None else fired
         s, v, h = step(current, v, dynamics, v_threshold=v_threshold, w=w, fired=fired)
         fired = fired + s.detach() if dynamics.signed else fired

@@ -22,7 +22,7 @@ const int BLOCK = 512, CLAIM = 16;  // neurons that are taken through all time s
 template <bool HARD>
 INLINE void fire_block(const FireCall &c, const Numbers<float> &k, int64_t pixel, int64_t channel, int n) {
     float v[BLOCK], currents[BLOCK], spikes[BLOCK], *const no_membranes = nullptr;
-    for (int i = 0; i < n; i++) v[i] = k.rest;
+    for (int i = 0; i < n; i++) v[i] = k.start;
     for (int64_t t = 0; t < c.T; t++) {
         const float *x = c.x + t * c.x_stride + pixel * c.channels + channel;
         if (c.scale || c.bias) {

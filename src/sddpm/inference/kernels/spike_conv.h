@@ -90,7 +90,7 @@ INLINE void finish_slab(const Call &c, const int32_t *sums, int64_t lanes, int64
     const Numbers<float> k(c.neuron);
     const size_t n = WHOLE ? SLAB : size_t(c.out_channels - channel);
     float v[MOST_LANES * SLAB], currents[MOST_LANES * SLAB], spikes[MOST_LANES * SLAB], *const no_membranes = nullptr;
-    for (int i = 0; i < count * SLAB; i++) v[i] = k.rest;
+    for (int i = 0; i < count * SLAB; i++) v[i] = k.start;
     for (int64_t t = 0; t < c.T; t++, sums += lanes * SLAB) {
         const Row scale = load_row<Row>(c.scale + t * c.scale_stride + channel);
         const Row bias = load_row<Row>(c.bias + t * c.bias_stride + channel);

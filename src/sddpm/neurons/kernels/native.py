@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sddpm.neurons.functional import Dynamics
+from sddpm.neurons.functional import Dynamics, start_of_membrane
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}
@@ -24,7 +24,7 @@ class Neuron(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("charge", "surrogate", "hard", "detach")),
-        *((name, ctypes.c_double) for name in ("v_threshold", "v_reset", "leak", "alpha")),
+        *((name, ctypes.c_double) for name in ("v_threshold", "v_reset", "leak", "alpha", "start")),
     )
 
 
@@ -40,6 +40,7 @@ def neuron_struct(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -
         v_reset=dynamics.v_reset or 0.0,
         leak=dynamics.tau if leak is None else leak.item(),
         alpha=dynamics.surrogate_alpha,
+        start=start_of_membrane(dynamics, v_threshold),
     )
 
 
@@ -116,8 +117,8 @@ def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
         return reason
     if isinstance(v_threshold, Tensor):
         return "the threshold is a tensor"
-    if dynamics.initial_charge or dynamics.signed:
-        return "neurons start charged, or have signed spikes"
+    if dynamics.signed:
+        return "spikes are signed"
     if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device.type != "cpu"):
         return "w is not a scalar on the CPU"
     return None

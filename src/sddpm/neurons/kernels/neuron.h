@@ -19,6 +19,7 @@ enum Surrogate { ATAN, SIGMOID, RECTANGLE, TRIANGLE, PIECEWISE_QUADRATIC };
 struct Neuron {
     int32_t charge, surrogate, hard, detach;
     double v_threshold, v_reset, leak, alpha;  // leak: tau for LIF, sigmoid(w) for PLIF
+    double start;                              // the membrane before the first time step
 };
 
 namespace {
@@ -26,10 +27,10 @@ namespace {
 // The numbers of a neuron in the precision of the membranes, as PyTorch casts them.
 template <class R>
 struct Numbers {
-    R v_threshold, v_reset, rest, leak, alpha, pi_half_alpha, half_alpha, half_width, width, minus_alpha_squared;
+    R v_threshold, v_reset, rest, start, leak, alpha, pi_half_alpha, half_alpha, half_width, width, minus_alpha_squared;
     explicit Numbers(const Neuron &c)
-        : v_threshold(R(c.v_threshold)), v_reset(R(c.v_reset)), rest(c.hard ? R(c.v_reset) : R(0)), leak(R(c.leak)),
-          alpha(R(c.alpha)), pi_half_alpha(R(3.14159265358979323846 * (c.alpha / 2))), half_alpha(R(c.alpha / 2)),
+        : v_threshold(R(c.v_threshold)), v_reset(R(c.v_reset)), rest(c.hard ? R(c.v_reset) : R(0)),
+          start(R(c.start)), leak(R(c.leak)), alpha(R(c.alpha)), pi_half_alpha(R(3.14159265358979323846 * (c.alpha / 2))), half_alpha(R(c.alpha / 2)),
           half_width(R(0.5 / c.alpha)), width(R(1 / c.alpha)), minus_alpha_squared(R(-(c.alpha * c.alpha))) {}
 };
 
@@ -160,7 +161,7 @@ template <int CHARGE, bool HARD, class IN, class R>
 INLINE double leak_gradient_row(int n, const IN *x, const R *h_before, const R *carry, const Numbers<R> &k) {
     double sum = 0;
     for (int i = 0; i < n; i++) {
-        R v = h_before ? reset<HARD>(h_before[i], fire(h_before[i], k), k) : k.rest;
+        R v = h_before ? reset<HARD>(h_before[i], fire(h_before[i], k), k) : k.start;
         R factor = CHARGE == PLIF_DECAYED ? R(load(x[i])) - (v - k.rest) : -(v - k.rest);
         sum += double(carry[i]) * double(factor);
     }
@@ -193,7 +194,7 @@ INLINE void reset_gradient(const Neuron &neuron, const Numbers<R> &k, int n, con
 template <bool HARD, class Currents, class Spikes, class R>
 INLINE void charge_steps(const Neuron &neuron, const Numbers<R> &k, int64_t T, int n, Currents currents, R *v,
                          Spikes spikes, R *h, int stride) {
-    for (int i = 0; i < n; i++) v[i] = k.rest;
+    for (int i = 0; i < n; i++) v[i] = k.start;
     for (int64_t t = 0; t < T; t++) {
         auto *x = currents.row(t);
         auto *out = spikes.row(t);

@@ -38,7 +38,7 @@ def affine(
 def channel_forward_kernel(
     x_ptr, centre_ptr, gain_ptr, offset_ptr, spikes_ptr, leak,
     pixels, channels, x_stride, spikes_stride, spikes_pixel_stride,
-    gain_stride, offset_stride, offset_image_stride, v_threshold, rest,
+    gain_stride, offset_stride, offset_image_stride, v_threshold, rest, start,
     T: tl.constexpr, CHARGE: tl.constexpr, HARD: tl.constexpr,
     BP: tl.constexpr, BC: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
@@ -55,7 +55,7 @@ def channel_forward_kernel(
             x_ptr, centre_ptr, gain_ptr, offset_ptr, row[:, None] * channels + channel[None, :], inside, channel, image,
             channels, x_stride, gain_stride, offset_stride, offset_image_stride, T,
         )  # fmt: skip
-        hs = membranes(ys, v_threshold, rest, leak, T, CHARGE, HARD)
+        hs = membranes(ys, v_threshold, rest, start, leak, T, CHARGE, HARD)
         out = row[:, None] * spikes_pixel_stride + channel[None, :]
         for t in tl.static_range(T):
             s = fire(hs[t], v_threshold).to(spikes_ptr.dtype.element_ty)
@@ -91,7 +91,7 @@ def channel_backward_kernel(
     x_ptr, centre_ptr, gain_ptr, offset_ptr, grad_ptr, leak,
     grad_x_ptr, constant_ptr, slope_ptr, sum_ptr, moment_ptr, grad_leak_ptr,
     pixels, channels, x_stride, grad_stride, grad_x_stride,
-    offset_image_stride, v_threshold, rest, a, b, c,
+    offset_image_stride, v_threshold, rest, start, a, b, c,
     T: tl.constexpr, CHARGE: tl.constexpr, SURROGATE: tl.constexpr, HARD: tl.constexpr, DETACH: tl.constexpr,
     SUMS: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
@@ -120,7 +120,7 @@ def channel_backward_kernel(
             x_ptr, centre_ptr, gain_ptr, offset_ptr, at, inside, channel, image,
             channels, x_stride, 0, 0, offset_image_stride, T,
         )  # fmt: skip
-        hs = membranes(ys, v_threshold, rest, leak, T, CHARGE, HARD)
+        hs = membranes(ys, v_threshold, rest, start, leak, T, CHARGE, HARD)
         carry = tl.full([BP, BC], 0.0, tl.float32)
         for t in tl.static_range(T - 1, -1, -1):
             g = tl.load(grad_ptr + t * grad_stride + at, mask=inside, other=0.0).to(tl.float32)
@@ -134,7 +134,7 @@ def channel_backward_kernel(
                     if t > 0:
                         v = reset(hs[t - 1], v_threshold, rest, HARD)
                     else:
-                        v = tl.full([BP, BC], 0.0, tl.float32) + rest
+                        v = tl.full([BP, BC], 0.0, tl.float32) + start
                     leak_sum += tl.where(inside, h_grad * leak_factor(ys[t], v, rest, CHARGE), 0.0)
             else:
                 grad_x = gain[None, :] * d + constant[None, :] + slope[None, :] * centred

@@ -86,7 +86,7 @@ def affine_multi_step(
     gain, offset = _affine_parts(gain, offset, channels)
     centre = None if centre is None else centre.float().contiguous()
     leak = w.sigmoid().float() if w is not None and dynamics.neuron == "plif" else None
-    v_threshold, rest, leak = numbers(dynamics, float(v_threshold), leak)
+    v_threshold, rest, start, leak = numbers(dynamics, float(v_threshold), leak)
     blocks, grid = _grid(rows, FORWARD_TILES)
     launch(
         kernels.channel_forward_kernel,
@@ -94,7 +94,7 @@ def affine_multi_step(
         x,
         *(rows, centre, gain, offset, written, leak),
         *(rows.shape[2], channels, rows.stride(0), written.stride(0), written.stride(2)),
-        *(_stride(gain, 0), _stride(offset, 0), _stride(offset, 1), v_threshold, rest),
+        *(_stride(gain, 0), _stride(offset, 0), _stride(offset, 1), v_threshold, rest, start),
         T=T,
         CHARGE=charge_id(dynamics),
         HARD=dynamics.v_reset is not None,
@@ -138,7 +138,7 @@ class _NormalizedNeuron(torch.autograd.Function):
         spikes = torch.empty_like(x)
         ctx.save_for_backward(x, weight, offset, leak, mean, scale)
         ctx.dynamics, ctx.v_threshold = dynamics, v_threshold
-        v_threshold, rest, leak = numbers(dynamics, v_threshold, leak)
+        v_threshold, rest, start, leak = numbers(dynamics, v_threshold, leak)
         blocks, grid = _grid(x, FORWARD_TILES)
         launch(
             kernels.channel_forward_kernel,
@@ -146,7 +146,7 @@ class _NormalizedNeuron(torch.autograd.Function):
             x,
             *(x, mean, gain, offset, spikes, leak),
             *(x.shape[2], x.shape[3], x.stride(0), spikes.stride(0), x.shape[3]),
-            *(0, 0, _stride(offset, 0), v_threshold, rest),
+            *(0, 0, _stride(offset, 0), v_threshold, rest, start),
             T=x.shape[0],
             CHARGE=charge_id(dynamics),
             HARD=dynamics.v_reset is not None,
@@ -162,7 +162,7 @@ class _NormalizedNeuron(torch.autograd.Function):
         gain = weight.float() * scale
         grad_x = torch.empty_like(x)
         blocks, grid = _grid(x, BACKWARD_TILES)
-        v_threshold, rest, leak_number = numbers(dynamics, ctx.v_threshold, leak)
+        v_threshold, rest, start, leak_number = numbers(dynamics, ctx.v_threshold, leak)
 
         def run(sums: bool, constant: Tensor, slope: Tensor, *partial: Tensor) -> None:
             launch(
@@ -171,7 +171,7 @@ class _NormalizedNeuron(torch.autograd.Function):
                 x,
                 *(x, mean, gain, offset, grad, leak_number, grad_x, constant, slope, *partial),
                 *(x.shape[2], x.shape[3], x.stride(0), grad.stride(0), grad_x.stride(0)),
-                *(_stride(offset, 0), v_threshold, rest, *surrogate_constants(dynamics)),
+                *(_stride(offset, 0), v_threshold, rest, start, *surrogate_constants(dynamics)),
                 T=x.shape[0],
                 CHARGE=charge_id(dynamics),
                 SURROGATE=SURROGATE_IDS[dynamics.surrogate],

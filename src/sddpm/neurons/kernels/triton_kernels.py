@@ -66,9 +66,9 @@ def surrogate_vjp(g, u, a, b, c, SURROGATE: tl.constexpr):
 
 
 @triton.jit
-def membranes(xs, v_threshold, rest, leak, T: tl.constexpr, CHARGE: tl.constexpr, HARD: tl.constexpr):
+def membranes(xs, v_threshold, rest, start, leak, T: tl.constexpr, CHARGE: tl.constexpr, HARD: tl.constexpr):
     """The membranes before firing at all time steps, of the currents at all time steps: tuples of T blocks."""
-    v = tl.full(xs[0].shape, 0.0, tl.float32) + rest
+    v = tl.full(xs[0].shape, 0.0, tl.float32) + start
     hs = ()
     for t in tl.static_range(T):
         h = charge(xs[t], v, rest, leak, CHARGE)
@@ -126,7 +126,7 @@ def leak_factor(x, v, rest, CHARGE: tl.constexpr):
 
 @triton.jit
 def forward_kernel(
-    x_ptr, spikes_ptr, leak, size, x_stride, v_threshold, rest,
+    x_ptr, spikes_ptr, leak, size, x_stride, v_threshold, rest, start,
     T: tl.constexpr, CHARGE: tl.constexpr, HARD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spikes [T, size] of currents [T, size]."""
@@ -137,7 +137,7 @@ def forward_kernel(
     xs = ()
     for t in tl.static_range(T):
         xs = xs + (tl.load(x_ptr + t * x_stride + at, mask=inside, other=0.0).to(tl.float32),)
-    hs = membranes(xs, v_threshold, rest, leak, T, CHARGE, HARD)
+    hs = membranes(xs, v_threshold, rest, start, leak, T, CHARGE, HARD)
     for t in tl.static_range(T):
         s = fire(hs[t], v_threshold).to(spikes_ptr.dtype.element_ty)
         tl.store(spikes_ptr + t * size + at, s, mask=inside)
@@ -145,7 +145,8 @@ def forward_kernel(
 
 @triton.jit
 def backward_kernel(
-    x_ptr, grad_ptr, grad_x_ptr, leak, grad_leak_ptr, size, x_stride, grad_stride, v_threshold, rest, a, b, c,
+    x_ptr, grad_ptr, grad_x_ptr, leak, grad_leak_ptr, size, x_stride, grad_stride,
+    v_threshold, rest, start, a, b, c,
     T: tl.constexpr, CHARGE: tl.constexpr, SURROGATE: tl.constexpr, HARD: tl.constexpr, DETACH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -157,7 +158,7 @@ def backward_kernel(
     xs = ()
     for t in tl.static_range(T):
         xs = xs + (tl.load(x_ptr + t * x_stride + at, mask=inside, other=0.0).to(tl.float32),)
-    hs = membranes(xs, v_threshold, rest, leak, T, CHARGE, HARD)
+    hs = membranes(xs, v_threshold, rest, start, leak, T, CHARGE, HARD)
     carry = tl.full([BLOCK], 0.0, tl.float32)
     leak_sum = tl.full([BLOCK], 0.0, tl.float32)
     for t in tl.static_range(T - 1, -1, -1):
@@ -167,7 +168,7 @@ def backward_kernel(
             if t > 0:
                 v = reset(hs[t - 1], v_threshold, rest, HARD)
             else:
-                v = tl.full([BLOCK], 0.0, tl.float32) + rest
+                v = tl.full([BLOCK], 0.0, tl.float32) + start
             leak_sum += d * leak_factor(xs[t], v, rest, CHARGE)
         grad_x, carry = through_charge(d, leak, CHARGE)
         tl.store(grad_x_ptr + t * size + at, grad_x.to(grad_x_ptr.dtype.element_ty), mask=inside)

@@ -19,7 +19,7 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sddpm.neurons.functional import Dynamics
+from sddpm.neurons.functional import Dynamics, start_of_membrane
 from sddpm.neurons.kernels import triton_kernels as kernels
 from sddpm.neurons.kernels.layouts import dense, matching, new_like
 
@@ -32,10 +32,12 @@ logger = logging.getLogger(__name__)
 
 
 class Numbers(NamedTuple):
-    """The scalars of a neuron as the kernels take them; `leak` is a number for LIF, a tensor on the device for PLIF."""
+    """The scalars of a neuron as the kernels take them: the membrane rests at `rest` and begins at `start`; `leak` is a
+    number for LIF, a tensor on the device for PLIF."""
 
     v_threshold: float
     rest: float
+    start: float
     leak: Any
 
 
@@ -71,8 +73,8 @@ def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
         return f"it takes 1 to {MAX_T} time steps"
     if isinstance(v_threshold, Tensor):
         return "the threshold is a tensor"
-    if dynamics.initial_charge or dynamics.signed:
-        return "neurons start charged, or have signed spikes"
+    if dynamics.signed:
+        return "spikes are signed"
     if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device != x.device):
         return "w is not a scalar on the device of the currents"
     return broken(x.device)
@@ -84,7 +86,8 @@ def charge_id(dynamics: Dynamics) -> int:
 
 
 def numbers(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -> Numbers:
-    return Numbers(v_threshold, float(dynamics.v_reset or 0.0), float(dynamics.tau) if leak is None else leak)
+    rest, start = float(dynamics.v_reset or 0.0), start_of_membrane(dynamics, v_threshold)
+    return Numbers(v_threshold, rest, start, float(dynamics.tau) if leak is None else leak)
 
 
 def surrogate_constants(dynamics: Dynamics) -> tuple[float, float, float]:
@@ -125,12 +128,12 @@ def launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any, **con
 def _forward(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float, dtype: torch.dtype) -> Tensor:
     spikes = new_like(x, dtype)
     size, block = x[0].numel(), block_size(x.shape[0])
-    v_threshold, rest, leak = numbers(dynamics, v_threshold, leak)
+    v_threshold, rest, start, leak = numbers(dynamics, v_threshold, leak)
     launch(
         kernels.forward_kernel,
         (programs_for(size, block),),
         x,
-        *(x, spikes, leak, size, x.stride(0), v_threshold, rest),
+        *(x, spikes, leak, size, x.stride(0), v_threshold, rest, start),
         T=x.shape[0],
         CHARGE=charge_id(dynamics),
         HARD=dynamics.v_reset is not None,
@@ -155,12 +158,12 @@ class _Neuron(torch.autograd.Function):
         size, block = x[0].numel(), block_size(x.shape[0])
         programs = programs_for(size, block)
         partial = x.new_zeros(programs if leak is not None else 0, dtype=torch.float32)
-        v_threshold, rest, leak_number = numbers(dynamics, ctx.v_threshold, leak)
+        v_threshold, rest, start, leak_number = numbers(dynamics, ctx.v_threshold, leak)
         launch(
             kernels.backward_kernel,
             (programs,),
             x,
-            *(x, grad, grad_x, leak_number, partial, size, x.stride(0), grad.stride(0), v_threshold, rest),
+            *(x, grad, grad_x, leak_number, partial, size, x.stride(0), grad.stride(0), v_threshold, rest, start),
             *surrogate_constants(dynamics),
             T=x.shape[0],
             CHARGE=charge_id(dynamics),
