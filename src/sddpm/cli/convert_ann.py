@@ -26,6 +26,9 @@ def convert_ann(
         Path, typer.Argument(metavar="RUN|MODEL", help="Trained with model.kind=quantized: a run, or a saved model.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the spiking model.")],
+    T: Annotated[
+        int | None, typer.Option("--T", help="SNN time steps. (default: 2^bits - 1, as many as there are levels)")
+    ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Neurons may take back a spike that was too many.")] = False,
     finetune_steps: Annotated[
         int, typer.Option(help="Steps in which every block learns to answer as before the conversion.")
@@ -49,7 +52,8 @@ def convert_ann(
 ) -> None:
     """Turn a network with quantised activations into spiking neurons, weight by weight.
 
-    Of b bits become T = 2^b - 1 time steps. --finetune-steps and --report need the images that it was trained on.
+    Of b bits become T = 2^b - 1 time steps. --finetune-steps and --report need the images that it was trained on. Of a
+    run, OUT also holds a config.yaml by which training goes on: sddpm train OUT/config.yaml --init-from OUT
     """
     from sddpm.files import atomic_path, refuse_existing
 
@@ -60,6 +64,7 @@ def convert_ann(
     for option, value, least in (
         ("--finetune-steps", finetune_steps, 0),
         ("--batch-size", batch_size, 1),
+        ("--T", 1 if T is None else T, 1),
         ("--report-images", report_images, 1),
     ):
         if value < least:
@@ -70,14 +75,17 @@ def convert_ann(
     from sddpm.conversion.ann import convert_ann as convert
     from sddpm.conversion.ann_errors import conversion_errors
     from sddpm.conversion.finetuning import finetune_blocks
+    from sddpm.conversion.training import continued_config
     from sddpm.diffusion.noise import check_seeds
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
+    from sddpm.training import load_config
+    from sddpm.training.config_files import to_yaml
     from sddpm.training.run import open_training_data
 
     check_seeds([seed])
     pipeline = load_pipeline(model, pick_device(device))
-    ann, spiking = pipeline.unet.eval(), convert(pipeline.unet, signed=signed)
+    ann, spiking = pipeline.unet.eval(), convert(pipeline.unet, T=T, signed=signed)
     found: dict[str, ConversionErrors] = {}
     measures = report is not None or plot is not None
     if finetune_steps or measures:
@@ -98,6 +106,9 @@ def convert_ann(
     pipeline.register_modules(unet=spiking)
     with atomic_path(out) as temporary:
         pipeline.save_pretrained(temporary)
+        if (run_config := model / "config.yaml").is_file():
+            continued = continued_config(load_config(run_config), spiking.config)
+            (temporary / "config.yaml").write_text(to_yaml(continued), encoding="utf-8")
     if report is not None:
         content = {name: errors.to_dict() for name, errors in found.items()}
         with atomic_path(report) as temporary:

@@ -29,13 +29,15 @@ def quantized_layers(model: torch.nn.Module) -> dict[str, QuantizedReLU]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedReLU)}
 
 
-def convert_ann(model: Any, *, signed: bool = False) -> SpikingUNet2DModel:
+def convert_ann(model: Any, *, T: int | None = None, signed: bool = False) -> SpikingUNet2DModel:
     """The spiking network of a `SpikingUNet2DModel` with neuron "quantized_relu", in evaluation mode.
 
     Every tensor has its place, under its name; the steps become the thresholds of the configuration.
 
     Args:
         model: trained, with its final batch-norm statistics; stays as it is.
+        T: SNN time steps; None for as many as the activations have levels above 0. With another number a neuron has
+            other levels, between the same 0 and s.
         signed: neurons that may take a spike back.
 
     Raises:
@@ -50,7 +52,7 @@ def convert_ann(model: Any, *, signed: bool = False) -> SpikingUNet2DModel:
     behind = receivers(model)
     if strange := [name for name in steps if name not in behind]:
         raise UserError(f"what follows {', '.join(strange)} cannot be converted")
-    T = 2 ** model.config["activation_bits"] - 1
+    T = 2 ** model.config["activation_bits"] - 1 if T is None else T
     config = {key: value for key, value in model.config.items() if not key.startswith("_")}
     config |= {"T": T, "neuron": "if", "v_reset": None, "initial_charge": 0.5, "signed_spikes": signed}
     spiking = SpikingUNet2DModel(**{**config, **SURROGATE, "v_threshold": steps, "readout_decay": 1.0})

@@ -59,6 +59,10 @@ class SpikingConfig(Section):
     v_reset: float | None = Field(
         default=0.0, description="Membrane after a spike; null: soft reset (subtract the threshold)"
     )
+    initial_charge: float = Field(
+        default=0.0, description="Membrane at the start, in thresholds; 0.5 after a conversion from an ANN"
+    )
+    signed_spikes: bool = Field(default=False, description="Neurons may take a spike back (if with soft reset)")
     tau: float = Field(default=2.0, description="Membrane time constant of lif, start value of plif, in SNN time steps")
     decay_input: bool = Field(default=True, description="lif, plif: divide the input by tau too")
     detach_reset: bool = Field(default=False, description="Keep gradients out of the reset")
@@ -209,6 +213,15 @@ class TrainConfig(Section):
     )
     rate_target: FiringRate | dict[str, FiringRate] = Field(
         default=0.1, description="Firing rate, 0 to 1, up to which neurons cost nothing, or one per layer name pattern"
+    )
+    teacher: str | None = Field(
+        default=None, description="A model, or run, whose predictions are learned too (distillation); null: none"
+    )
+    teacher_weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the loss that is the distance to the teacher; the rest is the data's",
     )
     label_dropout: float = Field(
         default=0.1,

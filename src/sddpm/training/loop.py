@@ -15,7 +15,7 @@ from sddpm.training.batches import Batch
 from sddpm.training.checkpoint import list_checkpoints, save_checkpoint
 from sddpm.training.config import Config
 from sddpm.training.metrics import MetricsLog
-from sddpm.training.objective import make_loss
+from sddpm.training.objective import Teacher, make_loss
 from sddpm.training.progress import Progress, Stopwatch
 from sddpm.training.run_folder import save_loss_curve, save_model, save_modulation, save_samples
 from sddpm.training.signals import StopSignals
@@ -37,6 +37,7 @@ class Loop:
         accelerator: this process's.
         state: where to start.
         epoch_size: images of the data set.
+        teacher: of distillation, or None.
         about: what is kept with the model about its data: class_names and signal_range, as of the pipeline.
         progress: whether to tell stderr how it goes.
     """
@@ -49,12 +50,13 @@ class Loop:
         state: TrainState,
         *,
         epoch_size: int,
+        teacher: Teacher | None,
         about: Mapping[str, Any],
         progress: bool,
     ):
         self.config, self.options, self.run_dir = config, config.train, run_dir
         self.accelerator, self.state, self.epoch_size = accelerator, state, epoch_size
-        self.about = about
+        self.about, self.teacher = about, teacher
         self.main = accelerator.is_main_process
         self.look_every = steps_between_looks(accelerator.device)
         self.watch = Stopwatch(state.seconds)
@@ -69,7 +71,7 @@ class Loop:
         Raises:
             UserError: the loss is not finite, or something cannot be written.
         """
-        loss_of = make_loss(self.config, self.accelerator.device)
+        loss_of = make_loss(self.config, self.accelerator.device, self.teacher)
         prepared = self.accelerator.prepare_model(self.state.model)
         pinned = self.accelerator.device.type == "cuda"
         with ExitStack() as stack:

@@ -1,6 +1,6 @@
 """The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if asked; spikes may cost too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ from sddpm.diffusion.schedule import NoiseSchedule, add_noise
 from sddpm.training.batches import Batch
 from sddpm.training.config import Config, DiffusionConfig, FsddimConfig
 from sddpm.training.firing_rates import rate_targets, record_rates
+
+# x_t [B, C, H, W], t [B], {"class_labels": [B]} or {} -> another network's prediction, without gradient
+Teacher = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 
 
 class Loss(NamedTuple):
@@ -39,8 +42,12 @@ def current_spread(currents: Tensor) -> Tensor:
     return (currents - currents.mean(0)).square().transpose(0, 1).flatten(1).mean(1)
 
 
-def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batch], Loss]:
+def make_loss(
+    config: Config, device: torch.device, teacher: Teacher | None = None
+) -> Callable[[nn.Module, Batch], Loss]:
     """A function (model, batch) -> `Loss`, means over the batch on `device`.
+
+    With a `teacher`, `train.teacher_weight` of what is minimised is the squared distance to its prediction.
 
     The tables stay on the CPU, where t is drawn: exact in float64 (which mps lacks), and nothing waits for a GPU.
     """
@@ -51,6 +58,15 @@ def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batc
     T = config.model.T if isinstance(config.model, FsddimConfig) else 0  # of currents to denoise; 0: images
     current_weights = ddim_weight(prediction_type, alphas_cumprod)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    share = 0.0 if teacher is None else config.train.teacher_weight
+
+    def weighted(difference: Tensor, t: Tensor) -> Tensor:
+        """The mean square of an error [B, ...] of the prediction, weighted by noise level if asked."""
+        per_image = difference.square().flatten(1).mean(1)
+        if gamma is not None:
+            weight = min_snr_weight(prediction_type, alphas_cumprod, t, gamma)
+            per_image = per_image * weight.to(dtype).to(device, non_blocking=True)
+        return per_image.mean()
 
     def loss(model: nn.Module, batch: Batch) -> Loss:
         images = batch.images.to(device, non_blocking=True)
@@ -64,15 +80,14 @@ def make_loss(config: Config, device: torch.device) -> Callable[[nn.Module, Batc
         with record_rates(network) if penalty else nullcontext() as rates:
             labels = {} if batch.labels is None else {"class_labels": batch.labels.to(device, non_blocking=True)}
             asked = x_t.expand(T, *x_t.shape) if T else x_t
-            (prediction,) = model(asked, batch.t.to(device, non_blocking=True), return_dict=False, **labels)
+            t = batch.t.to(device, non_blocking=True)
+            (prediction,) = model(asked, t, return_dict=False, **labels)
         if T:
             currents, prediction = prediction, prediction.mean(0)
-        error = prediction - target(prediction_type, alphas_cumprod, x0, noise, batch.t)
-        per_image = error.square().flatten(1).mean(1)
-        if gamma is not None:
-            weight = min_snr_weight(prediction_type, alphas_cumprod, batch.t, gamma)
-            per_image = per_image * weight.to(dtype).to(device, non_blocking=True)
-        error = total = per_image.mean()
+        error = total = weighted(prediction - target(prediction_type, alphas_cumprod, x0, noise, batch.t), batch.t)
+        if teacher is not None:
+            distance = weighted(prediction - teacher(x_t, t, labels).to(prediction.dtype), batch.t)
+            total = share * distance + (1.0 - share) * error
         if currents is not None:
             weight = current_weights[batch.t].to(dtype).to(device, non_blocking=True)
             total = total + (weight * current_spread(currents)).mean()

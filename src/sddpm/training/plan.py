@@ -14,6 +14,7 @@ from sddpm.training.processes import make_accelerator
 from sddpm.training.run import check_dims, open_training_data
 from sddpm.training.state import TrainState, build_model, make_state
 from sddpm.training.step import backward
+from sddpm.training.teacher import load_teacher
 
 TRIAL_IMAGES = 8  # so many images at most are tried, and the cost of a step is scaled up from them
 
@@ -62,7 +63,7 @@ def _duration(seconds: float) -> str:
 
 def _cost(state: TrainState, batch: Batch, config: Config, accelerator: Accelerator) -> tuple[float, float]:
     """Seconds of a forward and backward pass of `batch` once warm, and bytes kept between the two."""
-    loss_of = make_loss(config, accelerator.device)
+    loss_of = make_loss(config, accelerator.device, load_teacher(config, accelerator, state.model.config))
     prepared = accelerator.prepare_model(state.model)
     options = config.train.model_copy(update={"accumulation": 1})
     storages: dict[int, int] = {}

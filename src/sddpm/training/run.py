@@ -22,6 +22,7 @@ from sddpm.training.processes import make_accelerator
 from sddpm.training.run_folder import check_run_folder, open_run_folder
 from sddpm.training.start import load_weights
 from sddpm.training.state import build_model, make_state
+from sddpm.training.teacher import load_teacher
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def train(
     changes = load_weights(model, init_from) if init_from is not None else []
     if config.train.rate_penalty:
         rate_targets(model, config.train.rate_target)  # refuses names of no layer
+    teacher = load_teacher(config, accelerator, model.config)
     synchronize_batch_norm(model, config.train.sync_batch_norm)
     state = make_state(model, config, accelerator.device)
     if checkpoint:
@@ -119,7 +121,16 @@ def train(
         "class_names": None if config.model.num_classes is None else dataset.class_names,
         "signal_range": astuple(dataset.signal_range) if isinstance(dataset, SignalDataset) else None,
     }
-    loop = Loop(config, run_dir, accelerator, state, epoch_size=len(dataset), about=about, progress=progress)
+    loop = Loop(
+        config,
+        run_dir,
+        accelerator,
+        state,
+        epoch_size=len(dataset),
+        teacher=teacher,
+        about=about,
+        progress=progress,
+    )
     if changes:
         loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
     with closing(training_batches(dataset, config, state.step, rows)) as batches:

@@ -1,0 +1,56 @@
+"""Distillation: a trained network whose predictions are what another learns.
+
+The noise that a network learns to predict is known only up to what x_t leaves open; the teacher answers with its mean
+(as far as it has learned it), so that the gradients of the student vary less (Hinton et al., 2015, arXiv 1503.02531).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from sddpm.errors import UserError
+from sddpm.pipelines import load_pipeline
+from sddpm.training.config import Config
+from sddpm.training.objective import Teacher, noise_schedule
+
+
+def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str, Any]) -> Teacher | None:
+    """The teacher of a run, or None if it has none.
+
+    Args:
+        config: of the run; `train.teacher` names the model, or is None.
+        accelerator: where to put it, and in which arithmetic it runs.
+        student: the configuration of the network that learns.
+
+    Raises:
+        UserError: no model there, or one whose predictions mean something else.
+    """
+    source = config.train.teacher
+    if source is None:
+        return None
+    pipeline = load_pipeline(source, accelerator.device)
+    unet, scheduler = pipeline.unet, pipeline.scheduler
+    keys = ("in_channels", "out_channels", "sample_size", "dims", "num_classes")
+    wanted = {key: student.get(key) for key in keys} | {"prediction_type": config.diffusion.prediction_type}
+    found = {key: unet.config.get(key) for key in keys} | {"prediction_type": scheduler.config.prediction_type}
+    wanted["dims"], found["dims"] = wanted["dims"] or 2, found["dims"] or 2  # the ANN knows images only
+    if other := [f"{key} = {found[key]}, here {wanted[key]}" for key in wanted if found[key] != wanted[key]]:
+        raise UserError(f"the teacher {source} does not fit this run: it has {'; '.join(other)}")
+    own = noise_schedule(config.diffusion).alphas_cumprod
+    theirs = scheduler.alphas_cumprod.to(own)
+    if theirs.shape != own.shape or not torch.allclose(theirs, own, atol=1e-5):
+        raise UserError(f"the teacher {source} has another noise schedule: give it, or the run, that of the other")
+    if config.train.precision == "float64":
+        unet.double()
+    if config.train.channels_last:
+        unet.to(memory_format=torch.channels_last)
+    prepared = accelerator.prepare_model(unet.eval().requires_grad_(False), evaluation_mode=True)
+
+    @torch.no_grad()
+    def teach(x_t: Tensor, t: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
+        return prepared(x_t, t, return_dict=False, **labels)[0]
+
+    return teach
