@@ -14,6 +14,7 @@ from sddpm.evaluation.sampling import model_digest
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.release import halve, read_evaluations, release
 from sddpm.training import load_config, train
+from sddpm.training.history import stages_of
 
 TINY = [
     "data.dataset=digits",
@@ -161,3 +162,30 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, released):
         release(tmp_path, tmp_path / "out", hardware="a test")
     with pytest.raises(UserError, match=r"cannot read .*metrics\.jsonl"):
         release(released, tmp_path / "out", hardware="a test")  # what was released already is no run any more
+
+
+def test_the_card_tells_all_stages_and_names_no_folder_of_the_teacher(run, released, tmp_path):
+    """A second training from the first, which also teaches it; then a third from what was released."""
+    assert "All stages" not in (released / "README.md").read_text()
+    options = [*TINY, f"train.teacher={json.dumps(str(run))}", "train.steps=3"]
+    train(load_config("digits", options), tmp_path / "second", init_from=run, progress=False)
+    release(tmp_path / "second", tmp_path / "out", hardware="a test")
+    card = (tmp_path / "out" / "README.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("| trained")
+    ]
+    assert [row[:5] + row[6:] for row in rows] == [
+        ["trained", "spiking", "4", "2", "16", ""],
+        ["trained", "spiking", "4", "3", "24", run.name],
+    ]
+    assert str(run.parent) not in card and load_config(tmp_path / "out" / "config.yaml").train.teacher == run.name
+    train(load_config("digits", TINY), tmp_path / "third", init_from=tmp_path / "out", progress=False)
+    assert [stage.steps for stage in stages_of(tmp_path / "third")] == [2, 3, 2]
+
+
+def test_a_damaged_history_is_named(run, tmp_path):
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    for text in ("- what: trained\n", "42", "{", "- 1"):
+        (tmp_path / "history.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"history\.yaml is damaged"):
+            stages_of(tmp_path)

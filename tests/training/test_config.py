@@ -18,6 +18,7 @@ ANN = {"cifar10_ann": "cifar10", "fashion_mnist_small_ann": "fashion_mnist_small
 TSM = {"cifar10_tsm": "cifar10", "fashion_mnist_small_tsm": "fashion_mnist_small"}
 PURE = {"cifar10_pure": "cifar10", "fashion_mnist_small_pure": "fashion_mnist_small"}
 QUANTIZED = {"fashion_mnist_small_quantized": "fashion_mnist_small"}
+MEDIUM = ["fashion_mnist_medium_quantized", "mnist_medium_quantized"]
 FSDDIM = {"fashion_mnist_small_fsddim": "fashion_mnist_small_pure"}
 CLASSES = {"fashion_mnist_small_classes": "fashion_mnist_small"}
 SIGNALS = ["clothing_profiles", "gaussian_process"]
@@ -26,7 +27,9 @@ ATTENTION = {"fashion_mnist_small_attention": "fashion_mnist_small"}
 
 def test_the_project_has_the_configs_it_promises():
     assert (
-        sorted(["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *FSDDIM, *CLASSES, *ATTENTION, *SIGNALS])
+        sorted(
+            ["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *MEDIUM, *FSDDIM, *CLASSES, *ATTENTION, *SIGNALS]
+        )
         == NAMES
     )
     assert set(NAMES) <= set(config_names())

@@ -10,6 +10,7 @@ from sddpm.errors import UserError
 from sddpm.pipelines import load_pipeline
 from sddpm.training import load_config, train
 from sddpm.training.batches import Batch
+from sddpm.training.history import stages_of
 from sddpm.training.objective import make_loss
 
 
@@ -120,4 +121,10 @@ def test_converted_network_goes_on_learning_from_its_source(sddpm, tmp_path):
     code, _, err = sddpm("train", "spikes/config.yaml", "--init-from", "spikes", *options, "--out", "run")
     assert code == 0 and "note: unlike" not in err, err
     assert load_pipeline(tmp_path / "run").unet.config["v_threshold"] == source["v_threshold"]
+    stages = [(s.what, s.kind, s.T, s.images, s.teacher) for s in stages_of(tmp_path / "run")]
+    assert stages == [
+        ("trained", "quantized", 1, 24, None),
+        ("converted", "spiking", 4, 0, None),
+        ("trained", "spiking", 4, 16, "ann"),
+    ]
     assert sddpm("convert-ann", "ann", "other", "--T", 0)[0] == 2

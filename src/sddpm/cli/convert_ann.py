@@ -81,6 +81,7 @@ def convert_ann(
     from sddpm.pipelines.devices import pick_device
     from sddpm.training import load_config
     from sddpm.training.config_files import to_yaml
+    from sddpm.training.history import Stage, stages_of, write_history
     from sddpm.training.run import open_training_data
 
     check_seeds([seed])
@@ -106,6 +107,8 @@ def convert_ann(
     pipeline.register_modules(unet=spiking)
     with atomic_path(out) as temporary:
         pipeline.save_pretrained(temporary)
+        converted = Stage(what="converted", kind="spiking", T=spiking.config["T"])
+        write_history(temporary, [*stages_of(model), converted])
         if (run_config := model / "config.yaml").is_file():
             continued = continued_config(load_config(run_config), spiking.config)
             (temporary / "config.yaml").write_text(to_yaml(continued), encoding="utf-8")

@@ -10,18 +10,18 @@ from sddpm.energy.report import count, joules, percent
 from sddpm.release.evaluations import Evaluation
 from sddpm.training import Config
 from sddpm.training.config_files import to_yaml
+from sddpm.training.history import Stage
 
 TASK = "unconditional-image-generation"
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is made of. steps, seconds: of the training, as metrics.jsonl has them."""
+    """What a card is made of. stages: how the model came to be, its own training last."""
 
     name: str
     config: Config
-    steps: int
-    seconds: float
+    stages: Sequence[Stage]
     hardware: str
     licence: str
     parameters: int
@@ -58,7 +58,7 @@ def _header(facts: CardFacts) -> str:
 def _sections(facts: CardFacts) -> list[str]:
     data, model, train = facts.config.data, facts.config.model, facts.config.train
     average = f"EMA, {train.ema_decay}" if train.ema_decay else "of the last step"
-    images = facts.steps * train.batch_size * train.accumulation
+    last = facts.stages[-1]
     kind = "spiking U-Net" if facts.account.ledger.spiking else "U-Net without spikes"
     spikes = f", T = {facts.account.ledger.T} SNN time steps" if facts.account.ledger.spiking else ""
     return [
@@ -86,14 +86,15 @@ def _sections(facts: CardFacts) -> list[str]:
         "|---|---|",
         f"| data | {data.dataset}, {data.split} split |",
         "| command | `sddpm train config.yaml --data FOLDER`, with the config beside this file |",
-        f"| steps x images | {facts.steps:,} x {images // facts.steps if facts.steps else 0:,} = {images:,} images |",
-        f"| time | {facts.seconds / 60:.0f} minutes |",
+        f"| steps x images | {last.steps:,} x {train.batch_size:,} = {last.images:,} images |",
+        f"| time | {last.seconds / 60:.0f} minutes |",
         f"| hardware | {facts.hardware} |",
         f"| seed | {train.seed} |",
         f"| released with | {facts.versions} |",
         f"| weights | {average}; convolutions in float16 |",
         f"| neuron | {getattr(model, 'neuron', 'none').upper()} |",
         "",
+        *_earlier(facts.stages),
         "## Quality",
         "",
         *_quality(facts.evaluations),
@@ -117,6 +118,19 @@ def _sections(facts: CardFacts) -> list[str]:
         to_yaml(facts.config).rstrip(),
         "```",
     ]
+
+
+def _earlier(stages: Sequence[Stage]) -> list[str]:
+    """What came before the training above, if anything did."""
+    if len(stages) < 2:
+        return []
+    rows = ["It did not start from random weights. All stages, that training last:", ""]
+    rows += ["| stage | network | T | steps | images | minutes | taught by |", "|---|---|---|---|---|---|---|"]
+    for stage in stages:
+        numbers = (stage.steps, stage.images, round(stage.seconds / 60))
+        cells = [f"{number:,}" if number else "" for number in numbers]
+        rows.append(f"| {stage.what} | {stage.kind} | {stage.T} | {' | '.join(cells)} | {stage.teacher or ''} |")
+    return [*rows, ""]
 
 
 def _form(channels: int | None) -> str:

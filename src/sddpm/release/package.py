@@ -25,6 +25,7 @@ from sddpm.release.evaluations import read_evaluations
 from sddpm.release.weights import halve_file
 from sddpm.training import Config, load_config, read_metrics
 from sddpm.training.config_files import to_yaml
+from sddpm.training.history import stages_of, write_history
 
 SAMPLES, STEPS, ENERGY_SAMPLES = 64, 50, 8
 
@@ -55,8 +56,7 @@ def release(
         UserError: no complete run, weights that half precision cannot hold, or evaluations of another model.
     """
     config = _config_of(run)
-    rows = read_metrics(run)
-    if not rows:
+    if not read_metrics(run):
         raise UserError(f"{run} has no metrics: its training has not begun")
     pipeline = load_pipeline(run)
     with atomic_path(out) as temporary:
@@ -71,8 +71,7 @@ def release(
         facts = CardFacts(
             name=name or out.name,
             config=config,
-            steps=rows[-1]["step"],
-            seconds=rows[-1]["seconds"],
+            stages=stages_of(run),
             hardware=hardware,
             licence=licence,
             parameters=sum(p.numel() for p in released.unet.parameters()),
@@ -81,6 +80,7 @@ def release(
             versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",
         )
         (temporary / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        write_history(temporary, facts.stages)
         _draw(released, temporary / "samples.png")
         (temporary / "README.md").write_text(card_text(facts), encoding="utf-8")
     return facts
@@ -96,12 +96,15 @@ def _keep_model(before: Path, folder: Path) -> None:
 
 
 def _config_of(run: Path) -> Config:
-    """The run's config without the path of its data, which is of the machine it was trained on."""
+    """The run's config without the folders of the machine it was trained on: of its data, and of its teacher."""
     path = run / "config.yaml"
     if not path.is_file():
         raise UserError(f"{run} is no training run: it has no config.yaml")
     config = load_config(path)
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": None})})
+    data, train = config.data.model_copy(update={"path": None}), config.train
+    if train.teacher is not None:
+        train = train.model_copy(update={"teacher": Path(train.teacher).name})
+    return config.model_copy(update={"data": data, "train": train})
 
 
 def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:

@@ -16,6 +16,7 @@ from sddpm.training.checkpoint import newest_checkpoint, restore
 from sddpm.training.config import Config, DataConfig
 from sddpm.training.config_files import changed_keys
 from sddpm.training.firing_rates import rate_targets
+from sddpm.training.history import stages_of, write_history
 from sddpm.training.loop import Loop
 from sddpm.training.objective import noise_schedule
 from sddpm.training.processes import make_accelerator
@@ -107,6 +108,7 @@ def train(
     check_dims(dataset, config)
     model = build_model(config, dataset.channels)
     changes = load_weights(model, init_from) if init_from is not None else []
+    before = stages_of(init_from) if init_from is not None else []
     if config.train.rate_penalty:
         rate_targets(model, config.train.rate_target)  # refuses names of no layer
     teacher = load_teacher(config, accelerator, model.config)
@@ -117,6 +119,7 @@ def train(
     accelerator.wait_for_everyone()  # all have seen the folder as it was
     if accelerator.is_main_process:
         open_run_folder(run_dir, config)
+        write_history(run_dir, before)
     about = {
         "class_names": None if config.model.num_classes is None else dataset.class_names,
         "signal_range": astuple(dataset.signal_range) if isinstance(dataset, SignalDataset) else None,

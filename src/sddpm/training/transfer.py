@@ -40,7 +40,7 @@ from sddpm.training.state import build_model, make_pipeline
 FORMAT = 1
 WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
 ABOUT = ("class_names", "signal_range")  # what a pipeline keeps about its data
-RUN_FILES = ("config.yaml", "metrics.jsonl")
+RUN_FILES = ("config.yaml", "metrics.jsonl", "history.yaml")
 ROUNDING = 2.0**-10  # of the norm of a tensor: what its float16 form may differ by
 
 
