@@ -1,0 +1,214 @@
+"""Which recipe gets the most quality out of the same compute: short trainings on Fashion-MNIST, several seeds each.
+
+    python benchmarks/recipe.py DATA OUT [--minutes 5] [--seeds 0 1] [--arms NAME ...] [--samples 1000] [--list]
+
+DATA holds fashion-mnist/ (the four idx files) and fad/ (FSVAE's autoencoder fashion_64.pth and fashion_test_64.npz).
+Every arm differs from fashion_mnist_small in what its line below says, and gets as many steps as fit into the same CPU
+time: what a step costs is measured first, so that a cheap network takes more of them. Then come FAD of samples of DDIM
+with 20 steps, the same seeds for all. OUT gets the runs, recipe.json and recipe.md, new after every training. Started
+again, with more arms or seeds, it goes on where it was stopped.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from measuring import Rows
+
+from sddpm import load_pipeline
+from sddpm.conversion.ann import convert_ann
+from sddpm.conversion.training import continued_config
+from sddpm.evaluation import EvaluationSettings, SamplingSettings, evaluate
+from sddpm.files import atomic_path
+from sddpm.training import Config, load_config, read_metrics, train
+from sddpm.training.config_files import check_config
+
+BASE = (
+    "train.ema_decay=0.995",
+    "train.warmup_steps=30",
+    "train.sample_every=0",
+    "train.checkpoint_every=100000",
+    "train.log_every=10",
+    "train.tensorboard=false",
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training: overrides, and which share of the arm's compute it gets. start: "" for random weights, "weights" of
+    the stage before, "converted" for its spiking form at T = 4; taught: by the network of the stage before."""
+
+    overrides: tuple[str, ...] = ()
+    share: float = 1.0
+    start: str = ""
+    taught: bool = False
+
+
+def arm(*overrides: str) -> tuple[Stage, ...]:
+    return (Stage(overrides),)
+
+
+QUANTIZED = ("model.kind=quantized", "train.lr=1.5e-3")
+GENTLY = "train.lr=5e-4"
+ARMS = {
+    "as it is": arm(),
+    "pure wiring": arm("model.pure=true"),
+    "soft reset": arm("model.v_reset=null"),
+    "detached reset": arm("model.detach_reset=true"),
+    "LIF": arm("model.neuron=lif"),
+    "PLIF": arm("model.neuron=plif"),
+    "sigmoid surrogate": arm("model.surrogate=sigmoid"),
+    "atan, alpha 1": arm("model.surrogate_alpha=1"),
+    "atan, alpha 4": arm("model.surrogate_alpha=4"),
+    "readout decay 1": arm("model.readout_decay=1"),
+    "TSM": arm("model.temporal_modulation=true"),
+    "EMA 0.98": arm("train.ema_decay=0.98"),
+    "EMA 0.999": arm("train.ema_decay=0.999"),
+    "lr 5e-4": arm("train.lr=5e-4"),
+    "lr 2e-3": arm("train.lr=2e-3"),
+    "batch 32": arm("train.batch_size=32"),
+    "batch 128": arm("train.batch_size=128"),
+    "epsilon": arm("diffusion.prediction_type=epsilon"),
+    "min-SNR 5": arm("diffusion.min_snr_gamma=5"),
+    "cosine schedule": arm("diffusion.beta_schedule=cosine"),
+    "T = 1, then 4": (Stage(("model.T=1",), 0.5), Stage((GENTLY,), 0.5, "weights")),
+    "T = 2, then 4": (Stage(("model.T=2",), 0.5), Stage((GENTLY,), 0.5, "weights")),
+    "quantised ANN, then spikes": (Stage(QUANTIZED, 0.6), Stage((GENTLY,), 0.4, "converted")),
+    "quantised ANN, then spikes it teaches": (Stage(QUANTIZED, 0.6), Stage((GENTLY,), 0.4, "converted", True)),
+    "taught by the ANN twin": (Stage(("model.kind=ann",), 0.3), Stage((), 0.7, taught=True)),
+}
+
+
+def config_of(stage: Stage, before: Path | None, seed: int, args: argparse.Namespace) -> tuple[Config, Path | None]:
+    """The config of a stage, but for its steps, and the model that it starts from."""
+    data = f"data.path={json.dumps(str(args.data / 'fashion-mnist'))}"
+    config = load_config("fashion_mnist_small", [*BASE, data, f"train.seed={seed}", *stage.overrides])
+    start = None
+    if stage.start == "weights":
+        start = before
+    elif stage.start == "converted":
+        assert before is not None
+        pipeline = load_pipeline(before)
+        spiking = convert_ann(pipeline.unet.eval(), T=4)
+        pipeline.register_modules(unet=spiking)
+        start = before.with_name(f"{before.name}-converted")
+        with atomic_path(start) as temporary:
+            pipeline.save_pretrained(temporary)
+        config = continued_config(config, spiking.config)
+    return (with_train(config, teacher=str(before)) if stage.taught else config), start
+
+
+def with_train(config: Config, **values: object) -> Config:
+    content = config.to_dict()
+    return check_config({**content, "train": content["train"] | values}, "recipe.py")
+
+
+def seconds_a_step(config: Config, start: Path | None) -> float:
+    """CPU time of a step: of sixteen less that of four, so that what a run does once does not count."""
+    times = []
+    for steps in (4, 16):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.process_time()
+            train(with_train(config, steps=steps), Path(folder, "run"), init_from=start, progress=False)
+            times.append(time.process_time() - began)
+    return (times[1] - times[0]) / 12
+
+
+def train_arm(name: str, seed: int, costs: Rows, args: argparse.Namespace) -> dict:
+    """Train an arm stage by stage, and measure what comes out."""
+    before, found = None, []
+    for number, stage in enumerate(ARMS[name]):
+        run = args.out / "runs" / f"{name.replace(' ', '-')}-{seed}-{number}"
+        config, start = config_of(stage, before, seed, args)
+        if not costs.has(arm=name, stage=number):
+            costs.add({"arm": name, "stage": number, "seconds": seconds_a_step(config, start)})
+        cost = next(row["seconds"] for row in costs.rows if (row["arm"], row["stage"]) == (name, number))
+        steps = max(1, round(60 * args.minutes * stage.share / cost))
+        if not (run / "model").is_dir() or read_metrics(run)[-1]["step"] < steps:
+            shutil.rmtree(run, ignore_errors=True)
+            result = train(with_train(config, steps=steps), run, init_from=start, progress=False)
+            if result.stopped_by != "steps":
+                raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
+        rows = read_metrics(run)
+        loss = statistics.mean(row["loss"] for row in rows[-10:])
+        found.append({"steps": steps, "images": steps * config.train.batch_size, "loss": loss})
+        before = run
+    assert before is not None
+    return {"stages": found, **fad(before, args)}
+
+
+def fad(run: Path, args: argparse.Namespace) -> dict:
+    evaluation = evaluate(
+        EvaluationSettings(
+            source=str(run),
+            protocol="fsddim",
+            metrics=("fad",),
+            samples=args.samples,
+            channels=1,
+            sampling=SamplingSettings(args.solver_steps, "ddim"),
+            fad_weights=args.data / "fad" / "fashion_64.pth",
+            fad_statistics=args.data / "fad" / "fashion_test_64.npz",
+            interval=True,
+            copies=False,
+            work=args.out / "work",
+        )
+    )
+    assert evaluation is not None
+    score = evaluation.measurements[0].score
+    return {"fad": score.value, "interval_95": score.interval}
+
+
+def summarise(rows: list[dict], out: Path) -> None:
+    """A line an arm: images of each stage, the last loss, and FAD of each seed, best arms first."""
+    arms: dict[str, list[dict]] = {}
+    for row in rows:
+        arms.setdefault(row["arm"], []).append(row)
+    lines = ["| arm | images | loss | FAD, a seed each | mean |", "|---|---|---|---|---|"]
+    for name, found in sorted(arms.items(), key=lambda item: statistics.mean(row["fad"] for row in item[1])):
+        images = " + ".join(f"{stage['images']:,}" for stage in found[0]["stages"])
+        loss = statistics.mean(row["stages"][-1]["loss"] for row in found)
+        scores = "; ".join(
+            f"{row['fad']:.2f} [{row['interval_95'][0]:.2f}, {row['interval_95'][1]:.2f}]" for row in found
+        )
+        mean = statistics.mean(row["fad"] for row in found)
+        lines.append(f"| {name} | {images} | {loss:.4f} | {scores} | **{mean:.2f}** |")
+    with atomic_path(out / "recipe.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--minutes", type=float, default=5.0, help="CPU time of the training of an arm")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="NAME")
+    parser.add_argument("--samples", type=int, default=1000, help="samples of each FAD")
+    parser.add_argument("--solver-steps", type=int, default=20, help="DDIM steps of a sample")
+    parser.add_argument("--list", action="store_true", help="name the arms")
+    args = parser.parse_args()
+    if args.list:
+        print("\n".join(ARMS))
+        return
+    if args.data is None or args.out is None:
+        parser.error("give DATA and OUT")
+    args.out.mkdir(parents=True, exist_ok=True)
+    settings = {"minutes": args.minutes, "samples": args.samples, "solver_steps": args.solver_steps}
+    costs, rows = Rows(args.out / "costs.json"), Rows(args.out / "recipe.json")
+    for seed in args.seeds:
+        for name in args.arms:
+            key = {"arm": name, "seed": seed, **settings}
+            if rows.has(**key):
+                continue
+            rows.add(key | train_arm(name, seed, costs, args))
+            summarise([row for row in rows.rows if all(row[k] == v for k, v in settings.items())], args.out)
+            print(f"{name}, seed {seed}: FAD {rows.rows[-1]['fad']:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
