@@ -23,6 +23,7 @@ UNIX_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 KERNELS = "src/sddpm/neurons/kernels"
+NATIVE = ("norm", "neuron", "winograd", "amx_convolve", "amx_weight_gradient", "platform")
 SPIKES = "src/sddpm/inference/kernels"
 DENSE = [f"src/sddpm/inference/{name}.cpp" for name in ("dense_conv", "readout")]
 
@@ -67,12 +68,12 @@ setup(
         Extension(
             "sddpm.neurons.kernels._cpu",
             [
-                *(f"{KERNELS}/{name}.cpp" for name in ("norm", "neuron", "winograd", "platform")),
+                *(f"{KERNELS}/{name}.cpp" for name in NATIVE),
                 *DENSE,
                 *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "fire")),
             ],
             depends=[
-                *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron")),
+                *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron", "amx_conv")),
                 *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns")),
             ],
             language="c++",

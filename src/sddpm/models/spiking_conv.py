@@ -14,8 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from sddpm.models.batch_norm import BatchStatistics, StepBatchNorm2d, batch_statistics, fusable, innermost
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_nearest
+from sddpm.models.training_conv import TrainingConv
 from sddpm.neurons import QuantizedReLU, SpikingNeuron
-from sddpm.neurons.kernels import cpu, fused_allowed, native, winograd
+from sddpm.neurons.kernels import cpu, fused_allowed, native
 from sddpm.neurons.kernels import norm as norm_kernels
 from sddpm.neurons.kernels.norm import NeuronCall
 from sddpm.neurons.modules import normalize_and_fire, watched
@@ -78,9 +79,9 @@ def _fused(
     layer = _Layer(
         NeuronCall(neuron.dynamics, neuron.v_threshold, leak),
         statistics,
-        (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups),
-        _autocast_dtype(x),
-        upsample,
+        TrainingConv(
+            (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups), _autocast_dtype(x), upsample
+        ),
     )
     out: Any = _SpikingConv.apply(x, gain, shift, leak, conv.weight, conv.bias, layer)
     return out * conv.p.view(-1, 1, 1, 1, 1) if isinstance(conv, ModulatedStepConv2d) else out
@@ -98,46 +99,7 @@ class _Layer:
 
     neuron: NeuronCall
     statistics: BatchStatistics | None
-    geometry: tuple  # of the convolution: stride, padding, dilation, transposed, output padding, groups
-    dtype: torch.dtype  # that the convolution computes in
-    upsample: bool
-
-    def _winograd(self, x: Tensor, weight: Tensor) -> bool:
-        same = x.dtype == self.dtype
-        return same and winograd.gains(x.flatten(0, 1), weight, self.geometry, upsample=self.upsample)
-
-    def _input(self, spikes: Tensor) -> Tensor:
-        """What a convolution of PyTorch's receives, [T*B, C, H', W']."""
-        return (upsample_nearest(spikes) if self.upsample else spikes).flatten(0, 1).to(self.dtype)
-
-    def convolve(self, spikes: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The convolution's output, [T*B, C', H', W']."""
-        if self._winograd(spikes, weight):
-            return winograd.convolve(spikes.flatten(0, 1), weight, bias, upsample=self.upsample)
-        with torch.autocast("cpu", enabled=False):
-            return torch.convolution(self._input(spikes), weight.to(self.dtype), bias.to(self.dtype), *self.geometry)
-
-    def input_gradient(self, grad: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-        """From the gradient [T*B, ...] of the convolution's output to that of the spikes of x."""
-        if self._winograd(x, weight):
-            return winograd.input_gradient(grad, weight, upsample=self.upsample).unflatten(0, x.shape[:2])
-        small = (len(grad), *x.shape[2:])
-        shape = (*small[:2], 2 * small[2], 2 * small[3]) if self.upsample else small
-        placeholder = torch.empty(shape, dtype=self.dtype, memory_format=torch.channels_last)  # only its shape matters
-        weight, mask = weight.to(self.dtype), [True, False, False]
-        grad = torch.ops.aten.convolution_backward(grad, placeholder, weight, None, *self.geometry, mask)[0]
-        if self.upsample:
-            grad = torch.ops.aten.upsample_nearest2d_backward(grad, shape[2:], small, 2.0, 2.0)
-        return innermost(grad.to(x.dtype).unflatten(0, x.shape[:2]))
-
-    def weight_gradient(self, grad: Tensor, spikes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the convolution's weight and bias."""
-        if self._winograd(spikes, weight):
-            return winograd.weight_gradient(spikes.flatten(0, 1), grad, upsample=self.upsample)
-        mask, sizes, small = [False, True, True], [len(weight)], weight.to(self.dtype)
-        x = self._input(spikes)
-        _, *gradients = torch.ops.aten.convolution_backward(grad, x, small, sizes, *self.geometry, mask)
-        return gradients[0].to(weight), gradients[1].to(weight.dtype)
+    conv: TrainingConv
 
 
 class _SpikingConv(torch.autograd.Function):
@@ -154,7 +116,7 @@ class _SpikingConv(torch.autograd.Function):
         else:
             scale = gain * statistics.rstd
             spikes = norm_kernels.fire(x, scale, shift - statistics.mean * scale, neuron)
-        out = layer.convolve(spikes, weight, bias)
+        out = layer.conv.convolve(spikes.flatten(0, 1), weight, bias)
         return out.unflatten(0, x.shape[:2])
 
     @staticmethod
@@ -164,7 +126,8 @@ class _SpikingConv(torch.autograd.Function):
         layer: _Layer = ctx.layer
         neuron, statistics = layer.neuron, layer.statistics
         grad, spikes = grad.flatten(0, 1), torch.empty_like(x)
-        grad_x = layer.input_gradient(grad, weight, x)
+        grad_x = layer.conv.input_gradient(grad, weight, x.flatten(0, 1))
+        grad_x = innermost(grad_x.unflatten(0, x.shape[:2]))
         if statistics is None:
             leak, dynamics = neuron.leak, neuron.dynamics
             grad_leak = cpu.backward(x, leak, dynamics, neuron.v_threshold, grad_x, grad_x=grad_x, spikes=spikes)
@@ -177,5 +140,5 @@ class _SpikingConv(torch.autograd.Function):
             norm_kernels.input_gradient(x, mean, scale, statistics.factors(sums), grad_x, grad_x)
             grad_gain = (sums[1] * statistics.rstd).to(gain)
             grad_shift = (image_sums if shift.dim() == 2 else sums[0]).to(shift)
-        grad_weight, grad_bias = layer.weight_gradient(grad, spikes, weight)
+        grad_weight, grad_bias = layer.conv.weight_gradient(grad, spikes.flatten(0, 1), weight)
         return grad_x, grad_gain, grad_shift, grad_leak, grad_weight, grad_bias, None

@@ -1,0 +1,129 @@
+"""Convolutions of bfloat16 on the CPU's matrix units (AMX): amx_conv.h. Thin wrappers, no autograd.
+
+3x3 with padding 1 or 1x1, with stride 1 or 2, or 3x3 after upsampling by 2. Products of bfloat16 numbers are summed in
+float32. Images are [N, C, H, W] with C innermost in memory. Results do not depend on the number of threads.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from sddpm.neurons.kernels.native import library, run, threads_for
+
+FEWEST_PIXELS = 256  # below, other layers' overheads are what counts
+
+
+class ConvCall(ctypes.Structure):
+    """Mirrors `struct ConvCall` of amx_conv.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("threads", "kernel", "stride", "upsampled", "backward")),
+        *((name, ctypes.c_int64) for name in ("images", "H", "W", "out_H", "out_W", "in_channels", "out_channels")),
+        *((name, ctypes.c_void_p) for name in ("x", "grad", "weight", "bias", "packed", "out")),
+        *((name, ctypes.c_void_p) for name in ("partial", "grad_weight", "grad_bias")),
+    )
+
+
+def supported() -> bool:
+    """Whether the kernels were built and this machine has matrix units; only then may they be called."""
+    kernels = library()
+    return kernels is not None and bool(kernels.sddpm_amx_supported())
+
+
+def covers(x: Tensor, weight: Tensor, geometry: tuple, *, upsample: bool = False) -> bool:
+    """Whether these kernels can convolve images like x with float32 weights [C', C, k, k].
+
+    `geometry` is that of a convolution: stride, padding, dilation, transposed, output padding, groups.
+    """
+    stride, padding, dilation, transposed, _, groups = geometry
+    size, step = weight.shape[2], stride[0]
+    if transposed or groups != 1 or tuple(dilation) != (1, 1) or weight.shape[2:] not in ((1, 1), (3, 3)):
+        return False
+    if tuple(padding) != (size // 2, size // 2) or tuple(stride) not in ((1, 1), (2, 2)):
+        return False
+    if upsample and (size, step) != (3, 1):
+        return False
+    if x.dtype != torch.bfloat16 or weight.dtype != torch.float32 or weight.shape[0] % 16 or weight.shape[1] % 16:
+        return False
+    return x.shape[0] * x.shape[2] * x.shape[3] >= FEWEST_PIXELS and supported()
+
+
+def _innermost(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, upsample: bool = False) -> Tensor:
+    """The convolution [N, C', H', W'] of images [N, C, H, W], which are first upsampled by two if so wished."""
+    x, weight = _innermost(x), _innermost(weight)
+    size = [2 * n if upsample else -(-n // stride) for n in x.shape[2:]]
+    out = torch.empty(x.shape[0], weight.shape[0], *size, dtype=x.dtype, memory_format=torch.channels_last)
+    call = _call(x.shape, out.shape, weight.shape[2], stride, upsample, x=x, weight=weight, bias=bias, out=out)
+    return _convolve(call, out)
+
+
+def input_gradient(
+    grad: Tensor, weight: Tensor, shape: tuple[int, ...], *, stride: int = 1, upsample: bool = False
+) -> Tensor:
+    """From the gradient of `convolve`'s result to that of x, which has this shape."""
+    grad, weight = _innermost(grad), _innermost(weight)
+    out = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
+    call = _call(shape, grad.shape, weight.shape[2], stride, upsample, grad=grad, weight=weight, out=out)
+    call.backward = True
+    return _convolve(call, out)
+
+
+def _convolve(call: ConvCall, out: Tensor) -> Tensor:
+    packed = torch.empty(_scratch("sddpm_amx_packed", call), dtype=out.dtype)
+    call.packed = packed.data_ptr()
+    run("sddpm_amx_convolve", call)
+    return out
+
+
+def weight_gradient(
+    x: Tensor, grad: Tensor, *, kernel: int = 3, stride: int = 1, upsample: bool = False
+) -> tuple[Tensor, Tensor]:
+    """From x and the gradient of its convolution to the gradients of weight and bias, float32."""
+    x, grad = _innermost(x), _innermost(grad)
+    channels, out_channels = x.shape[1], grad.shape[1]
+    weight = torch.empty(out_channels, channels, kernel, kernel, memory_format=torch.channels_last)
+    bias = torch.empty(out_channels)
+    call = _call(x.shape, grad.shape, kernel, stride, upsample, x=x, grad=grad, grad_weight=weight, grad_bias=bias)
+    partial = torch.empty(_scratch("sddpm_amx_partial", call))
+    call.partial = partial.data_ptr()
+    run("sddpm_amx_weight_gradient", call)
+    return weight, bias
+
+
+def _call(
+    shape: tuple[int, ...],
+    out_shape: tuple[int, ...],
+    kernel: int,
+    stride: int,
+    upsample: bool,
+    **tensors: Tensor | None,
+) -> ConvCall:
+    images, channels, H, W = shape
+    return ConvCall(
+        threads=threads_for(images * H * W * channels * out_shape[1]),
+        kernel=kernel,
+        stride=stride,
+        upsampled=upsample,
+        images=images,
+        H=H,
+        W=W,
+        out_H=out_shape[2],
+        out_W=out_shape[3],
+        in_channels=channels,
+        out_channels=out_shape[1],
+        **{name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None},
+    )
+
+
+def _scratch(name: str, call: ConvCall) -> int:
+    """How many numbers of scratch a call wants."""
+    kernels = library()
+    assert kernels is not None
+    function = getattr(kernels, name)
+    function.restype = ctypes.c_int64
+    return function(ctypes.byref(call))
