@@ -69,11 +69,11 @@ setup(
             [
                 *(f"{KERNELS}/{name}.cpp" for name in ("norm", "neuron", "winograd", "platform")),
                 *DENSE,
-                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "fire")),
+                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "amx", "fire")),
             ],
             depends=[
                 *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron")),
-                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns")),
+                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns", "amx")),
             ],
             language="c++",
             optional=True,
