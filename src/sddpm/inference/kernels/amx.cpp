@@ -183,11 +183,11 @@ AMX_TARGET INLINE void multiply(const char *spikes0, const char *spikes1, int64_
 
 // Adds up the planes of digits, the highest first; the total fits 32 bits, see `quantize` in packing.py.
 AMX_TARGET INLINE void add_planes(int32_t *sums, int64_t count, int64_t planes) {
-    for (int64_t i = 0; i < count; i += 16) {
-        __m512i total = _mm512_load_si512(sums + i);
+    for (int64_t i = 0; i < count; i += SLAB) {
+        IntRow total = load_row<IntRow>(sums + i);
         for (int64_t plane = 1; plane < planes; plane++)
-            total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), _mm512_load_si512(sums + plane * count + i));
-        _mm512_store_si512(sums + i, total);
+            total = (total << 8) + load_row<IntRow>(sums + plane * count + i);
+        std::memcpy(sums + i, &total, sizeof total);
     }
 }
 
@@ -209,6 +209,20 @@ struct Item {
     int count(const Call &c, const Plan &p) const { return int(c.out_W - x < p.pixels ? c.out_W - x : p.pixels); }
 };
 
+// Begins to fetch what `finish` will read and write: lines too far apart for the processor to foresee.
+template <int N>
+INLINE void prefetch(const Call &c, int64_t pixel, int count, int channel) {
+    for (int64_t t = 0; t < c.T; t++) {
+        const int64_t first = (t * pixels(c) + pixel) * c.out_channels + channel;
+        for (int64_t i = 0; i < count; i++)
+            for (int64_t n = 0; n < N; n++) {
+                const int64_t at = first + i * c.out_channels + n * SLAB;
+                if (c.add) __builtin_prefetch(c.add + at);
+                if (c.currents) __builtin_prefetch(c.currents + at, 1);
+            }
+    }
+}
+
 // N slabs of channels of all pixels of a part.
 template <int N>
 AMX_TARGET void convolve(const Call &c, const Plan &p, const Part &part, const char *copy, const int64_t *offsets,
@@ -223,6 +237,12 @@ AMX_TARGET void convolve(const Call &c, const Plan &p, const Part &part, const c
         const Item second = alone ? first : item;
         item.next(p, part, c.out_W);
         const char *place0 = copy + first.place(c, p, part), *place1 = copy + second.place(c, p, part);
+        const int64_t pixel0 = first.pixel(c, part), pixel1 = second.pixel(c, part);
+        const int count0 = first.count(c, p), count1 = alone ? 0 : second.count(c, p);
+        if (c.currents) {
+            prefetch<N>(c, pixel0, count0, channel);
+            prefetch<N>(c, pixel1, count1, channel);
+        }
         for (int64_t plane = 0; plane < p.planes; plane++)
             for (int64_t k = 0; k < p.tiles; k++) {
                 int32_t *to = sums + plane * plane_sums + k * TILE_SUMS;
@@ -230,8 +250,6 @@ AMX_TARGET void convolve(const Call &c, const Plan &p, const Part &part, const c
                             weights + plane * c.steps * N * TILE_BYTES, to, to + p.tiles * TILE_SUMS, to_next);
             }
         if (p.planes > 1) add_planes(sums, plane_sums, p.planes);
-        const int64_t pixel0 = first.pixel(c, part), pixel1 = second.pixel(c, part);
-        const int count0 = first.count(c, p), count1 = alone ? 0 : second.count(c, p);
         for (int n = 0; n < N; n++) {
             const int32_t *from = sums + n * to_next;
             // Pixels and their sums that follow each other without a gap are finished together.

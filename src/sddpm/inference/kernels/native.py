@@ -32,7 +32,10 @@ class Call(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("size", "stride", "upsample")),
         *((name, ctypes.c_int64) for name in ("scale_stride", "bias_stride", "fired_stride", "steps")),
         ("neuron", Neuron),
-        *((name, ctypes.c_void_p) for name in ("spikes", "weights", "step_places", "scale", "bias", "add", "currents", "fired")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("spikes", "weights", "step_places", "scale", "bias", "add", "currents", "fired")
+        ),
     )
 
 

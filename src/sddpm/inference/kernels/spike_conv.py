@@ -4,7 +4,7 @@ The environment variable SDDPM_SPIKE_CONV chooses, and is read whenever a layer 
 
     auto      (default) the fastest of those below that this machine has
     amx       matrix units for 8-bit integers
-    onednn    integer convolutions of PyTorch's oneDNN
+    onednn    integer convolutions of PyTorch's oneDNN, on CPUs with AMX
     avx512    tables in registers
     avx2      tables in the first-level cache
     portable  the same, for any instruction set
@@ -45,7 +45,11 @@ def unsupported(kernel: str) -> str | None:
 
 @cache
 def _best() -> str:
-    for kernel in ("amx", "avx512", "avx2", "portable"):
+    if unsupported("amx") is None:
+        return "amx"
+    if _has_amx() and unsupported("onednn") is None:
+        return "onednn"
+    for kernel in ("avx512", "avx2", "portable"):
         if unsupported(kernel) is None:
             return kernel
     logger.warning("spikes are convolved in float32 (the native kernels were not built)")
