@@ -70,11 +70,11 @@ setup(
             [
                 *(f"{KERNELS}/{name}.cpp" for name in NATIVE),
                 *DENSE,
-                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "fire")),
+                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "amx", "fire")),
             ],
             depends=[
                 *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron", "amx_conv")),
-                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns")),
+                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns", "amx")),
             ],
             language="c++",
             optional=True,

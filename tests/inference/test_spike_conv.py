@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 from sddpm.errors import UserError
 from sddpm.inference.kernels import native, onednn, spike_conv
 from sddpm.inference.kernels.native import NativeSpikeConv2d
+from sddpm.inference.kernels.packing import digits, most_of
 from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, make_spike_conv, spike_conv_kernel, unsupported
 from sddpm.neurons import Dynamics, SpikingNeuron, functional
 
 HERE = [kernel for kernel in CHOICES if unsupported(kernel) is None]
-NATIVE = [kernel for kernel in ("avx512", "avx2", "portable") if kernel in HERE]
+NATIVE = [kernel for kernel in ("amx", "avx512", "avx2", "portable") if kernel in HERE]
+
+
+def every(*kernels):
+    """Parameters of a test: those that this machine has, the others skipped with the reason."""
+    reasons = {kernel: unsupported(kernel) for kernel in kernels}
+    return [
+        pytest.param(kernel, marks=pytest.mark.skipif(reason is not None, reason=f"{kernel}: {reason}"))
+        for kernel, reason in reasons.items()
+    ]
 
 
 def made(kernel, *args, **kwargs):
@@ -62,10 +72,15 @@ GEOMETRIES = {  # spikes [T, B, H, W, I], O, k, stride, upsample
     "1 x 1": ((6, 1, 6, 6, 20), 7, 1, 1, False),
     "5 x 5": ((7, 1, 5, 6, 10), 8, 5, 1, False),
     "many inputs": ((4, 1, 4, 4, 768), 32, 3, 1, False),
+    "more time steps than a tile has rows": ((19, 2, 5, 6, 20), 24, 3, 1, False),
+    "more rows than one copy of the spikes": ((4, 2, 24, 24, 300), 18, 3, 1, False),
+    "stride, whole and half blocks of channels": ((4, 2, 10, 11, 160), 20, 3, 2, False),
+    "upsampled, less than half a block of channels": ((2, 2, 5, 9, 30), 50, 3, 1, True),
+    "a large filter, half a block of channels": ((4, 1, 9, 9, 96), 16, 5, 1, False),
 }
 
 
-@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize("kernel", every(*CHOICES))
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_currents_equal_those_of_a_float64_convolution(name, kernel):
     shape, outputs, k, stride, upsample = GEOMETRIES[name]
@@ -108,7 +123,7 @@ def test_native_kernels_agree_to_the_bit(T, B, H, W, channels, outputs, k, resam
         assert (other - expected).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("kernel", [kernel for kernel in HERE if kernel != "float32"])
+@pytest.mark.parametrize("kernel", every(*CHOICES[:-1]))
 @pytest.mark.parametrize("channels", [32, 128, 512])
 def test_exact_is_more_exact_than_float32(channels, kernel):
     weight, bias = layer(48, channels)
@@ -119,16 +134,16 @@ def test_exact_is_more_exact_than_float32(channels, kernel):
     assert largest < largest_f32 and rms < rms_f32
 
 
-@pytest.mark.parametrize("kernel", [kernel for kernel in HERE if kernel in ("avx512", "onednn")])
+@pytest.mark.parametrize("kernel", every("amx", "onednn", "avx512"))
 def test_fast_is_coarser_but_close(kernel):
     weight, bias = layer(48, 128)
     spikes = random_spikes(2, 2, 12, 12, 128)
     largest, rms = errors(made(kernel, weight, bias, precision="fast")(spikes), definition(spikes, weight, bias))
-    bound = {"avx512": 0.01, "onednn": 0.05}[kernel]
+    bound = {"avx512": 0.01}.get(kernel, 0.05)
     assert 1e-5 < rms < largest < bound
 
 
-@pytest.mark.parametrize("kernel", [*NATIVE, *(["avx512-fast"] if "avx512" in NATIVE else [])])
+@pytest.mark.parametrize("kernel", [*NATIVE, *(native.FAST[kernel] for kernel in NATIVE if kernel in native.FAST)])
 def test_sums_that_use_the_whole_word(kernel):
     """Weights of one sign, where all inputs together reach the largest integer; and of which one outweighs the rest."""
     weight, _ = layer(16, 96)
@@ -138,11 +153,11 @@ def test_sums_that_use_the_whole_word(kernel):
         conv = NativeSpikeConv2d(weights, kernel=kernel)
         for spikes in (torch.ones(2, 1, 6, 6, 96, dtype=torch.uint8), random_spikes(2, 1, 6, 6, 96)):
             expected = definition(spikes, weights, torch.zeros(16))
-            tolerance = 4e-3 if kernel == "avx512-fast" else 1e-6
+            tolerance = 4e-3 if kernel in native.FAST.values() else 1e-6
             assert (conv(spikes) - expected).abs().max() <= tolerance * weights.abs().sum((1, 2, 3)).max()
 
 
-@pytest.mark.parametrize("kernel", NATIVE)
+@pytest.mark.parametrize("kernel", every("amx", "avx512", "avx2", "portable"))
 def test_nothing_depends_on_batch_or_threads(kernel):
     weight, bias = layer(72, 64)
     spikes = random_spikes(4, 7, 6, 7, 64)
@@ -162,7 +177,7 @@ def test_nothing_depends_on_batch_or_threads(kernel):
             torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize("kernel", every(*CHOICES))
 def test_neurons_fire_as_the_definition_does_on_the_same_currents(kernel):
     for neuron, v_reset, decay_input, T in itertools.product(
         ("if", "lif", "plif"), (0.0, None, -0.3), (True, False), (1, 2, 4, 7)
@@ -180,7 +195,7 @@ def test_neurons_fire_as_the_definition_does_on_the_same_currents(kernel):
             assert torch.equal(fired, expected.to(torch.uint8))
 
 
-@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize("kernel", every(*CHOICES))
 def test_scales_biases_and_sums(kernel):
     T, outputs = 3, 20
     weight, _ = layer(outputs, 16)
@@ -198,7 +213,7 @@ def test_scales_biases_and_sums(kernel):
     assert torch.equal(conv(spikes, channel_bias=shift, add=transposed), found)
 
 
-@pytest.mark.parametrize("kernel", NATIVE)
+@pytest.mark.parametrize("kernel", every("amx", "avx512", "avx2", "portable"))
 def test_wrong_spikes_are_refused(kernel):
     weight, bias = layer(4, 8)
     conv = made(kernel, weight, bias)
@@ -236,9 +251,11 @@ def test_the_choice(monkeypatch, caplog):
 
 
 @pytest.mark.skipif("onednn" not in HERE, reason="this PyTorch has no integer convolution")
-def test_onednn_where_there_is_amx_and_the_operators_exist(monkeypatch):
+def test_onednn_where_there_is_amx_but_our_kernel_for_it_was_not_built(monkeypatch):
     monkeypatch.setenv(VARIABLE, "auto")
     monkeypatch.setattr(spike_conv, "_has_amx", lambda: True)
+    built = native.available
+    monkeypatch.setattr(native, "available", lambda kernel: kernel != "amx" and built(kernel))
     spike_conv._best.cache_clear()
     assert spike_conv_kernel() == "onednn"
     onednn.available.cache_clear()
@@ -249,12 +266,17 @@ def test_onednn_where_there_is_amx_and_the_operators_exist(monkeypatch):
     spike_conv._best.cache_clear()
 
 
+@pytest.mark.skipif("amx" not in HERE, reason=f"amx: {unsupported('amx')}")
+def test_amx_where_it_can_be(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "auto")
+    spike_conv._best.cache_clear()
+    assert spike_conv_kernel() == "amx"
+
+
 def test_digits_add_up_to_the_weights():
-    weight, _ = layer(5, 7)
-    weight[2] = 0
-    for planes, places in ((1, 7), (2, 15), (3, 23)):
-        found, unit = onednn.digits(weight, planes)
+    for planes in (1, 2, 3):
+        most = most_of(planes)
+        q = torch.linspace(-most, most, 10_001).round().clamp(-most, most)
+        found = digits(q, planes)
         total = sum(digit.double() * 256.0 ** (planes - 1 - place) for place, digit in enumerate(found))
-        error = (total * unit.view(-1, 1, 1, 1) - weight).abs().amax((1, 2, 3))
-        assert all(digit.dtype == torch.int8 for digit in found)
-        assert (error <= weight.abs().amax((1, 2, 3)) * 2.0**-places / 2 * 1.01).all()
+        assert found.dtype == torch.int8 and torch.equal(total, q.double())

@@ -8,6 +8,7 @@ from torch import nn
 
 from sddpm.errors import UserError
 from sddpm.inference.compiled import MODES, CompiledUNet, compile_model
+from sddpm.inference.dense import Dense
 from sddpm.inference.kernels import spike_conv_kernel
 from sddpm.inference.support import unsupported
 from sddpm.models import SpikingUNet2DModel
@@ -44,7 +45,7 @@ class Engines:
         reason = unsupported(unet, mode)
         if engine == mode and reason is not None:
             raise UserError(f"engine {engine!r}: this model cannot be compiled: {reason}")
-        if reason is None and engine == "auto" and spike_conv_kernel() == "float32":
+        if reason is None and engine == "auto" and not (Dense.available() and spike_conv_kernel() != "float32"):
             reason = "without the native kernels that does not pay"
         if reason is None:
             return mode

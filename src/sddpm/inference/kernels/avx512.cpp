@@ -211,7 +211,7 @@ AVX512_TARGET void transpose(const int32_t *const *columns, int32_t *rows) {
 }
 
 AVX512_TARGET void finish_avx512(const Call &c, const int32_t *rows, int64_t lanes, int64_t pixel, int count, int channel) {
-    finish(c, rows, lanes, pixel, count, channel);
+    finish(c, rows, lanes * SLAB, SLAB, pixel, count, channel);
 }
 
 template <class P>

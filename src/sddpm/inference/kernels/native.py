@@ -1,8 +1,8 @@
-"""Spike convolutions by tables of sums instead of multiplications: the C++ kernels beside this file.
+"""Spike convolutions in integers: the C++ kernels beside this file, by tables of sums or by the matrix units of AMX.
 
-Sums are integers, so they are the same bits at any batch size and on any number of threads; weights have about 24 bits,
-and errors are smaller than those of a float32 convolution. (The fast form: 16 bits, errors below 1 % of the currents'
-deviation.)
+Sums are integers, so they are the same bits at any batch size, on any number of threads and by any of the exact
+kernels; weights have up to 24 bits, and errors are smaller than those of a float32 convolution. (The fast forms: 16-bit
+sums, errors below 1 % of the currents' deviation; with AMX 8-bit weights, below 5 %.)
 """
 
 import ctypes
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.inference.kernels.firing import native_neuron
-from sddpm.inference.kernels.packing import SLAB, flatten, interleave, quantize
+from sddpm.inference.kernels.packing import SLAB, flatten, interleave, most_of, pack_tiles, quantize
 from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.kernels.native import Neuron, library, run, threads
 
-KERNELS = ("portable", "avx2", "avx512", "avx512-fast")  # as numbered in spike_conv.cpp
+KERNELS = ("portable", "avx2", "avx512", "avx512-fast", "amx", "amx-fast")  # as numbered in spike_conv.h
+FAST = {"avx512": "avx512-fast", "amx": "amx-fast"}
+PLANES = {"amx": 3, "amx-fast": 1}  # 8-bit digits of a weight
 GRAIN = 1 << 18  # multiplications below which another thread costs more than it saves
 
 
@@ -28,9 +30,12 @@ class Call(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("kernel", "threads")),
         *((name, ctypes.c_int64) for name in ("T", "B", "H", "W", "in_channels", "out_H", "out_W", "out_channels")),
         *((name, ctypes.c_int64) for name in ("size", "stride", "upsample")),
-        *((name, ctypes.c_int64) for name in ("scale_stride", "bias_stride", "fired_stride")),
+        *((name, ctypes.c_int64) for name in ("scale_stride", "bias_stride", "fired_stride", "steps")),
         ("neuron", Neuron),
-        *((name, ctypes.c_void_p) for name in ("spikes", "weights", "scale", "bias", "add", "currents", "fired")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("spikes", "weights", "step_places", "scale", "bias", "add", "currents", "fired")
+        ),
     )
 
 
@@ -40,18 +45,22 @@ def available(kernel: str) -> bool:
     return has is not None and bool(has(KERNELS.index(kernel)))
 
 
-def _pack(weight: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
-    """Integers in the kernel's order, and their units [O]."""
+def _pack(weight: Tensor, kernel: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Integers in the kernel's order, their units [O], and the steps of amx.cpp."""
     flat = flatten(weight.double())
     if kernel == "avx512-fast":  # groups of 6 inputs, 24 a step, at most 12 steps a chunk: see avx512.cpp
         steps = -(-flat.shape[1] // 24)
         chunk = 24 * -(-steps // -(-steps // 12))
-        q, unit = quantize(flat, 16, chunk)
-        return interleave(q, 4, 6, 4).to(torch.int16).contiguous(), unit
-    q, unit = quantize(flat, 32, flat.shape[1])
+        q, unit = quantize(flat, 16, chunk, 2**15 - 1)
+        return interleave(q, 4, 6, 4).to(torch.int16).contiguous(), unit, None
+    planes = PLANES.get(kernel, PLANES["amx"])  # all exact kernels have the same integers, and thus results
+    q, unit = quantize(flat, 32, flat.shape[1], most_of(planes))
+    if kernel in PLANES:
+        weights, steps = pack_tiles(q, weight.shape[1], weight.shape[-1], planes)
+        return weights, unit, steps
     if kernel == "avx512":
-        return interleave(q, 4, 5, 4).to(torch.int32).contiguous(), unit
-    return interleave(q, SLAB, 5, 4).transpose(2, 3).to(torch.int32).contiguous(), unit
+        return interleave(q, 4, 5, 4).to(torch.int32).contiguous(), unit, None
+    return interleave(q, SLAB, 5, 4).transpose(2, 3).to(torch.int32).contiguous(), unit, None
 
 
 class NativeSpikeConv2d:
@@ -79,7 +88,7 @@ class NativeSpikeConv2d:
         self.out_channels, self.in_channels, self.size, _ = weight.shape
         self.stride, self.upsample, self.kernel = stride, upsample, kernel
         self._padding = -self.out_channels % SLAB
-        self._weights, unit = _pack(weight, kernel)
+        self._weights, unit, self._steps = _pack(weight, kernel)
         self._scale = self._rows(unit if scale is None else scale.double()[:, None] * unit)
         self._bias = self._rows(weight.new_zeros(self.out_channels) if bias is None else bias)
 
@@ -164,8 +173,10 @@ class NativeSpikeConv2d:
             scale_stride=self._scale.stride(0) if len(self._scale) > 1 else 0,
             bias_stride=bias.stride(0) if len(bias) > 1 else 0,
             fired_stride=self.out_channels,
+            steps=0 if self._steps is None else len(self._steps),
             spikes=spikes.data_ptr(),
             weights=self._weights.data_ptr(),
+            step_places=None if self._steps is None else self._steps.data_ptr(),
             scale=self._scale.data_ptr(),
             bias=bias.data_ptr(),
             add=None if add is None else add.data_ptr(),

@@ -1,4 +1,6 @@
-"""Spike convolutions by oneDNN's integer convolution, for CPUs with AMX: weights as planes of signed 8-bit digits.
+"""Spike convolutions by oneDNN's integer convolution: weights as planes of signed 8-bit digits.
+
+For CPUs with AMX where amx.cpp, which is faster, could not be built.
 
 Spikes are 0 or 1, so every plane's sums are exact integers below 2^24, whatever their order; three planes hold weights
 to 24 bits. The operators are internal to PyTorch: `available` tries them.
@@ -12,27 +14,11 @@ from torch import Tensor
 
 from sddpm.inference.kernels.firing import available as fire_available
 from sddpm.inference.kernels.firing import fire_into
+from sddpm.inference.kernels.packing import digits, most_of
 from sddpm.inference.torch_ops import TorchSpikeConv2d
 from sddpm.neurons import SpikingNeuron
 
 PLANES = {"exact": 3, "fast": 1}
-
-
-def digits(weight: Tensor, planes: int) -> tuple[list[Tensor], Tensor]:
-    """Signed digits of weights to base 256, the highest first: int8 [O, I, k, k] each, and the last one's unit [O].
-
-    weight = unit * (... + 256 digits[-2] + digits[-1]), rounded.
-    """
-    largest = weight.abs().amax((1, 2, 3))
-    most = sum(127 * 256**place for place in range(planes))
-    unit = torch.where(largest > 0, largest / most, 1.0)
-    rest = torch.round(weight / unit.view(-1, 1, 1, 1)).long()
-    found = []
-    for _ in range(planes - 1):
-        digit = (rest + 128) % 256 - 128
-        found.append(digit.to(torch.int8))
-        rest = (rest - digit) // 256
-    return [rest.to(torch.int8), *reversed(found)], unit
 
 
 class OnednnSpikeConv2d(TorchSpikeConv2d):
@@ -53,9 +39,12 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         padding = weight.shape[-1] // 2
         self._geometry = [stride, stride], [padding, padding], [1, 1], 1
         self._zero = torch.zeros(len(weight), dtype=torch.int64)
-        found, unit = digits(weight.double(), planes)
+        weight, most = weight.double(), most_of(planes)
+        largest = weight.abs().amax((1, 2, 3))
+        unit = torch.where(largest > 0, largest / most, 1.0)
+        found = digits(torch.round(weight / unit.view(-1, 1, 1, 1)), planes)
         self._planes = []
-        for place, digit in enumerate(reversed(found)):  # the smallest first, for the sake of rounding
+        for place, digit in enumerate(found.flip(0)):  # the smallest first, for the sake of rounding
             scales = (unit * 256.0**place).float()
             packed = torch.ops.onednn.qconv_prepack(digit.contiguous(), scales, 1.0, 0, *self._geometry, None)
             self._planes.append((packed, scales))

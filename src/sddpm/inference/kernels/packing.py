@@ -1,9 +1,11 @@
 """Weights of a spike convolution as integers, in the order in which the native kernels read them."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, where
 
 SLAB = 16  # output channels are padded to a multiple, as in spike_conv.h
+BLOCK = 64  # inputs of a step of amx.cpp
 
 
 def flatten(weight: Tensor) -> Tensor:
@@ -11,7 +13,7 @@ def flatten(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 3, 1).flatten(1)
 
 
-def quantize(weight: Tensor, bits: int, chunk: int) -> tuple[Tensor, Tensor]:
+def quantize(weight: Tensor, bits: int, chunk: int, most: int) -> tuple[Tensor, Tensor]:
     """The finest integers q [O, K] and units [O] with weight = q * unit, rounded, such that sums fit a signed word.
 
     Args:
@@ -19,11 +21,13 @@ def quantize(weight: Tensor, bits: int, chunk: int) -> tuple[Tensor, Tensor]:
         bits: of the word.
         chunk: how many consecutive inputs are added up in it. Whichever of them spike, their sum lies between those of
             the negative and of the positive weights alone. (Partial sums may overflow: they come back.)
+        most: the largest integer that q may be.
     """
     chunks = F.pad(weight, (0, -weight.shape[1] % chunk)).unflatten(1, (-1, chunk))
     largest = (chunks.clamp(min=0).sum(-1)).maximum(-chunks.clamp(max=0).sum(-1)).amax(1)
     room = 2.0 ** (bits - 1) - 1 - chunk / 2  # rounding adds at most half a unit a weight
-    unit = where(largest > 0, largest / room, 1.0)
+    unit = (largest / room).maximum(weight.abs().amax(1) / most)
+    unit = where(largest > 0, unit, 1.0)
     return (weight / unit[:, None]).round(), unit
 
 
@@ -34,3 +38,62 @@ def interleave(q: Tensor, channels: int, group: int, multiple: int) -> Tensor:
     """
     q = F.pad(q, (0, -q.shape[1] % (group * multiple), 0, -len(q) % SLAB))
     return q.unflatten(1, (-1, group)).unflatten(0, (-1, channels)).transpose(1, 2)
+
+
+def most_of(planes: int) -> int:
+    """The largest integer of so many signed 8-bit digits."""
+    return sum(127 * 256**place for place in range(planes))
+
+
+def digits(q: Tensor, planes: int) -> Tensor:
+    """Signed digits to base 256 of integers [...], the highest first: int8 [planes, ...]."""
+    rest, found = q.to(torch.int32), []
+    for _ in range(planes):
+        found.append(rest.to(torch.int8))
+        rest = (rest - found[-1]) >> 8
+    return torch.stack(found[::-1])
+
+
+def tile_steps(channels: int, size: int) -> tuple[Tensor, Tensor]:
+    """How amx.cpp goes through the inputs under a filter, `BLOCK` at a time.
+
+    Where the last block of a pixel's channels is not even half full, the kernel's copy of the spikes has the right
+    neighbour's in its other half; such a step takes two taps.
+
+    Returns:
+        [S, 3] int32: a step's row and column of the filter, and block of channels.
+        [S, BLOCK] int64: its inputs, as `flatten` numbers them, or size * size * channels for none.
+    """
+    half, left, whole = BLOCK // 2, channels % BLOCK, channels // BLOCK
+    paired = size > 1 and 0 < left <= half
+    none = size * size * channels
+    places, inputs = [], []
+    for row in range(size):
+        for column in range(size):
+            tap = (row * size + column) * channels
+            for block in range(whole):
+                places.append((row, column, block))
+                inputs.append(list(range(tap + block * BLOCK, tap + (block + 1) * BLOCK)))
+            if left == 0 or (paired and column % 2):
+                continue
+            rest = list(range(tap + whole * BLOCK, tap + channels))
+            if paired:
+                rest += [none] * (half - left)
+                rest += [i + channels if i < none else none for i in rest] if column + 1 < size else []
+            places.append((row, column, whole))
+            inputs.append(rest + [none] * (BLOCK - len(rest)))
+    return torch.tensor(places, dtype=torch.int32), torch.tensor(inputs)
+
+
+def pack_tiles(q: Tensor, channels: int, size: int, planes: int) -> tuple[Tensor, Tensor]:
+    """Integers [O, K] as the tiles of amx.cpp, int8, and the places of its steps [S, 3].
+
+    For each two slabs of output channels (the last may be alone), digit, step and slab a tile [BLOCK / 4][SLAB][4].
+    """
+    places, inputs = tile_steps(channels, size)
+    q = F.pad(q, (0, 1, 0, -len(q) % SLAB)).to(torch.int32)
+    tiles = digits(q, planes)[:, :, inputs]
+    tiles = tiles.unflatten(1, (-1, SLAB)).unflatten(4, (-1, 4)).permute(1, 0, 3, 4, 2, 5)  # slab, digit, step, tile
+    even = tiles.shape[0] // 2 * 2
+    pairs = tiles[:even].unflatten(0, (-1, 2)).permute(0, 2, 3, 1, 4, 5, 6)
+    return torch.cat([pairs.flatten(), tiles[even:].flatten()]), places

@@ -175,8 +175,8 @@ INLINE void run_block(const Call &c, const Block &block, char *memory) {
             Vectors<WIDTH>::add_rows(rows, s.patterns + g * rows, s.tables, some, s.sums, g == 0);
         }
         for (int64_t i = 0; i < count; i += MOST_LANES)
-            finish(c, s.sums + i * SLAB, count, block.first + i, int(count - i < MOST_LANES ? count - i : MOST_LANES),
-                   channel);
+            finish(c, s.sums + i * SLAB, count * SLAB, SLAB, block.first + i,
+                   int(count - i < MOST_LANES ? count - i : MOST_LANES), channel);
     }
 }
 

@@ -1,5 +1,6 @@
 // Which kernel, and which thread computes which part of the output. Nothing depends on either.
 
+#include "amx.h"
 #include "spike_conv.h"
 
 namespace spike_conv {
@@ -14,8 +15,7 @@ extern const Kernel PORTABLE_AVX2, AVX512_EXACT, AVX512_FAST;
 
 namespace {
 
-// In the order of `KERNELS` in spike_conv.py.
-enum { PORTABLE_KERNEL, AVX2_KERNEL, AVX512_KERNEL, AVX512_FAST_KERNEL };
+bool is_amx(int kernel) { return kernel == AMX_KERNEL || kernel == AMX_FAST_KERNEL; }
 
 const Kernel *kernel_of(int kernel) {
 #if X86
@@ -61,21 +61,6 @@ Division divide(const Call &c, const Kernel &kernel) {
     return best;
 }
 
-// A thread's own memory, kept from call to call: the system takes long to hand out new pages.
-struct Memory {
-    char *start = nullptr;
-    size_t size = 0;
-    ~Memory() { std::free(start); }
-    char *get(size_t wanted) {
-        if (wanted + 64 > size) {
-            std::free(start);
-            start = static_cast<char *>(std::malloc(size = wanted + 64));
-            if (!start) size = 0;
-        }
-        return start ? start + (64 - reinterpret_cast<uintptr_t>(start) % 64) % 64 : nullptr;
-    }
-};
-
 struct Job {
     const Call *call;
     const Kernel *kernel;
@@ -108,6 +93,9 @@ void compute(const void *data, int64_t block, int64_t, void *) {
 // Returns 0, or 1 when memory ran out. `parallel` is GOMP_parallel, or null to run in the calling thread.
 EXPORT int sddpm_spike_conv(const spike_conv::Call *call, Parallel parallel) {
     using namespace spike_conv;
+#if AMX
+    if (is_amx(call->kernel)) return !run_amx(*call, parallel);
+#endif
     const Kernel *kernel = kernel_of(call->kernel);
     const Division division = divide(*call, *kernel);
     Job job = {call, kernel, division, kernel->scratch(*call, division.pixels_each), {false}};
@@ -116,4 +104,10 @@ EXPORT int sddpm_spike_conv(const spike_conv::Call *call, Parallel parallel) {
 }
 
 // Whether this build and this machine have a kernel.
-EXPORT int sddpm_spike_conv_has(int kernel) { return spike_conv::kernel_of(kernel) != nullptr; }
+EXPORT int sddpm_spike_conv_has(int kernel) {
+    using namespace spike_conv;
+#if AMX
+    if (is_amx(kernel)) return amx_available();
+#endif
+    return kernel_of(kernel) != nullptr;
+}

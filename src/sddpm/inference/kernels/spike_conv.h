@@ -1,7 +1,7 @@
 // What the kernels of the spike convolution share: the call, the bits under a filter, and the neurons behind it.
 //
-// All of them replace the multiplications by tables: the sums of a few weights for every pattern of as many spikes.
-// Weights are integers, one scale an output channel, so a sum does not depend on its order.
+// Weights are integers, one scale an output channel, so a sum does not depend on its order. All kernels but amx.cpp
+// replace the multiplications by tables: the sums of a few weights for every pattern of as many spikes.
 
 #pragma once
 
@@ -12,16 +12,21 @@ namespace spike_conv {
 // Output channels that are finished together: one row of sums. Scales and biases are padded to a multiple.
 const int SLAB = 16;
 
-// What a call computes. Mirrored by `Call` in spike_conv.py.
+// In the order of `KERNELS` in native.py.
+enum { PORTABLE_KERNEL, AVX2_KERNEL, AVX512_KERNEL, AVX512_FAST_KERNEL, AMX_KERNEL, AMX_FAST_KERNEL };
+
+// What a call computes. Mirrored by `Call` in native.py.
 struct Call {
     int32_t kernel, threads;
     int64_t T, B, H, W, in_channels, out_H, out_W, out_channels;
     int64_t size, stride, upsample;            // of the filter, k x k; upsample: spikes are repeated 2 x 2 first
     int64_t scale_stride, bias_stride;         // from one time step to the next, or 0
     int64_t fired_stride;                      // from one pixel to the next
+    int64_t steps;                             // of amx.cpp; see `pack_tiles` in packing.py
     Neuron neuron;
     const uint8_t *spikes;                     // [T, B, H, W, in_channels]
     const void *weights;                       // integers in the order of the kernel
+    const int32_t *step_places;                // [steps, 3]
     const float *scale, *bias;                 // [1 or T, out_channels]
     const float *add;                          // [T, B, out_H, out_W, out_channels], or null
     float *currents;                           // the same, or null
@@ -84,20 +89,22 @@ INLINE void store_spikes(uint8_t *to, const float *spikes, size_t n) {
 
 const int MOST_LANES = 32;
 
-// Sums to currents, and currents to spikes, of `count` pixels and a slab of channels. sums: [T][lanes][SLAB].
+// Sums to currents, and currents to spikes, of `count` pixels and a slab of channels. Rows of sums lie `to_step` apart
+// from one time step to the next, and `to_pixel` from one pixel to the next.
 template <bool HARD, bool WHOLE>
-INLINE void finish_slab(const Call &c, const int32_t *sums, int64_t lanes, int64_t pixel, int count, int channel) {
+INLINE void finish_slab(const Call &c, const int32_t *sums, int64_t to_step, int64_t to_pixel, int64_t pixel, int count,
+                        int channel) {
     const Numbers<float> k(c.neuron);
     const size_t n = WHOLE ? SLAB : size_t(c.out_channels - channel);
     float v[MOST_LANES * SLAB], currents[MOST_LANES * SLAB], spikes[MOST_LANES * SLAB], *const no_membranes = nullptr;
     for (int i = 0; i < count * SLAB; i++) v[i] = k.start;
-    for (int64_t t = 0; t < c.T; t++, sums += lanes * SLAB) {
+    for (int64_t t = 0; t < c.T; t++, sums += to_step) {
         const Row scale = load_row<Row>(c.scale + t * c.scale_stride + channel);
         const Row bias = load_row<Row>(c.bias + t * c.bias_stride + channel);
         const int64_t place = t * pixels(c) + pixel, first = place * c.out_channels + channel;
         for (int i = 0; i < count; i++) {
             const int64_t at = first + i * c.out_channels;
-            Row current = __builtin_convertvector(load_row<IntRow>(sums + i * SLAB), Row) * scale + bias;
+            Row current = __builtin_convertvector(load_row<IntRow>(sums + i * to_pixel), Row) * scale + bias;
             if (c.add) current += load_row<Row>(c.add + at, sizeof(float) * n);
             if (c.currents) std::memcpy(c.currents + at, &current, sizeof(float) * n);
             std::memcpy(currents + i * SLAB, &current, sizeof current);
@@ -111,14 +118,15 @@ INLINE void finish_slab(const Call &c, const int32_t *sums, int64_t lanes, int64
     }
 }
 
-INLINE void finish(const Call &c, const int32_t *sums, int64_t lanes, int64_t pixel, int count, int channel) {
+INLINE void finish(const Call &c, const int32_t *sums, int64_t to_step, int64_t to_pixel, int64_t pixel, int count,
+                   int channel) {
     const bool whole = c.out_channels - channel >= SLAB;
     if (c.neuron.hard)
-        whole ? finish_slab<true, true>(c, sums, lanes, pixel, count, channel)
-              : finish_slab<true, false>(c, sums, lanes, pixel, count, channel);
+        whole ? finish_slab<true, true>(c, sums, to_step, to_pixel, pixel, count, channel)
+              : finish_slab<true, false>(c, sums, to_step, to_pixel, pixel, count, channel);
     else
-        whole ? finish_slab<false, true>(c, sums, lanes, pixel, count, channel)
-              : finish_slab<false, false>(c, sums, lanes, pixel, count, channel);
+        whole ? finish_slab<false, true>(c, sums, to_step, to_pixel, pixel, count, channel)
+              : finish_slab<false, false>(c, sums, to_step, to_pixel, pixel, count, channel);
 }
 
 #endif
@@ -133,6 +141,21 @@ struct Kernel {
     size_t (*scratch)(const Call &c, int64_t pixels);
     void (*run)(const Call &c, const Block &block, char *scratch);
     int lanes;  // pixels that are computed together
+};
+
+// A thread's own memory, kept from call to call: the system takes long to hand out new pages.
+struct Memory {
+    char *start = nullptr;
+    size_t size = 0;
+    ~Memory() { std::free(start); }
+    char *get(size_t wanted) {
+        if (wanted + 64 > size) {
+            std::free(start);
+            start = static_cast<char *>(std::malloc(size = wanted + 64));
+            if (!start) size = 0;
+        }
+        return start ? start + (64 - reinterpret_cast<uintptr_t>(start) % 64) % 64 : nullptr;
+    }
 };
 
 }  // namespace spike_conv

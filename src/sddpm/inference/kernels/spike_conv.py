@@ -3,7 +3,8 @@
 The environment variable SDDPM_SPIKE_CONV chooses, and is read whenever a layer is made:
 
     auto      (default) the fastest of those below that this machine has
-    onednn    integer convolutions of PyTorch's oneDNN, for AMX
+    amx       matrix units for 8-bit integers
+    onednn    integer convolutions of PyTorch's oneDNN, on CPUs with AMX
     avx512    tables in registers
     avx2      tables in the first-level cache
     portable  the same, for any instruction set
@@ -19,12 +20,12 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.inference.kernels import native, onednn
-from sddpm.inference.kernels.native import NativeSpikeConv2d
+from sddpm.inference.kernels.native import FAST, NativeSpikeConv2d
 from sddpm.inference.kernels.onednn import PLANES, OnednnSpikeConv2d
 from sddpm.inference.torch_ops import TorchSpikeConv2d
 
 VARIABLE = "SDDPM_SPIKE_CONV"
-CHOICES = ("onednn", "avx512", "avx2", "portable", "float32")
+CHOICES = ("amx", "onednn", "avx512", "avx2", "portable", "float32")
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ def unsupported(kernel: str) -> str | None:
 
 @cache
 def _best() -> str:
+    if unsupported("amx") is None:
+        return "amx"
     if _has_amx() and unsupported("onednn") is None:
         return "onednn"
     for kernel in ("avx512", "avx2", "portable"):
@@ -94,6 +97,6 @@ def make_spike_conv(
         return OnednnSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample, planes=planes)
     if kernel == "float32":
         return TorchSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample)
-    if kernel == "avx512" and precision == "fast":
-        kernel = "avx512-fast"
+    if precision == "fast":
+        kernel = FAST.get(kernel, kernel)
     return NativeSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample, kernel=kernel)
