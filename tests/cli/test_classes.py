@@ -61,6 +61,63 @@ def test_an_npz_holds_the_classes(folder, tmp_path):
         assert stored["arr_1"].tolist() == resolve_labels("random", range(6), 3)
 
 
+def cells(path, columns):
+    """The 8 x 8 pictures of a grid, from its right end, with 2 pixels around each."""
+    grid = np.asarray(Image.open(path).convert("L"))
+    grid = grid[:, grid.shape[1] - 10 * columns - 2 :]
+    return [[grid[y : y + 8, 2 + 10 * i : 10 + 10 * i] for i in range(columns)] for y in range(2, len(grid) - 8, 10)]
+
+
+def stored(path):
+    with np.load(path) as content:
+        return content["arr_0"][..., 0], content["arr_1"].tolist()
+
+
+def test_a_row_of_interpolation_for_every_class_and_pair(folder, tmp_path):
+    """Its ends are the samples of the class, which is a random one by the first seed unless one is asked for."""
+    classes = ("--class", "dog,cat", "--guidance-scale", 2)
+    options = ("--seeds", "5,9,2", "--frames", 3, "--steps", 4, "--scale", 1)
+    assert run("interpolate", folder, *options, *classes, "--out", tmp_path / "a.png").exit_code == 0
+    images, labels = stored(sample(folder, tmp_path / "a.npz", "--seeds", "5,9,2", *classes))
+    five, nine, two = 0, 1, 2
+    assert labels == [2, 2, 2, 0, 0, 0]
+    expected = [(five, nine), (nine, two), (3 + five, 3 + nine), (3 + nine, 3 + two)]
+    for row, ends in zip(cells(tmp_path / "a.png", 3), expected, strict=True):
+        for drawn, end in ((row[0], ends[0]), (row[2], ends[1])):
+            assert np.abs(drawn.astype(int) - images[end]).max() <= 1  # another batch may round differently
+    assert run("interpolate", folder, *options, "--out", tmp_path / "b.png").exit_code == 0
+    images, _ = stored(sample(folder, tmp_path / "b.npz", "--seeds", "5,9"))
+    for row, image in zip(cells(tmp_path / "b.png", 3), images, strict=True):
+        assert np.abs(row[0].astype(int) - image).max() <= 1
+
+
+def test_painting_in_every_class_that_is_asked_for(folder, tmp_path):
+    options = ("inpaint", folder, "digits", "--mask", "right", "--count", 2, "--draws", 2, "--steps", 2, "--scale", 1)
+    options = (*options, "--resamplings", 1, "--class", "dog,none", "--guidance-scale", 3)
+    assert run(*options, "--out", tmp_path / "grid.png").exit_code == 0
+    assert run(*options, "--out", tmp_path / "all.npz").exit_code == 0
+    images, labels = stored(tmp_path / "all.npz")
+    assert labels == [2] * 4 + [3] * 4
+    known = open_dataset("digits", image_size=8).gather([0, 1])
+    arguments = {"seeds": range(4), "guidance_scale": 3.0, "num_inference_steps": 2, "resamplings": 1}
+    for rows, label in ((images[:4], "dog"), (images[4:], "none")):
+        painted = load_pipeline(folder).inpaint(
+            known.repeat_interleave(2, 0), torch.arange(8).expand(8, 8) >= 4, class_labels=label, batch_size=16,
+            output_type="pt", progress=False, **arguments,
+        ).images  # fmt: skip
+        assert np.abs(rows.astype(int) - (painted[:, 0] * 255).round().numpy()).max() <= 1
+    (first, second) = (row[2:] for row in cells(tmp_path / "grid.png", 6))
+    assert np.array_equal(first, images[[0, 1, 4, 5]]) and np.array_equal(second, images[[2, 3, 6, 7]])
+
+
+def test_painting_without_a_class_has_nothing_to_be_guided_to(folder, tmp_path):
+    from sddpm.errors import UserError
+
+    result = run("inpaint", folder, "digits", "--mask", "right", "--guidance-scale", 2, "--out", tmp_path / "x.png")
+    assert isinstance(result.exception, UserError) and "needs class labels" in str(result.exception)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

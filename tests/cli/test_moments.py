@@ -1,9 +1,12 @@
 """`sddpm moments` on the bundled digits, and sampling with what it kept."""
 
 import pytest
+import torch
 from PIL import Image
 
-from sddpm.pipelines.moments import read_moments
+from sddpm.data import open_dataset, random_flip
+from sddpm.pipelines import load_pipeline
+from sddpm.pipelines.moments import measure_moments, read_moments
 from sddpm.training import load_config, train
 
 SMALL = [
@@ -42,6 +45,40 @@ def test_a_model_alone_needs_a_config(sddpm, trained):
     code, _, err = sddpm("moments", trained / "model", "--samples", 3)
     assert code == 2 and "--config CONFIG" in err
     assert sddpm("moments", trained / "model", "--samples", 3, "--config", trained / "config.yaml")[0] == 0
+
+
+def test_a_model_of_classes_is_asked_for_those_of_the_data(sddpm, tmp_path):
+    """After one step with a large learning rate its answers differ by class; and no class is what it says it is."""
+    run = tmp_path / "run"
+    settings = ("model.num_classes=10", "train.lr=0.3", "train.warmup_steps=0", "train.ema_decay=0")
+    train(load_config("digits", [*SMALL, *settings]), run, progress=False)
+    found = []
+    for options in ((), ("--no-class",)):
+        assert sddpm("moments", run, "--samples", 6, "--force", *options)[0] == 0
+        found.append(read_moments(run))
+    assert found[0]["h"] != found[1]["h"]
+    pipeline = load_pipeline(run)
+    data = open_dataset("digits", image_size=8)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(data), generator=generator)[:6]
+    images = random_flip(data.gather(chosen), generator)
+    for kept, labels in zip(found, (data.labels[chosen], torch.full((6,), 10)), strict=True):
+        assert measure_moments(pipeline, [(images, labels)], count=6, progress=False).h == pytest.approx(kept["h"])
+
+
+def test_no_class_is_for_models_of_classes(sddpm, trained, tmp_path):
+    code, _, err = sddpm("moments", trained, "--samples", 3, "--no-class")
+    assert code == 2 and err.splitlines()[-1].endswith("this one knows none")
+    train(load_config("digits", [*SMALL, "model.num_classes=10"]), tmp_path / "classes", progress=False)
+    (tmp_path / "mine").mkdir()
+    for i in range(3):
+        Image.new("L", (8, 8), 50 * i).save(tmp_path / "mine" / f"{i}.png")
+    config = tmp_path / "classes" / "config.yaml"
+    config.write_text(config.read_text().replace("dataset: digits", "dataset: folder"))
+    options = ("moments", tmp_path / "classes", "--data", tmp_path / "mine", "--samples", 3)
+    code, _, err = sddpm(*options)
+    assert code == 2 and "no labels" in err.splitlines()[-1] and "--no-class" in err.splitlines()[-1]
+    assert sddpm(*options, "--no-class")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -176,3 +176,24 @@ def test_the_compiled_engine_steps_aside(caplog):
     with caplog.at_level(logging.WARNING):
         assert Engines().resolve(make(attention_resolutions=(4,)), "auto", 20) == "eager"
     assert "sampling without compiling the model: down.1.blocks.0 is a AttendedBlock" in caplog.text
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("training", [False, True])
+def test_all_other_initial_weights_are_those_without_attention(training):
+    """At an equal seed; so that the two networks answer alike, as fresh attention is the identity."""
+    networks = []
+    for resolutions in ((), (8,), (4, 8)):
+        torch.manual_seed(3)
+        networks.append(SpikingUNet2DModel(**SMALL, attention_resolutions=resolutions).train(training))
+    plain = networks[0].state_dict()
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([10, 600])
+    answer = networks[0](x, t).sample
+    for network in networks[1:]:
+        weights = network.state_dict()
+        without = {name.replace(".block.", "."): w for name, w in weights.items() if ".attention." not in name}
+        assert without.keys() == plain.keys()
+        assert all(torch.equal(plain[name], without[name]) for name, _ in networks[0].named_parameters())
+        assert torch.equal(network(x, t).sample, answer)
+        drawn = [w for name, w in weights.items() if name.endswith("qkv.weight")]
+        assert len({w.sum().item() for w in drawn}) == len(drawn) == 5 * len(network.config["attention_resolutions"])

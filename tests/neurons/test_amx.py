@@ -49,9 +49,7 @@ def reference(x, weight, bias, grad, kind, dtype=torch.float64):
 
 def ours(x, weight, bias, grad, kind):
     conv = conv_of(kind)
-    return (
-        *conv.weight_gradient(grad, x, weight),
-    )
+    return (*conv.weight_gradient(grad, x, weight),)
 
 
 @needs_amx

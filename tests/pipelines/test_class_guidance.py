@@ -119,6 +119,43 @@ def test_no_class_is_what_the_model_answers_without(conditional):
     assert torch.equal(conditional(2, **QUICK).images, conditional(2, class_labels="none", **QUICK).images)
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_painted_gaussians_have_the_mean_that_theory_gives(gaussian, scale):
+    """Its pixels are independent: what is painted is a sample of the class, whatever is known."""
+    known, mask = torch.full((64, 1, 8, 8), 0.9), torch.arange(8).expand(8, 8) >= 4
+    options = {**QUICK, "num_inference_steps": 100, "resamplings": 2, "jump_length": 10}
+    images = gaussian.inpaint(known, mask, class_labels=[0, 1] * 32, guidance_scale=scale, **options).images
+    assert torch.equal(images[..., :4], known[..., :4])
+    pixels = (2 * images[..., 4:] - 1).view(32, 2, -1).transpose(0, 1).flatten(1)
+    for label in (0, 1):
+        expected = MEANS[2] + scale * (MEANS[label] - MEANS[2])
+        assert abs(pixels[label].mean() - expected) < 4 * STD / pixels.shape[1] ** 0.5
+        assert pixels[label].std() == pytest.approx(STD, rel=0.2)  # 100 steps of DDIM draw a little narrow
+
+
+def test_painting_asks_for_no_class_unless_told(conditional):
+    known, mask = torch.zeros(2, 1, 8, 8), torch.arange(8).expand(8, 8) >= 4
+    options = {**QUICK, "resamplings": 1, "engine": "exact"}
+    plain = conditional.inpaint(known, mask, **options).images
+    assert torch.equal(plain, conditional.inpaint(known, mask, class_labels="none", **options).images)
+    both = conditional.inpaint(known, mask, class_labels=["none", 1], **options).images
+    assert torch.equal(plain[0], both[0]) and not torch.equal(plain[1], both[1])
+    with pytest.raises(UserError, match="2 seeds, but 3 class labels"):
+        conditional.inpaint(known, mask, class_labels=[0, 1, 2], **options)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_interpolation_of_a_class_begins_and_ends_with_samples_of_it(conditional, scale):
+    options = {**QUICK, "engine": "exact", "guidance_scale": scale}
+    images = conditional.interpolate([4, 7, 5], frames=3, class_labels=[2, 0], **options).images
+    ends = conditional(seeds=[4, 7, 7, 5], class_labels=[2, 2, 0, 0], **options).images
+    assert torch.equal(images[[0, 2, 3, 5]], ends)
+    drawn = conditional.interpolate([4, 7, 5], frames=3, class_labels="random", **options).images
+    assert torch.equal(drawn[[0, 3]], conditional(seeds=[4, 7], class_labels="random", **options).images)
+    with pytest.raises(UserError, match="2 pairs of seeds, but 3 class labels"):
+        conditional.interpolate([4, 7, 5], class_labels=[0, 1, 2], **options)
+
+
 def test_early_exit_takes_classes(conditional):
     options = {**QUICK, "class_labels": [0, 1, 2], "guidance_scale": 2.0}
     whole = conditional(seeds=range(3), engine="eager", **options).images

@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sddpm import load_pipeline
 from sddpm.errors import UserError
 from sddpm.evaluation.sampling import model_digest
+from sddpm.figures.signals import signal_grid
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.release import halve, read_evaluations, release
 from sddpm.training import load_config, train
@@ -189,3 +192,20 @@ def test_a_damaged_history_is_named(run, tmp_path):
         (tmp_path / "history.yaml").write_text(text)
         with pytest.raises(UserError, match=r"history\.yaml is damaged"):
             stages_of(tmp_path)
+
+
+def test_a_model_of_signals_is_drawn_and_described_as_one(tmp_path):
+    settings = ["data.image_size=64", "data.dataset=gaussian-process", "model.dims=1", "train.steps=1"]
+    train(load_config("gaussian_process", [*TINY, *settings]), tmp_path / "run", progress=False)
+    facts = release(tmp_path / "run", tmp_path / "waves", hardware="a test")
+    out = tmp_path / "waves"
+    assert load_pipeline(out).signal_range == load_pipeline(tmp_path / "run").signal_range
+    assert facts.account.twin is None  # which would be one of images, 64 x 64
+    card = (out / "README.md").read_text()
+    assert "that draws signals of 64 samples like those of gaussian-process." in card and "image" not in card
+    assert "--out signals.npz" in card and "pipeline_tag" not in header(card)
+    pipeline = SpikingDiffusionPipeline.from_pretrained(out)
+    signals = pipeline(seeds=range(64), solver="ddim", num_inference_steps=50, output_type="pt", progress=False).images
+    signal_grid(signals, columns=8).savefig(tmp_path / "expected.png")
+    with Image.open(tmp_path / "expected.png") as expected, Image.open(out / "samples.png") as drawn:
+        assert expected.size == drawn.size and np.array_equal(np.asarray(expected), np.asarray(drawn))

@@ -25,8 +25,10 @@ def split_classes(values: Sequence[str]) -> list[str]:
     return [part.strip() for value in values for part in value.split(",")]
 
 
-def wanted_images(pipeline: "SpikingDiffusionPipeline", seeds: list[int], values: Sequence[str]) -> Wanted:
-    """Every seed in every class that was asked for; of a class that the seed draws, if none was.
+def wanted_images(
+    pipeline: "SpikingDiffusionPipeline", seeds: list[int], values: Sequence[str], otherwise: str = "random"
+) -> Wanted:
+    """Every seed in every class that was asked for; of `otherwise`, if none was: a class that the seed draws.
 
     Raises:
         UserError: a class that the model does not know, or one that is named twice.
@@ -37,7 +39,7 @@ def wanted_images(pipeline: "SpikingDiffusionPipeline", seeds: list[int], values
     check_guidance(count, list(values) or None, 1.0)
     if count is None:
         return Wanted(seeds)
-    asked = split_classes(values) or [RANDOM]
+    asked = split_classes(values) or [otherwise]
     if asked == ["all"]:
         asked = [str(i) for i in range(count)]
     if len(asked) == 1:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Engine, Solver
+from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver
 from sddpm.cli.sample import output_format, parse_thresholds
 from sddpm.errors import UserError
 
@@ -41,6 +41,8 @@ def inpaint(
     resamplings: Annotated[int, typer.Option(help="How often each stretch of steps is walked.")] = 10,
     jump_length: Annotated[int, typer.Option(help="Steps of a stretch: more for more steps in all.")] = 2,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
+    classes: Classes = None,
+    guidance_scale: GuidanceScale = 1.0,
     v_threshold: Annotated[
         list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
     ] = None,
@@ -56,7 +58,8 @@ def inpaint(
     """Paint a part of images anew, so that it fits the rest, which stays as it is (RePaint).
 
     Costs steps x resamplings evaluations of the network for each painting. FILE.png has a row an image: as it is, what
-    is known of it, and the paintings. Folders and zips name paintings by their seed.
+    is known of it, and the paintings. Folders and zips name paintings by their seed. Without --class a model of classes
+    is asked for none; of several classes every image is painted in each, with the same seeds.
     """
     from sddpm.files import refuse_existing
 
@@ -71,6 +74,7 @@ def inpaint(
 
     import torch
 
+    from sddpm.cli.classes import wanted_images
     from sddpm.cli.sample_outputs import write_images
     from sddpm.data import unit_to_uint8
     from sddpm.figures.grid import image_grid
@@ -87,19 +91,22 @@ def inpaint(
         )
     known = read_images(images, data, count, channels, size)
     where = read_mask(mask, size)
-    seeds = list(range(seed, seed + len(known) * draws))
+    wanted = wanted_images(pipeline, list(range(seed, seed + len(known) * draws)), classes or [], "none")
+    kinds = len(wanted.rows or [None])
 
     def paint() -> "Tensor":
         painted = pipeline.inpaint(
-            known.repeat_interleave(draws, 0),
+            known.repeat_interleave(draws, 0).repeat(kinds, 1, 1, 1),
             where,
-            seeds=seeds,
+            seeds=wanted.seeds,
             batch_size=batch_size,
             num_inference_steps=steps,
             jump_length=jump_length,
             resamplings=resamplings,
             solver=solver,
             eta=eta,
+            class_labels=wanted.labels if classes else None,
+            guidance_scale=guidance_scale,
             v_threshold=thresholds,
             engine=engine,
             output_type="pt",
@@ -108,13 +115,14 @@ def inpaint(
 
     if kind == "grid":
         with atomic_path(out) as temporary:
-            painted = unit_to_uint8(paint()).unflatten(0, (len(known), draws))
+            painted = unit_to_uint8(paint()).unflatten(0, (kinds, len(known), draws)).transpose(0, 1).flatten(1, 2)
             seen = torch.where(where, GREY, known)
             rows = torch.cat([known[:, None], seen[:, None], painted], 1)
-            image_grid(rows.flatten(0, 1), draws + 2, scale).save(temporary, "PNG")
+            image_grid(rows.flatten(0, 1), kinds * draws + 2, scale).save(temporary, "PNG")
     else:
-        write_images(kind, out, [(seeds, paint())])
-    typer.echo(f"{out}: {len(known)} images, each painted {draws} times, {solver} with {steps} steps x {resamplings}")
+        write_images(kind, out, [(wanted.seeds, paint())], wanted=wanted)
+    times = f"{kinds * draws} times"
+    typer.echo(f"{out}: {len(known)} images, each painted {times}, {solver} with {steps} steps x {resamplings}")
 
 
 def read_images(images: str, data: str | None, count: int, channels: int, size: int) -> "Tensor":

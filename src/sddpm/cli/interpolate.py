@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Engine, Solver
+from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver
 from sddpm.cli.sample import parse_seeds, parse_thresholds
 from sddpm.errors import UserError
 
@@ -18,6 +18,8 @@ def interpolate(
     frames: Annotated[int, typer.Option(help="Images from one seed to the next, both included.")] = 9,
     solver: Solver = "ddim",
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
+    classes: Classes = None,
+    guidance_scale: GuidanceScale = 1.0,
     v_threshold: Annotated[
         list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
     ] = None,
@@ -30,7 +32,8 @@ def interpolate(
 ) -> None:
     """Draw a row from each seed to the next: the noise they start from, spherically interpolated, denoised.
 
-    The ends of a row are the images that sddpm sample draws from the seeds with the same solver and steps.
+    The ends of a row are the images that sddpm sample draws from the seeds with the same solver, steps and class. A
+    row is of one class; of several classes every row is drawn in each. A random one is drawn by its first seed.
     """
     from sddpm.files import atomic_path, refuse_existing
 
@@ -44,22 +47,38 @@ def interpolate(
 
     import torch
 
+    from sddpm.cli.classes import wanted_images
     from sddpm.data import unit_to_uint8
-    from sddpm.figures.grid import image_grid
+    from sddpm.figures.grid import class_rows, image_grid
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
 
     pipeline = load_pipeline(model, pick_device(device))
-    with atomic_path(out) as temporary:
+    wanted, pairs = wanted_images(pipeline, chosen[:-1], classes or []), len(chosen) - 1
+
+    def rows_of(labels: list[int] | None) -> torch.Tensor:
+        """uint8 [pairs x frames, C, H, W], of a class for each pair."""
         images = pipeline.interpolate(
             chosen,
             frames,
             batch_size=batch_size,
             num_inference_steps=steps,
             solver=solver,
+            class_labels=labels,
+            guidance_scale=guidance_scale,
             v_threshold=thresholds,
             engine=engine,
             output_type="pt",
         ).images
-        image_grid(unit_to_uint8(torch.as_tensor(images)), frames, scale).save(temporary, "PNG")
-    typer.echo(f"{out}: {len(chosen) - 1} rows of {frames} images, {solver} with {steps} steps")
+        return unit_to_uint8(torch.as_tensor(images))
+
+    with atomic_path(out) as temporary:
+        if wanted.rows is None or wanted.labels is None:
+            image_grid(rows_of(wanted.labels), frames, scale).save(temporary, "PNG")
+        else:
+            names = [name for name in wanted.rows for _ in range(pairs)]
+            starts = range(0, len(wanted.labels), pairs)
+            images = torch.cat([rows_of(wanted.labels[start : start + pairs]) for start in starts])
+            class_rows(images, names, scale).save(temporary, "PNG")
+    count = pairs * len(wanted.rows or [None])
+    typer.echo(f"{out}: {count} rows of {frames} images, {solver} with {steps} steps")

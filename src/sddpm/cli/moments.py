@@ -9,6 +9,10 @@ from sddpm.cli.app import app
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
     from sddpm.diffusion.moments import Moments
     from sddpm.training.config import DataConfig
 
@@ -24,13 +28,18 @@ def moments(
     samples: Annotated[int, typer.Option(help="How many images, each at every diffusion step.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the choice of images and of their noise.")] = 0,
+    no_class: Annotated[
+        bool,
+        typer.Option("--no-class", help="Ask a model of classes for none, to sample so; not for the images' own."),
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     plot: Annotated[Path | None, typer.Option(help="Draw them here.", metavar="FILE.png")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
 ) -> None:
     """Measure E |epsilon(x_t, t)|^2 at every diffusion step, and keep it with the model.
 
-    The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it.
+    The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it. A model of classes is asked for that of each
+    image.
     """
     from sddpm.files import atomic_path, refuse_existing
     from sddpm.pipelines.loading import own_folder
@@ -49,8 +58,11 @@ def moments(
     from sddpm.pipelines.devices import pick_device
 
     check_seeds([seed])
-    batches = training_images(model, config, data, samples, batch_size, seed)
+    section = data_section(model, config, data)
     pipeline = load_pipeline(model, pick_device(device))
+    if no_class and pipeline.num_classes is None:
+        raise UserError("--no-class is for models of classes: this one knows none")
+    batches = training_images(section, None if no_class else pipeline.num_classes, samples, batch_size, seed)
     found = measure_moments(pipeline, batches, count=samples, seed=seed)
     keep_moments(model, found)
     typer.echo(
@@ -73,24 +85,32 @@ def data_section(model: Path, config: str | None, data: str | None) -> "DataConf
     return section if data is None else section.model_copy(update={"path": data})
 
 
-def training_images(model: Path, config: str | None, data: str | None, count: int, batch_size: int, seed: int):
-    """`count` images of those that the model was trained on, drawn by the seed, in batches uint8 [B, C, H, W]."""
+def training_images(
+    section: "DataConfig", num_classes: int | None, count: int, batch_size: int, seed: int
+) -> "Iterator[tuple[Tensor, Tensor | None]]":
+    """`count` images of those that the model was trained on, drawn by the seed, in batches uint8 [B, C, H, W], with
+    their classes, LongTensor [B], if there are `num_classes` of them."""
     import torch
 
-    from sddpm.data import iterate_batches
+    from sddpm.data import iterate_batches, random_flip
+    from sddpm.training.batches import check_labels
     from sddpm.training.run import open_training_data
 
-    section = data_section(model, config, data)
     dataset = open_training_data(section)
     if count > len(dataset):
         raise UserError(f"{dataset.name} holds {len(dataset):,} images, fewer than --samples {count:,}")
+    if num_classes is not None and dataset.labels is None:
+        raise UserError(f"{dataset.name} has no labels to ask the model for: --no-class asks it for no class")
+    check_labels(dataset, num_classes)
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(dataset), generator=generator)[:count]
-    if section.flip:
-        from sddpm.data import random_flip
+    chosen = torch.randperm(len(dataset), generator=generator)[:count].split(batch_size)
 
-        return (random_flip(images, generator) for images in iterate_batches(dataset, chosen.split(batch_size)))
-    return iterate_batches(dataset, chosen.split(batch_size))
+    def batches() -> "Iterator[tuple[Tensor, Tensor | None]]":
+        for images, indices in zip(iterate_batches(dataset, chosen), chosen, strict=True):
+            flipped = random_flip(images, generator) if section.flip else images
+            yield flipped, None if num_classes is None or dataset.labels is None else dataset.labels[indices]
+
+    return batches()
 
 
 def draw(found: "Moments", alphas_cumprod: Any) -> Any:

@@ -6,7 +6,7 @@ from sddpm.models.attention import SpikingSelfAttention
 from sddpm.models.blocks import SpikingDownsample, SpikingResBlock, SpikingUpsample
 from sddpm.models.embeddings import TimeEmbedding
 
-XAVIER = (SpikingResBlock, SpikingSelfAttention, SpikingDownsample, SpikingUpsample, TimeEmbedding)
+XAVIER = (SpikingResBlock, SpikingDownsample, SpikingUpsample, TimeEmbedding)
 
 
 def _xavier(module: nn.Module, gain: float = 1.0) -> None:
@@ -22,9 +22,14 @@ def initialize(model: nn.Module) -> None:
 
     The last convolution starts near zero (gain 1e-5), so that the first prediction is near zero. (The reference's
     TSM network starts it at gain 1, which does not matter there: it is only ever fine-tuned.)
+
+    Attention is drawn last, so that all other weights are those that the same seed gives a network without it.
     """
     for module in model.modules():
         if isinstance(module, XAVIER):
             _xavier(module)
     _xavier(model.encoder.conv1)  # type: ignore[arg-type]
     _xavier(model.readout.conv, gain=1e-5)  # type: ignore[arg-type]
+    for module in model.modules():
+        if isinstance(module, SpikingSelfAttention):
+            _xavier(module)

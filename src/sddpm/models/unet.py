@@ -139,7 +139,10 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
 
         def res_block(before: int, width: int, attended: bool = False) -> nn.Module:
             block = kind(before, width, time_channels, conv, spiking)
-            return AttendedBlock(block, SpikingSelfAttention(width, conv, spiking)) if attended else block
+            if not attended:
+                return block
+            with torch.random.fork_rng(devices=[]):  # `initialize` draws its weights, after all others
+                return AttendedBlock(block, SpikingSelfAttention(width, conv, spiking))
 
         # 1. time, and class
         self.time_embedding = TimeEmbedding(num_train_timesteps, base_channels)

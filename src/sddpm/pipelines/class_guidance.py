@@ -57,7 +57,11 @@ def drawn_by_seed(num_classes: int | None) -> str | None:
 
 
 def resolve_labels(
-    class_labels: ClassLabels, seeds: Sequence[int], num_classes: int, names: Sequence[str] | None = None
+    class_labels: ClassLabels,
+    seeds: Sequence[int],
+    num_classes: int,
+    names: Sequence[str] | None = None,
+    of: str = "seeds",
 ) -> list[int]:
     """The class of each seed, `num_classes` standing for none.
 
@@ -67,6 +71,7 @@ def resolve_labels(
         seeds: of the samples.
         num_classes: of the model.
         names: of the classes, if they have any.
+        of: what the labels are one each of, for the refusal.
 
     Raises:
         UserError: a class that there is not, or another number of them than of seeds.
@@ -77,7 +82,7 @@ def resolve_labels(
         one = NO_CLASS if class_labels is None else class_labels
         class_labels = [one] * len(seeds)
     if len(class_labels) != len(seeds):
-        raise UserError(f"{len(seeds)} seeds, but {len(class_labels)} class labels: as many, or one, are needed")
+        raise UserError(f"{len(seeds)} {of}, but {len(class_labels)} class labels: as many, or one, are needed")
     return [
         _drawn(seed, num_classes) if label == RANDOM else class_index(label, num_classes, names)
         for seed, label in zip(seeds, class_labels, strict=True)

@@ -1,4 +1,4 @@
-"""Painting a part of images anew with an unconditional model (RePaint; Lugmayr et al., CVPR 2022)."""
+"""Painting a part of images anew with a diffusion model (RePaint; Lugmayr et al., CVPR 2022)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -13,6 +13,7 @@ from sddpm.diffusion.objectives import predict_x0
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
 from sddpm.diffusion.solvers import clips_sample, is_multistep
 from sddpm.errors import UserError
+from sddpm.pipelines.class_guidance import ClassGuidance
 from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, predict, prepare_scheduler
 
 Images = Tensor | Image.Image | Sequence[Image.Image]
@@ -31,13 +32,14 @@ def inpaint(
     resamplings: int,
     eta: float = 0.0,
     v_threshold: ThresholdSchedule = None,
+    guidance: ClassGuidance | None = None,
 ) -> Iterator[DenoisingStep]:
     """Denoise where `unknown`, with the rest known: at every noise level it is put in at that level, and stretches of
     the way are walked several times, so that the two parts come to fit.
 
     Args:
-        model, scheduler, x_T, generators, num_inference_steps, eta, v_threshold: as of `denoise`; the index that a
-            function of (index, t) is given is that of the level.
+        model, scheduler, x_T, generators, num_inference_steps, eta, v_threshold, guidance: as of `denoise`; the index
+            that a function of (index, t) is given is that of the level.
         known: images [B, C, H, W] as the model sees them.
         unknown: bool, of a shape that broadcasts to theirs.
         jump_length, resamplings: as of `resampling_walk`.
@@ -52,7 +54,7 @@ def inpaint(
     scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
     step_options["generator"] = list(generators)
     walk = resampling_walk(num_inference_steps, jump_length, resamplings)
-    return _walk(model, scheduler, x_T, known, unknown, walk, step_options, v_threshold)
+    return _walk(model, scheduler, x_T, known, unknown, walk, step_options, v_threshold, guidance)
 
 
 def _walk(
@@ -64,6 +66,7 @@ def _walk(
     walk: list[int],
     step_options: dict[str, Any],
     v_threshold: ThresholdSchedule,
+    guidance: ClassGuidance | None,
 ) -> Iterator[DenoisingStep]:
     timesteps, generators = scheduler.timesteps.tolist(), step_options["generator"]
     alphas = [float(scheduler.alphas_cumprod[t]) for t in timesteps] + [1.0]
@@ -75,7 +78,8 @@ def _walk(
             x = add_more_noise(x, alphas[level], alphas[following], generators)
             continue
         t = timesteps[level]
-        output = predict(model, x, t, v_threshold(level, t) if callable(v_threshold) else v_threshold)
+        thresholds = v_threshold(level, t) if callable(v_threshold) else v_threshold
+        output = predict(model, x, t, thresholds, guidance)
         x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
         x_prev = scheduler.step(output, t, x, **step_options).prev_sample
         x_prev = with_known(x_prev, known, unknown, alphas[following], generators)

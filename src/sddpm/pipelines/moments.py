@@ -16,6 +16,7 @@ from sddpm.diffusion.schedule import add_noise
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.models.config import sample_shape
+from sddpm.pipelines.class_guidance import ClassGuidance
 from sddpm.pipelines.denoise import predict
 from sddpm.pipelines.loading import own_folder, pipeline_folder, read_json
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
@@ -25,7 +26,12 @@ CONFIG_FILE = "scheduler/scheduler_config.json"
 
 
 def measure_moments(
-    pipeline: SpikingDiffusionPipeline, batches: Iterable[Tensor], *, count: int, seed: int = 0, progress: bool = True
+    pipeline: SpikingDiffusionPipeline,
+    batches: Iterable[tuple[Tensor, Tensor | None]],
+    *,
+    count: int,
+    seed: int = 0,
+    progress: bool = True,
 ) -> Moments:
     """E ||epsilon(x_t, t)||^2 / d of a pipeline's model at every diffusion step, with its standard error.
 
@@ -33,7 +39,8 @@ def measure_moments(
 
     Args:
         pipeline: its model and noise schedule.
-        batches: images as the model was trained on, uint8 [B, C, H, W]; none is kept.
+        batches: images as the model was trained on, uint8 [B, C, H, W], and the classes to ask it for, LongTensor [B];
+            None for no class. None is kept.
         count: how many images there will be, for the progress bar and the refusal of too few.
         seed: of the noise.
         progress: whether to show a bar.
@@ -49,14 +56,16 @@ def measure_moments(
     model = pipeline.model_for("auto", steps)
     generator, sums = torch.Generator().manual_seed(seed), MomentSums(steps)
     with tqdm(total=steps * count, desc="moments", unit="image", disable=not progress) as bar:
-        for images in batches:
+        for images, labels in batches:
             _check_shape(unet.config, images)
+            guidance = None if labels is None else ClassGuidance(labels.to(unet.device), pipeline.num_classes or 0)
             x0 = to_model(images, torch.float64 if unet.dtype == torch.float64 else torch.float32)
             noise = torch.randn(x0.shape, generator=generator).to(x0.dtype)
             predicted = torch.empty(steps, len(images), dtype=torch.float64)
             for t in range(steps):
                 x_t = add_noise(alphas_cumprod, x0, noise, t).to(unet.device)
-                answer = predict(model, x_t, t, guided(0, t) if isinstance(guided, StagedThresholds) else guided)
+                thresholds = guided(0, t) if isinstance(guided, StagedThresholds) else guided
+                answer = predict(model, x_t, t, thresholds, guidance)
                 epsilon = predict_epsilon(scheduler.config.prediction_type, alphas_cumprod, answer, x_t, t)
                 predicted[t] = epsilon.double().square().flatten(1).mean(1).cpu()
                 bar.update(len(images))

@@ -115,6 +115,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         batch_size: int | None = None,
         num_inference_steps: int = 50,
         solver: str | None = None,
+        class_labels: ClassLabels = None,
+        guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
         engine: str = "auto",
         output_type: str = "pil",
@@ -125,8 +127,9 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         Args:
             seeds: two or more.
             frames: images from one seed to the next, both included; they are those that the seeds draw by themselves.
-            batch_size, num_inference_steps, solver, v_threshold, engine, output_type, progress: as of calling the
-                pipeline.
+            class_labels: one for all, or one for each pair of seeds; "random" is drawn by the first of a pair.
+            batch_size, num_inference_steps, solver, guidance_scale, v_threshold, engine, output_type, progress: as of
+                calling the pipeline.
 
         Returns:
             An object whose `images` are `frames` for the first pair of seeds, then for the next.
@@ -139,16 +142,19 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         if len(seeds) < 2 or frames < 2:
             raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames}")
         check_seeds(seeds)
+        pairs = list(pairwise(seeds))
+        labels = self._resolve_labels(class_labels, guidance_scale, [first for first, _ in pairs], "pairs of seeds")
         run = self._prepare(num_inference_steps, solver, 0.0, v_threshold, engine)
         if adds_noise(run.scheduler):
             raise UserError("interpolation needs a solver without noise of its own: ddim, dpm++, unipc or pndm")
-        points = [(pair, i / (frames - 1)) for pair in pairwise(seeds) for i in range(frames)]
+        points = [(row, i / (frames - 1)) for row in range(len(pairs)) for i in range(frames)]
 
-        def begin(points: list[tuple[tuple[int, int], float]]) -> Iterator[DenoisingStep]:
-            ends = [self._noise(generators_for(pair)) for pair, _ in points]
+        def begin(points: list[tuple[int, float]]) -> Iterator[DenoisingStep]:
+            ends = [self._noise(generators_for(pairs[row])) for row, _ in points]
             x = torch.stack([slerp(a, b, weight) for (a, b), (_, weight) in zip(ends, points, strict=True)])
             generators = generators_for([0] * len(points))  # which nobody asks
-            return denoise(run.model(self.unet), run.scheduler, x, generators, **run.options)
+            guidance = self._guidance([labels[row] for row, _ in points], guidance_scale)
+            return denoise(run.model(self.unet), run.scheduler, x, generators, guidance=guidance, **run.options)
 
         chunks = split_batches(points, batch_size)
         total = run.evaluations * len(chunks)
@@ -166,6 +172,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         resamplings: int = 10,
         solver: str | None = "ddim",
         eta: float = 0.0,
+        class_labels: ClassLabels = None,
+        guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
         engine: str = "auto",
         output_type: str = "pil",
@@ -181,8 +189,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             jump_length, resamplings: stretches of so many steps are walked so many times, so that what is painted comes
                 to fit what is there; num_inference_steps x resamplings evaluations in all.
             solver: "ddim", "ddpm" (which leaves noise in the picture unless steps are many) or an analytic one.
-            batch_size, num_inference_steps, eta, v_threshold, engine, output_type, callback, progress: as of calling
-                the pipeline.
+            batch_size, num_inference_steps, eta, class_labels, guidance_scale, v_threshold, engine, output_type,
+                callback, progress: as of calling the pipeline.
 
         Raises:
             UserError: as a call would; images or a mask that do not fit the model or each other.
@@ -197,6 +205,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
                 f"{count} seeds, but {len(kept)} images and {len(unknown)} masks: as many, or one, are needed"
             )
         check_seeds(seeds)
+        labels = self._resolve_labels(class_labels, guidance_scale, seeds)
         run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine)
         kept, unknown = kept.expand(count, -1, -1, -1), unknown.expand(count, -1, -1, -1)
         options = {**run.options, "jump_length": jump_length, "resamplings": resamplings}
@@ -205,7 +214,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             generators = generators_for([seeds[row] for row in rows])
             x = self._noise(generators)
             parts = (kept[rows] * 2 - 1).to(x), unknown[rows].to(x.device)
-            return inpaint(run.model(self.unet), run.scheduler, x, *parts, generators, **options)
+            guidance = self._guidance([labels[row] for row in rows], guidance_scale)
+            return inpaint(run.model(self.unet), run.scheduler, x, *parts, generators, guidance=guidance, **options)
 
         chunks = split_batches(range(count), batch_size)
         total = num_inference_steps * resamplings * len(chunks)
@@ -234,20 +244,29 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         Arguments and errors as of calling the pipeline; errors in them come at once, not with the first batch.
         """
         check_seeds(seeds)
-        check_guidance(self.num_classes, class_labels, guidance_scale)
-        count = self.num_classes
-        labels = [0] * len(seeds) if count is None else resolve_labels(class_labels, seeds, count, self.class_names)
+        labels = self._resolve_labels(class_labels, guidance_scale, seeds)
         run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine, exit_tolerance)
 
         def begin(images: list[tuple[int, int]]) -> Iterator[DenoisingStep]:
             generators = generators_for([seed for seed, _ in images])
-            x, guidance = self._noise(generators), None
-            if count is not None:
-                guidance = ClassGuidance(
-                    torch.tensor([label for _, label in images]).to(x.device), count, guidance_scale
-                )
+            x, guidance = self._noise(generators), self._guidance([label for _, label in images], guidance_scale)
             return denoise(run.model(self.unet), run.scheduler, x, generators, guidance=guidance, **run.options)
 
         chunks = split_batches(list(zip(seeds, labels, strict=True)), batch_size)
         batches = self._batches(chunks, begin, callback, run.evaluations * len(chunks) if progress else None)
         return (([seed for seed, _ in images], x) for images, x in batches)
+
+    def _resolve_labels(
+        self, class_labels: ClassLabels, guidance_scale: float, seeds: Sequence[int], of: str = "seeds"
+    ) -> list[int]:
+        """The class of each seed (or of each of what else is `of`), any number if the model knows none."""
+        check_guidance(self.num_classes, class_labels, guidance_scale)
+        if self.num_classes is None:
+            return [0] * len(seeds)
+        return resolve_labels(class_labels, seeds, self.num_classes, self.class_names, of)
+
+    def _guidance(self, labels: list[int], scale: float) -> ClassGuidance | None:
+        """What to ask the model for in a batch of samples of these classes; None if it knows none."""
+        if self.num_classes is None:
+            return None
+        return ClassGuidance(torch.tensor(labels).to(self._execution_device), self.num_classes, scale)

@@ -46,7 +46,7 @@ def _header(facts: CardFacts) -> str:
     data = ModelCardData(
         license=facts.licence,
         library_name="sddpm",
-        pipeline_tag=TASK,
+        pipeline_tag=None if _of_signals(facts) else TASK,
         datasets=[dataset],
         tags=["spiking-neural-network", "diffusion", "sddpm"],
         model_name=facts.name,
@@ -59,23 +59,23 @@ def _sections(facts: CardFacts) -> list[str]:
     data, model, train = facts.config.data, facts.config.model, facts.config.train
     average = f"EMA, {train.ema_decay}" if train.ema_decay else "of the last step"
     last = facts.stages[-1]
+    what = "signals" if _of_signals(facts) else "images"
     kind = "spiking U-Net" if facts.account.ledger.spiking else "U-Net without spikes"
     spikes = f", T = {facts.account.ledger.T} SNN time steps" if facts.account.ledger.spiking else ""
     return [
         f"# {facts.name}",
         "",
-        f"A {kind} of {facts.parameters:,} parameters{spikes}, that draws {_form(data.channels)} images of "
-        f"{data.image_size} x {data.image_size} pixels like those of {data.dataset}.",
+        f"A {kind} of {facts.parameters:,} parameters{spikes}, that draws {_form(facts)} like those of {data.dataset}.",
         "",
         "```sh",
-        f"sddpm sample {facts.name} --count 64",
+        f"sddpm sample {facts.name} --count 64" + (" --out signals.npz" if what == "signals" else ""),
         "```",
         "",
         "```python",
         "from sddpm import SpikingDiffusionPipeline",
         "",
         f'pipe = SpikingDiffusionPipeline.from_pretrained("{facts.name}")',
-        "images = pipe(seeds=range(16), num_inference_steps=50).images",
+        f"{what} = pipe(seeds=range(16), num_inference_steps=50).images",
         "```",
         "",
         "![64 samples, seeds 0 to 63, none left out](samples.png)",
@@ -86,7 +86,7 @@ def _sections(facts: CardFacts) -> list[str]:
         "|---|---|",
         f"| data | {data.dataset}, {data.split} split |",
         "| command | `sddpm train config.yaml --data FOLDER`, with the config beside this file |",
-        f"| steps x images | {last.steps:,} x {train.batch_size:,} = {last.images:,} images |",
+        f"| steps x {what} | {last.steps:,} x {train.batch_size:,} = {last.images:,} {what} |",
         f"| time | {last.seconds / 60:.0f} minutes |",
         f"| hardware | {facts.hardware} |",
         f"| seed | {train.seed} |",
@@ -105,7 +105,7 @@ def _sections(facts: CardFacts) -> list[str]:
         "",
         "## Limits",
         "",
-        f"It knows the images of {data.dataset} and nothing else, takes no text, and may draw what is none of them: "
+        f"It knows the {what} of {data.dataset} and nothing else, takes no text, and may draw what is none of them: "
         "look at the samples above. It was made to study spiking networks; it is not for decisions about people.",
         "",
         "## Licence",
@@ -133,8 +133,15 @@ def _earlier(stages: Sequence[Stage]) -> list[str]:
     return [*rows, ""]
 
 
-def _form(channels: int | None) -> str:
-    return "grey" if channels == 1 else "colour"
+def _of_signals(facts: CardFacts) -> bool:
+    return getattr(facts.config.model, "dims", 2) == 1
+
+
+def _form(facts: CardFacts) -> str:
+    size = facts.config.data.image_size
+    if _of_signals(facts):
+        return f"signals of {size} samples"
+    return f"{'grey' if facts.config.data.channels == 1 else 'colour'} images of {size} x {size} pixels"
 
 
 def _quality(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -16,6 +16,7 @@ from sddpm.energy.measure import deployed
 from sddpm.energy.twin import twin_ledger
 from sddpm.errors import UserError
 from sddpm.figures.grid import image_grid
+from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.pipelines.class_guidance import drawn_by_seed
@@ -118,7 +119,7 @@ def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
         title=title,
     )
     costs = [load_cost_model(cost) for cost in cost_model_names()]
-    return Account(ledger, costs, twin_ledger(counted) if ledger.spiking else None)
+    return Account(ledger, costs, twin_ledger(counted) if ledger.spiking and counted.signal_range is None else None)
 
 
 def _draw(pipeline: SpikingDiffusionPipeline, path: Path) -> None:
@@ -130,4 +131,8 @@ def _draw(pipeline: SpikingDiffusionPipeline, path: Path) -> None:
         output_type="pt",
         progress=False,
     )
-    image_grid(unit_to_uint8(torch.as_tensor(output.images)), columns=16, scale=None).save(path)
+    samples = torch.as_tensor(output.images)
+    if pipeline.signal_range is None:
+        image_grid(unit_to_uint8(samples), columns=16, scale=None).save(path)
+    else:
+        signal_grid(samples, columns=8).savefig(path)

@@ -9,14 +9,16 @@ from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import load_pipeline
 
 SECOND_OF_TAIL = ("readout.out_conv.", "readout.out_norm.")
+ADDED = ("temporal_modulation", "num_classes", "attention_resolutions")  # what changes no answer at first
 
 
 def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     """Copy the weights of a saved model, or of a run, into `model`.
 
-    A model with temporal modulation may start from one without: its scales then stay 1 (SDM, arXiv 2408.16467), where
-    the answers are the same. A model in the pure wiring may start from one that is not: of the tail, whose second
-    convolution it lacks, it takes the first.
+    A model with temporal modulation, classes or attention may start from one without: its scales then stay 1 (SDM,
+    arXiv 2408.16467), its classes stay 0 and its attention adds nothing yet, so that the answers are the same. A model
+    in the pure wiring may start from one that is not: of the tail, whose second convolution it lacks, it takes the
+    first.
 
     Returns:
         In what the two networks differ nevertheless, such as "T = 8 (there 4)": the weights fit, the answers change.
@@ -28,8 +30,11 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     weights, own = unet.state_dict(), model.state_dict()
     if model.config.get("pure"):
         weights = {name: weight for name, weight in weights.items() if not name.startswith(SECOND_OF_TAIL)}
-    scales = {f"{name}.p" for name in modulation_scales(model)}
-    missing = [name for name in own if name not in weights and name not in scales]
+    places = {_unwrapped(name): name for name in own}
+    weights = {places.get(_unwrapped(name), name): weight for name, weight in weights.items()}
+    added = {f"{name}.p" for name in modulation_scales(model)}
+    added |= {name for name in own if ".attention." in name or "class_embedding." in name}
+    missing = [name for name in own if name not in weights and name not in added]
     surplus = [name for name in weights if name not in own]
     other = [
         f"{name} {list(weights[name].shape)} for {list(own[name].shape)}"
@@ -43,12 +48,17 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
                 f"{source} does not fit the config's model section: it {problem} {', '.join(names[:3])}{more}"
             )
     model.load_state_dict({**own, **weights})
-    shared = [key for key in model.config if key in unet.config and key != "temporal_modulation"]
+    shared = [key for key in model.config if key in unet.config and key not in ADDED]
     return [
         f"{key} = {model.config[key]} (there {unet.config[key]})"
         for key in shared
         if not key.startswith("_") and _plain(model.config[key]) != _plain(unet.config[key])
     ]
+
+
+def _unwrapped(name: str) -> str:
+    """The name that a weight has in a network without attention, which wraps the block that it follows."""
+    return name.replace(".block.", ".")
 
 
 def _plain(value: object) -> object:
