@@ -4,12 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sddpm.models.training_conv import training_conv
+
 
 class StepConv2d(nn.Conv2d):
     """A convolution applied to every SNN time step: [T, B, C, H, W] -> [T, B, C', H', W']."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        images = x.flatten(0, 1)
+        out = training_conv(self, images)
+        return (super().forward(images) if out is None else out).unflatten(0, x.shape[:2])
 
 
 class ModulatedStepConv2d(StepConv2d):

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from sddpm.models.batch_norm import BatchStatistics, StepBatchNorm2d, batch_statistics, fusable, innermost
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_nearest
-from sddpm.models.training_conv import TrainingConv
+from sddpm.models.training_conv import TrainingConv, autocast_dtype
 from sddpm.neurons import QuantizedReLU, SpikingNeuron
 from sddpm.neurons.kernels import cpu, fused_allowed, native
 from sddpm.neurons.kernels import norm as norm_kernels
@@ -80,17 +80,11 @@ def _fused(
         NeuronCall(neuron.dynamics, neuron.v_threshold, leak),
         statistics,
         TrainingConv(
-            (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups), _autocast_dtype(x), upsample
+            (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups), autocast_dtype(x), upsample
         ),
     )
     out: Any = _SpikingConv.apply(x, gain, shift, leak, conv.weight, conv.bias, layer)
     return out * conv.p.view(-1, 1, 1, 1, 1) if isinstance(conv, ModulatedStepConv2d) else out
-
-
-def _autocast_dtype(x: Tensor) -> torch.dtype:
-    """What a convolution of x computes in."""
-    autocast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
-    return torch.get_autocast_dtype("cpu") if autocast else x.dtype
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,10 @@
 
 The environment variable SDDPM_TRAINING_CONV chooses, and is read at every call:
 
-    auto      (default) the first of those below that covers a layer and gains by it
-    amx       bfloat16 on matrix units
-    winograd  fewer multiplications
+    auto      (default) the fastest of those below
+    amx       bfloat16 on matrix units wherever they cover a layer, else as winograd
+    winograd  fewer multiplications, where that is faster, else as torch
     torch     PyTorch's
-
-A name other than auto forbids those above it.
 """
 
 import os
@@ -15,10 +13,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from sddpm.errors import UserError
-from sddpm.neurons.kernels import amx, winograd
+from sddpm.neurons.kernels import amx, fused_allowed, native, winograd
 
 VARIABLE = "SDDPM_TRAINING_CONV"
 CHOICES = ("auto", "amx", "winograd", "torch")
@@ -32,27 +31,36 @@ class TrainingConv:
     dtype: torch.dtype  # that it computes in
     upsample: bool = False
 
-    def choose(self, x: Tensor, weight: Tensor) -> str:
-        """Which kernels convolve x (or anything of its shape and type): "amx", "winograd" or "torch"."""
+    def choose(self, part: str, x: Tensor, weight: Tensor) -> str:
+        """Which kernels do a part ("convolve", "input_gradient" or "weight_gradient") of a convolution of x, or of
+        anything of its shape and type: "amx", "winograd" or "torch"."""
         wanted = os.environ.get(VARIABLE, "auto")
         if wanted not in CHOICES:
             raise UserError(f"{VARIABLE} must be one of {', '.join(CHOICES)}, got {wanted!r}")
         if wanted == "torch" or x.dtype != self.dtype:
             return "torch"
         if wanted != "winograd" and amx.covers(x, weight, self.geometry, upsample=self.upsample):
-            return "amx"
+            stride = self.geometry[0][0]
+            if wanted == "amx" or amx.gains(part, x, weight, stride=stride, upsample=self.upsample):
+                return "amx"
         return "winograd" if winograd.gains(x, weight, self.geometry, upsample=self.upsample) else "torch"
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The convolution's output."""
-        if self.choose(x, weight) == "winograd":
+        kernels = self.choose("convolve", x, weight)
+        if kernels == "amx":
+            return amx.convolve(x, weight, bias, stride=self.geometry[0][0], upsample=self.upsample)
+        if kernels == "winograd":
             return winograd.convolve(x, weight, bias, upsample=self.upsample)
         with torch.autocast("cpu", enabled=False):
             return torch.convolution(self._input(x), weight.to(self.dtype), bias.to(self.dtype), *self.geometry)
 
     def input_gradient(self, grad: Tensor, weight: Tensor, x: Tensor) -> Tensor:
         """From the gradient of the output to that of the input, which has the shape and the type of x."""
-        if self.choose(x, weight) == "winograd":
+        kernels = self.choose("input_gradient", x, weight)
+        if kernels == "amx":
+            return amx.input_gradient(grad, weight, x.shape, stride=self.geometry[0][0], upsample=self.upsample)
+        if kernels == "winograd":
             return winograd.input_gradient(grad, weight, upsample=self.upsample)
         shape = (*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3]) if self.upsample else x.shape
         placeholder = torch.empty(shape, dtype=self.dtype, memory_format=torch.channels_last)  # only its shape matters
@@ -64,7 +72,7 @@ class TrainingConv:
 
     def weight_gradient(self, grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of weight and bias, from x and the gradient of the output."""
-        kernels = self.choose(x, weight)
+        kernels = self.choose("weight_gradient", x, weight)
         if kernels == "amx":
             kernel, stride = weight.shape[2], self.geometry[0][0]
             return amx.weight_gradient(x, grad, kernel=kernel, stride=stride, upsample=self.upsample)
@@ -78,3 +86,38 @@ class TrainingConv:
     def _input(self, x: Tensor) -> Tensor:
         """What a convolution of PyTorch's receives."""
         return (F.interpolate(x, scale_factor=2, mode="nearest") if self.upsample else x).to(self.dtype)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """What a convolution of x computes in."""
+    autocast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
+    return torch.get_autocast_dtype("cpu") if autocast else x.dtype
+
+
+def training_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
+    """conv(x) for x [N, C, H, W] where a gradient is wanted that matrix units compute; None elsewhere."""
+    if not (torch.is_grad_enabled() and fused_allowed()) or native.unsupported_tensor(x) is not None:
+        return None
+    if isinstance(conv.padding, str) or conv.padding_mode != "zeros" or conv.bias is None:
+        return None
+    geometry = (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups)
+    layer = TrainingConv(geometry, autocast_dtype(x))
+    if not conv.weight.requires_grad or layer.choose("weight_gradient", x, conv.weight) != "amx":
+        return None
+    return _Convolution.apply(x, conv.weight, conv.bias, layer)  # type: ignore[return-value]
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: TrainingConv) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.layer = layer
+        return layer.convolve(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        layer: TrainingConv = ctx.layer
+        grad_x = layer.input_gradient(grad, weight, x) if ctx.needs_input_grad[0] else None
+        return grad_x, *layer.weight_gradient(grad, x, weight), None

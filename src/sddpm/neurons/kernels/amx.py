@@ -12,6 +12,7 @@ from torch import Tensor
 from sddpm.neurons.kernels.native import library, run, threads_for
 
 FEWEST_PIXELS = 256  # below, other layers' overheads are what counts
+SMALL_IMAGE = 25  # pixels
 
 
 class ConvCall(ctypes.Structure):
@@ -47,6 +48,16 @@ def covers(x: Tensor, weight: Tensor, geometry: tuple, *, upsample: bool = False
     if x.dtype != torch.bfloat16 or weight.dtype != torch.float32 or weight.shape[0] % 16 or weight.shape[1] % 16:
         return False
     return x.shape[0] * x.shape[2] * x.shape[3] >= FEWEST_PIXELS and supported()
+
+
+def gains(part: str, x: Tensor, weight: Tensor, *, stride: int, upsample: bool) -> bool:
+    """Whether these kernels beat oneDNN's at "convolve", "input_gradient" or "weight_gradient", if they cover it.
+
+    As measured by benchmarks/training_convolutions.py: oneDNN's forward pass is fast on larger images.
+    """
+    small = x.shape[2] * x.shape[3] <= SMALL_IMAGE and weight.shape[2] == 3
+    strided = stride == 2 and weight.shape[2] == 3
+    return part == "weight_gradient" or upsample or small or (part == "input_gradient" and strided)
 
 
 def _innermost(x: Tensor) -> Tensor:
