@@ -25,7 +25,7 @@ MSVC_FLAGS = ["/O2", "/fp:precise"]
 KERNELS = "src/sddpm/neurons/kernels"
 NATIVE = ("norm", "neuron", "winograd", "amx_convolve", "amx_weight_gradient", "platform")
 SPIKES = "src/sddpm/inference/kernels"
-DENSE = [f"src/sddpm/inference/{name}.cpp" for name in ("dense_conv", "readout")]
+DENSE = [f"src/sddpm/inference/{name}.cpp" for name in ("dense_conv", "dense_amx", "readout")]
 
 
 class BuildKernel(build_ext):
@@ -70,10 +70,14 @@ setup(
             [
                 *(f"{KERNELS}/{name}.cpp" for name in NATIVE),
                 *DENSE,
-                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "amx", "fire")),
+                *(
+                    f"{SPIKES}/{name}.cpp"
+                    for name in ("spike_conv", "portable", "avx512", "amx", "amx_available", "fire")
+                ),
             ],
             depends=[
                 *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron", "amx_conv")),
+                "src/sddpm/inference/dense_conv.h",
                 *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns", "amx")),
             ],
             language="c++",

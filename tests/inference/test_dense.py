@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sddpm.inference.dense import Dense, TorchDense
+from sddpm.inference.dense import Dense, TorchDense, has_half
 from sddpm.inference.folding import FoldedConv
 from sddpm.neurons.kernels import native
 
@@ -47,6 +47,28 @@ def test_convolution(dense, dtype, out_channels, in_channels, size, steps):
         assert out.shape == expected.shape and out.dtype == dtype
         tolerance = 1e-12 if dtype == torch.float64 else 2e-6 if isinstance(dense, Dense) else 1e-5
         assert ((out - expected).abs().max() / expected.std()).item() < tolerance
+
+
+@pytest.mark.skipif(not has_half(), reason="no AMX, or dense_amx.cpp was not built")
+@pytest.mark.parametrize(("out_channels", "in_channels"), [(48, [20]), (128, [128, 64]), (7, [33, 70]), (16, [1])])
+def test_bfloat16_is_what_rounding_the_inputs_costs_and_independent_of_batch_and_threads(out_channels, in_channels):
+    torch.manual_seed(0)
+    conv = folded(out_channels, in_channels, 1, 3)
+    parts = [torch.randn(3, 4, 5, 7, channels) for channels in in_channels]
+    layer = Dense(half=True).conv(conv)
+    out = layer(parts)
+    rounded = FoldedConv(conv.weight.bfloat16().double(), conv.bias, conv.scale, 1)
+    expected = truth(rounded, [part.bfloat16() for part in parts])
+    assert ((out - expected).abs().max() / expected.std()).item() < 5e-6
+    assert 1e-5 < ((out - truth(conv, parts)).std() / expected.std()).item() < 5e-3
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(layer(parts), out)
+            assert torch.equal(layer([part[:, 1:2] for part in parts]), out[:, 1:2])
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("dense", "dtype"), IMPLEMENTATIONS)

@@ -47,7 +47,9 @@ class Arithmetic:
 
     def dense(self) -> Dense | TorchDense:
         """For layers over real values."""
-        return Dense() if self.native and Dense.available() else TorchDense(self.device, self.current_dtype)
+        if self.native and Dense.available():
+            return Dense(half=self.precision == "fast")
+        return TorchDense(self.device, self.current_dtype)
 
     @property
     def conv_dtype(self) -> torch.dtype:

@@ -2,11 +2,13 @@
 
 4 % of a network's arithmetic. `Dense` is dense_conv.cpp and readout.cpp, whose order of summation is fixed: results are
 the same bits at any batch size, on any number of threads, and with any instruction set that has fused multiply-adds.
-`TorchDense` is PyTorch's own operators, for other devices and precisions.
+In fast mode shortcuts are computed in bfloat16 where the CPU has AMX. `TorchDense` is PyTorch's own operators, for
+other devices and precisions.
 """
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,8 @@ from torch import Tensor
 from sddpm.inference.folding import FoldedConv
 from sddpm.neurons.kernels.native import library, run, threads_for
 
-PANEL = 16  # output channels of a panel of weights in dense_conv.cpp
+PANEL = 16  # output channels of a panel of weights in dense_conv.cpp and dense_amx.cpp
+STEP = 32  # input channels of a step of dense_amx.cpp
 
 Conv = Callable[[list[Tensor]], Tensor]
 """Parts [S, B, H, W, I_i] of a concatenation over channels (one, unless the filter is 1x1) -> [S or T, B, H, W, O]."""
@@ -94,11 +97,16 @@ class ReadoutCall(ctypes.Structure):
 
 
 class DenseConv:
-    """A same-padded convolution by dense_conv.cpp; a `Conv`."""
+    """A same-padded convolution by dense_conv.cpp; a `Conv`.
 
-    def __init__(self, folded: FoldedConv):
+    half: whether it is computed in bfloat16 by dense_amx.cpp: 1x1, and where that `has_half`.
+    """
+
+    def __init__(self, folded: FoldedConv, half: bool = False):
         self._channels, _, size, _ = folded.weight.shape
         self._fan_in, self._steps = folded.weight[0].numel(), len(folded.bias)
+        self._half = folded.weight[:, :, 0, 0].t() if half else None
+        self._tiles: dict[tuple[int, ...], Tensor] = {}
         padding = -self._channels % PANEL
         weight = F.pad(folded.weight.permute(2, 3, 1, 0).flatten(0, 2), (0, padding)).float()
         weight = weight.view(len(weight), -1, PANEL).transpose(0, 1).contiguous()
@@ -129,19 +137,42 @@ class DenseConv:
         for i, part in enumerate(parts):
             call.channels[i], call.x[i] = part.shape[-1], part.data_ptr()
         call.out = out.data_ptr()
-        run("sddpm_dense_conv", call)
+        if self._half is not None:
+            call.weight = self._tiles_for(self._half, tuple(part.shape[-1] for part in parts)).data_ptr()
+        run("sddpm_dense_conv" if self._half is None else "sddpm_dense_amx", call)
         return out
+
+    def _tiles_for(self, weight: Tensor, widths: tuple[int, ...]) -> Tensor:
+        """Weights [I, O] in bfloat16 for inputs of so many channels: [O' / PANEL][steps][STEP / 2][PANEL][2]."""
+        if widths not in self._tiles:
+            padded = [F.pad(part, (0, -self._channels % PANEL, 0, -len(part) % STEP)) for part in weight.split(widths)]
+            tiles = torch.cat(padded).bfloat16().unflatten(0, (-1, STEP // 2, 2)).unflatten(3, (-1, PANEL))
+            self._tiles[widths] = tiles.permute(3, 0, 1, 4, 2).contiguous()
+        return self._tiles[widths]
+
+
+@cache
+def has_half() -> bool:
+    """Whether dense_amx.cpp was built, and runs on this machine."""
+    has = getattr(library(), "sddpm_dense_amx_has", None)
+    return has is not None and bool(has())
 
 
 class Dense:
-    """By our own kernels: float32 on the CPU. The interface is that of `TorchDense`."""
+    """By our own kernels: on the CPU, float32. The interface is that of `TorchDense`.
+
+    half: whether 1x1 convolutions may be computed in bfloat16, which they are where the CPU has AMX.
+    """
+
+    def __init__(self, half: bool = False):
+        self.half = half and has_half()
 
     @staticmethod
     def available() -> bool:
         return hasattr(library(), "sddpm_dense_conv")
 
     def conv(self, folded: FoldedConv) -> Conv:
-        return DenseConv(folded)
+        return DenseConv(folded, self.half and folded.weight.shape[-1] == 1)
 
     def silu(self, gain: Tensor, offset: Tensor) -> Callable[[Tensor], Tensor]:
         gain, offset = gain.float(), offset.float()

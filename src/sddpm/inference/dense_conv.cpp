@@ -2,26 +2,13 @@
 // output is the same sum whatever block of pixels it is computed in, so nothing depends on the size of a batch, on
 // threads, or on the instruction set, as long as that has fused multiply-adds: these sums alone are compiled with them.
 
-#include "../neurons/kernels/platform.h"
+#include "dense_conv.h"
 
 #if defined(__clang__)
 #pragma clang fp contract(fast)
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=fast")
 #endif
-
-// A convolution. Mirrored by `ConvCall` in dense.py. All taps of the filter see one input, or a 1x1 filter several.
-struct ConvCall {
-    int32_t threads, inputs;
-    int64_t steps, images, H, W, size, out_channels;  // size: of the filter, size x size; images: per time step
-    int64_t channels[2];
-    int64_t scale_stride, bias_stride;  // from one time step to the next, or 0
-    const float *x[2];                  // [steps, images, H, W, channels]
-    const float *weight;                // [panels][taps and channels][PANEL], zero-padded
-    const float *scale, *bias;          // [1 or steps], [1 or steps, panels * PANEL]
-    const float *zeros;                 // [channels]
-    float *out;                         // [steps, images, H, W, out_channels]
-};
 
 namespace {
 

@@ -10,39 +10,17 @@
 
 #if AMX
 
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#define AMX_TARGET                                                                                                  \
-    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-int8,prefer-vector-width=512")))
+#include "spike_conv.h"
 
 namespace spike_conv {
 namespace {
 
-// A tile is 16 rows of 64 bytes. Two tiles of spikes are multiplied with two of weights at once.
-const int TILE_ROWS = 16, TILE_BYTES = 1024, TILE_SUMS = 256, BLOCK_BYTES = 64, PAIR = 2;
+// Two tiles of spikes are multiplied with two of weights at once.
+const int BLOCK_BYTES = TILE_ROW_BYTES, PAIR = 2;
 const int AHEAD = 2;  // steps by which weights are fetched into the first-level cache before they are used
 const int64_t MOST_COPY = 512 << 10;  // bytes of the copy of spikes: it should stay in the second-level cache
-
-// Shapes of all eight tiles, as the processor takes them.
-struct alignas(64) TileConfig {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-    TileConfig() : palette(1), start_row(0), reserved(), bytes(), rows() {
-        for (int i = 0; i < 8; i++) bytes[i] = BLOCK_BYTES, rows[i] = TILE_ROWS;
-    }
-};
-
-#define ZERO_TILE(TILE) asm volatile("tilezero %%tmm" #TILE ::: "memory")
-#define LOAD_TILE(TILE, FROM, STRIDE) \
-    asm volatile("tileloadd (%0,%1,1), %%tmm" #TILE ::"r"(FROM), "r"(int64_t(STRIDE)) : "memory")
-#define STORE_TILE(TILE, TO) \
-    asm volatile("tilestored %%tmm" #TILE ", (%0,%1,1)" ::"r"(TO), "r"(int64_t(BLOCK_BYTES)) : "memory")
-#define MULTIPLY_TILES(SUM, SPIKES, WEIGHTS) \
-    asm volatile("tdpbusd %%tmm" #WEIGHTS ", %%tmm" #SPIKES ", %%tmm" #SUM ::: "memory")
 
 // How a layer is laid out and divided. An item is the pixels that share tiles: `pixels` of a row, in `tiles` tiles.
 struct Plan {
@@ -150,7 +128,7 @@ AMX_TARGET void copy_spikes(const Call &c, const Plan &p, const Part &part, char
         }
 }
 
-// Sums of two tiles of spikes with N of weights: sums[n][tile of the item's]. `offsets`: of the steps.
+// Sums of two tiles of spikes with N of weights, from one of which to the next it is `to_next`. `offsets`: of the steps.
 template <int N>
 AMX_TARGET INLINE void multiply(const char *spikes0, const char *spikes1, int64_t cell, const int64_t *offsets,
                                 int64_t steps, const char *weights, int32_t *sums0, int32_t *sums1, int64_t to_next) {
@@ -297,7 +275,7 @@ AMX_TARGET void compute(const void *data, int64_t unit, int64_t, void *) {
     copy_spikes(c, p, part, copy);
 
     const TileConfig config;
-    asm volatile("ldtilecfg %0" ::"m"(config) : "memory");
+    LOAD_CONFIG(config);
     const int64_t last = (split + 1) * p.pairs_each < p.slab_pairs ? (split + 1) * p.pairs_each : p.slab_pairs;
     for (int64_t pair = split * p.pairs_each; pair < last; pair++) {
         const char *weights = static_cast<const char *>(c.weights) + pair * p.weight_bytes;
@@ -307,27 +285,10 @@ AMX_TARGET void compute(const void *data, int64_t unit, int64_t, void *) {
         else
             convolve<1>(c, p, part, copy, offsets, weights, sums, channel);
     }
-    asm volatile("tilerelease" ::: "memory");
-}
-
-// Linux lets a process use the tiles' registers when it has asked.
-bool permitted() {
-    const long request_permission = 0x1023, tile_data = 18;
-    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-}
-
-bool has_tiles() {
-    unsigned eax, ebx, ecx, edx;
-    const unsigned both = 1u << 24 | 1u << 25;  // AMX-TILE and AMX-INT8
-    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & both) == both && permitted();
+    RELEASE_TILES();
 }
 
 }  // namespace
-
-bool amx_available() {
-    static const bool available = has_tiles();
-    return available;
-}
 
 bool run_amx(const Call &c, Parallel parallel) {
     Job job(c);

@@ -42,9 +42,9 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         weight, most = weight.double(), most_of(planes)
         largest = weight.abs().amax((1, 2, 3))
         unit = torch.where(largest > 0, largest / most, 1.0)
-        found = digits(torch.round(weight / unit.view(-1, 1, 1, 1)), planes)
+        found = digits(torch.round(weight / unit.view(-1, 1, 1, 1)).to(torch.int32), planes)
         self._planes = []
-        for place, digit in enumerate(found.flip(0)):  # the smallest first, for the sake of rounding
+        for place, digit in enumerate(reversed(found)):  # the smallest first, for the sake of rounding
             scales = (unit * 256.0**place).float()
             packed = torch.ops.onednn.qconv_prepack(digit.contiguous(), scales, 1.0, 0, *self._geometry, None)
             self._planes.append((packed, scales))

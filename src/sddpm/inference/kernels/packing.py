@@ -23,12 +23,14 @@ def quantize(weight: Tensor, bits: int, chunk: int, most: int) -> tuple[Tensor, 
             the negative and of the positive weights alone. (Partial sums may overflow: they come back.)
         most: the largest integer that q may be.
     """
-    chunks = F.pad(weight, (0, -weight.shape[1] % chunk)).unflatten(1, (-1, chunk))
-    largest = (chunks.clamp(min=0).sum(-1)).maximum(-chunks.clamp(max=0).sum(-1)).amax(1)
+    missing = -weight.shape[1] % chunk
+    chunks = (F.pad(weight, (0, missing)) if missing else weight).unflatten(1, (-1, chunk))
+    positive = chunks.clamp(min=0).sum(-1)
+    largest = positive.maximum(positive - chunks.sum(-1)).amax(1)
     room = 2.0 ** (bits - 1) - 1 - chunk / 2  # rounding adds at most half a unit a weight
-    unit = (largest / room).maximum(weight.abs().amax(1) / most)
+    unit = (largest / room).maximum(weight.amax(1).maximum(-weight.amin(1)) / most)
     unit = where(largest > 0, unit, 1.0)
-    return (weight / unit[:, None]).round(), unit
+    return (weight / unit[:, None]).round_(), unit
 
 
 def interleave(q: Tensor, channels: int, group: int, multiple: int) -> Tensor:
@@ -45,13 +47,11 @@ def most_of(planes: int) -> int:
     return sum(127 * 256**place for place in range(planes))
 
 
-def digits(q: Tensor, planes: int) -> Tensor:
-    """Signed digits to base 256 of integers [...], the highest first: int8 [planes, ...]."""
-    rest, found = q.to(torch.int32), []
-    for _ in range(planes):
-        found.append(rest.to(torch.int8))
-        rest = (rest - found[-1]) >> 8
-    return torch.stack(found[::-1])
+def digits(q: Tensor, planes: int) -> list[Tensor]:
+    """Signed digits to base 256 of contiguous int32 integers [...], the highest first: int8 [...] each."""
+    shifted = q + sum(128 * 256**place for place in range(planes))  # whose digits are those wanted, plus 128
+    little_endian = shifted.view(torch.uint8).unflatten(-1, (-1, 4))
+    return [(little_endian[..., place] ^ 128).view(torch.int8) for place in reversed(range(planes))]
 
 
 def tile_steps(channels: int, size: int) -> tuple[Tensor, Tensor]:
@@ -91,9 +91,11 @@ def pack_tiles(q: Tensor, channels: int, size: int, planes: int) -> tuple[Tensor
     For each two slabs of output channels (the last may be alone), digit, step and slab a tile [BLOCK / 4][SLAB][4].
     """
     places, inputs = tile_steps(channels, size)
-    q = F.pad(q, (0, 1, 0, -len(q) % SLAB)).to(torch.int32)
-    tiles = digits(q, planes)[:, :, inputs]
-    tiles = tiles.unflatten(1, (-1, SLAB)).unflatten(4, (-1, 4)).permute(1, 0, 3, 4, 2, 5)  # slab, digit, step, tile
-    even = tiles.shape[0] // 2 * 2
-    pairs = tiles[:even].unflatten(0, (-1, 2)).permute(0, 2, 3, 1, 4, 5, 6)
-    return torch.cat([pairs.flatten(), tiles[even:].flatten()]), places
+    q = F.pad(q, (0, 1, 0, -len(q) % SLAB)).to(torch.int32)[:, inputs]
+
+    def packed(q: Tensor, slabs: int) -> Tensor:
+        tiles = q.unflatten(2, (-1, 4)).unflatten(0, (-1, slabs, SLAB)).permute(0, 3, 1, 4, 2, 5).contiguous()
+        return torch.stack(digits(tiles, planes), dim=1).flatten()
+
+    paired = len(q) // (2 * SLAB) * 2 * SLAB
+    return torch.cat([packed(some, slabs) for some, slabs in ((q[:paired], 2), (q[paired:], 1)) if len(some)]), places

@@ -158,4 +158,7 @@ struct Memory {
     }
 };
 
+// The kernel in amx.cpp, which divides the output in its own way. False: no memory.
+bool run_amx(const Call &c, Parallel parallel);
+
 }  // namespace spike_conv
