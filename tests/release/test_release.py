@@ -202,7 +202,7 @@ def test_a_model_of_signals_is_drawn_and_described_as_one(tmp_path):
     assert load_pipeline(out).signal_range == load_pipeline(tmp_path / "run").signal_range
     assert facts.account.twin is None  # which would be one of images, 64 x 64
     card = (out / "README.md").read_text()
-    assert "that draws signals of 64 samples like those of gaussian-process." in card and "image" not in card
+    assert "that draws signals of 64 samples like those of gaussian-process." in card and " images" not in card
     assert "--out signals.npz" in card and "pipeline_tag" not in header(card)
     pipeline = SpikingDiffusionPipeline.from_pretrained(out)
     signals = pipeline(seeds=range(64), solver="ddim", num_inference_steps=50, output_type="pt", progress=False).images

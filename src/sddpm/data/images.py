@@ -1,4 +1,4 @@
-"""Folders and zips of images, one or several together, with labels from EDM's dataset.json or from class folders."""
+"""Folders, zips and LMDBs of images, one or several together; labels from EDM's dataset.json or from class folders."""
 
 import io
 import json
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from sddpm.data.lmdb_folder import is_lmdb, open_lmdb
 from sddpm.data.sources import MIB, Source, describe
 from sddpm.errors import UserError
 
@@ -23,7 +24,7 @@ _MAX_RATIO, _RATIO_FROM = 200, MIB  # a compressed image hardly shrinks further;
 
 @dataclass
 class _Part:
-    """One folder or zip: its image names in order, `read(name) -> bytes`, its dataset.json."""
+    """One folder, zip or LMDB: its image names in order, `read(name) -> bytes`, its dataset.json."""
 
     names: list[str]
     read: Callable[[str], bytes]
@@ -33,7 +34,7 @@ class _Part:
 
 def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Source:
     """All images below the given folders and zips, each sorted by name, in the order of `paths`; a path may also be an
-    image itself.
+    image itself, or the folder of an LMDB whose values are image files.
 
     With several paths every name is prefixed by its folder or archive, because archives number their images alike.
     Labels are there if every path has them: in its dataset.json, or else, with `class_folders`, by folder.
@@ -80,6 +81,8 @@ def _open_part(path: Path) -> _Part:
         return _Part([path.name], _reader(path.parent), [], None)
     if not path.is_dir():
         return _open_zip(path)
+    if is_lmdb(path):
+        return _Part(*open_lmdb(path), [], None)
     part = _open_folder(path)
     zips = sorted(path.glob("*.zip"))
     if part.names or not zips:

@@ -112,8 +112,8 @@ def celeba(request: "Request") -> "Source":
 
 @register("lsun")
 def lsun(request: "Request") -> "Source":
-    """LSUN pictures, e.g. bedrooms, colour, from a folder or zip of its images; the centred square of each."""
-    return _images_source("lsun", request, "a folder or zip of images exported from LSUN's lmdb")
+    """LSUN pictures, e.g. bedrooms, colour, from its lmdb, or a folder or zip of images; the centred square of each."""
+    return _images_source("lsun", request, "LSUN's lmdb, such as bedroom_train_lmdb, or a folder or zip of its images")
 
 
 @register("folder")
