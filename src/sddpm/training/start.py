@@ -30,7 +30,7 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     weights, own = unet.state_dict(), model.state_dict()
     if model.config.get("pure"):
         weights = {name: weight for name, weight in weights.items() if not name.startswith(SECOND_OF_TAIL)}
-    places = {_unwrapped(name): name for name in own}
+    places: dict[str, str] = {_unwrapped(name): name for name in own}
     weights = {places.get(_unwrapped(name), name): weight for name, weight in weights.items()}
     added = {f"{name}.p" for name in modulation_scales(model)}
     added |= {name for name in own if ".attention." in name or "class_embedding." in name}
