@@ -1,5 +1,6 @@
 """Weights to start from, instead of random ones."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from diffusers.models.modeling_utils import ModelMixin
@@ -31,7 +32,7 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     if model.config.get("pure"):
         weights = {name: weight for name, weight in weights.items() if not name.startswith(SECOND_OF_TAIL)}
     places = {_unwrapped(name): name for name in own}
-    weights = {places.get(_unwrapped(name), name): weight for name, weight in weights.items()}
+    weights = {_place(name, places): weight for name, weight in weights.items()}
     added = {f"{name}.p" for name in modulation_scales(model)}
     added |= {name for name in own if ".attention." in name or "class_embedding." in name}
     missing = [name for name in own if name not in weights and name not in added]
@@ -59,6 +60,11 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
 def _unwrapped(name: str) -> str:
     """The name that a weight has in a network without attention, which wraps the block that it follows."""
     return name.replace(".block.", ".")
+
+
+def _place(name: str, places: Mapping[str, str]) -> str:
+    """What a weight of the source is called in the model, whether either, both or none has attention."""
+    return places.get(_unwrapped(name), name)
 
 
 def _plain(value: object) -> object:
