@@ -17,9 +17,13 @@ Row = dict[str, Any]
 
 
 def medians(
-    tasks: Mapping[str, Callable[[], object]], repeats: int, clock: Clock, warm_up: int = 2
+    tasks: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Clock,
+    warm_up: int = 2,
+    choose: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Median seconds of each task, the tasks taking turns so that a busy machine slows them alike."""
+    """Median seconds of each task (or what `choose` takes), the tasks taking turns so that others slow them alike."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for repeat in range(repeats + warm_up):
         for name, task in tasks.items():
@@ -27,7 +31,7 @@ def medians(
             task()
             if repeat >= warm_up:
                 times[name].append(clock() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: choose(values) for name, values in times.items()}
 
 
 def matmul_peak(clock: Clock, dtype: torch.dtype = torch.float32) -> float:
