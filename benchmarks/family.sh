@@ -4,7 +4,7 @@
 #
 #   benchmarks/family.sh DATA OUT
 #
-# DATA: as of results.sh. About 70 minutes of one core of a CPU, of which the trainings are 40.
+# DATA: as of results.sh. Some 70 minutes of one core of a CPU, by estimate; it has not been run whole.
 set -eu
 data=$1 out=$2
 mkdir -p "$out"
