@@ -4,7 +4,7 @@
 #
 #   benchmarks/family.sh DATA OUT
 #
-# DATA: as of results.sh. About 70 minutes of one core of a CPU, of which the trainings are 40.
+# DATA: as of results.sh. Some 70 minutes of one core of a CPU, by estimate; it has not been run whole.
 set -eu
 data=$1 out=$2
 mkdir -p "$out"
@@ -24,10 +24,11 @@ sddpm evaluate "$out/fashion_mnist_small_classes" $fad --samples 1000 --steps 20
 
 # Analytic-DPM, on a copy of fashion-mnist that may keep its moments.
 if [ ! -d "$out/fashion" ]; then
-    cp -r "$(python -c 'from sddpm.pretrained import find_pretrained; print(find_pretrained("fashion-mnist"))')" "$out/fashion"
+    model=$(python -c 'from sddpm.pretrained import find_pretrained; print(find_pretrained("fashion-mnist"))')
+    cp -r "$model" "$out/fashion"
     sddpm moments "$out/fashion" --config fashion_mnist_small --data $data/fashion-mnist --samples 32
 fi
-for steps in 10 20 50; do
+for steps in 10 20 50; do  # docs/analytic-dpm.md has 500 samples of 10 and 20 steps
     for solver in ddpm ddim analytic-dpm; do
         sddpm evaluate "$out/fashion" $fad --samples 1000 --steps $steps --solver $solver \
             --work "$out/work-$solver-$steps" --out "$out/$solver-$steps.json"
