@@ -23,7 +23,7 @@ UNIX_FLAGS = [
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 KERNELS = "src/sddpm/neurons/kernels"
-NATIVE = ("norm", "neuron", "winograd", "amx_convolve", "amx_weight_gradient", "platform")
+NATIVE = ("norm", "neuron", "winograd", "amx_convolve", "amx_weight_gradient", "amx_available", "platform")
 SPIKES = "src/sddpm/inference/kernels"
 DENSE = [f"src/sddpm/inference/{name}.cpp" for name in ("dense_conv", "dense_amx", "readout")]
 
@@ -70,15 +70,12 @@ setup(
             [
                 *(f"{KERNELS}/{name}.cpp" for name in NATIVE),
                 *DENSE,
-                *(
-                    f"{SPIKES}/{name}.cpp"
-                    for name in ("spike_conv", "portable", "avx512", "amx", "amx_available", "fire")
-                ),
+                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "amx", "fire")),
             ],
             depends=[
-                *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron", "amx_conv")),
+                *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron", "amx", "amx_conv")),
                 "src/sddpm/inference/dense_conv.h",
-                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns", "amx")),
+                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns")),
             ],
             language="c++",
             optional=True,

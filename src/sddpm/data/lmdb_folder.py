@@ -45,6 +45,8 @@ def open_lmdb(folder: Path) -> tuple[list[str], Callable[[str], bytes]]:
 
     def read(name: str) -> bytes:
         with database.begin() as transaction:
-            return transaction.get(name.encode("latin-1"))
+            content = transaction.get(name.encode("latin-1"))
+        assert content is not None  # names are those the database gave
+        return content
 
     return names, read

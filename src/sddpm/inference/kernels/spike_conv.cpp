@@ -1,6 +1,6 @@
 // Which kernel, and which thread computes which part of the output. Nothing depends on either.
 
-#include "amx.h"
+#include "../../neurons/kernels/amx.h"
 #include "spike_conv.h"
 
 namespace spike_conv {

@@ -9,15 +9,12 @@
 
 #pragma once
 
+#include "amx.h"
 #include "platform.h"
 
-#if defined(__x86_64__) && defined(__linux__) && \
-    ((defined(__clang__) && __clang_major__ >= 13) || (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11))
-#define HAVE_AMX
+#if AMX
 #include <immintrin.h>
-#define AMX __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
-#define INLINE_AMX \
-    inline __attribute__((always_inline, target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,amx-tile,amx-bf16")))
+#define INLINE_AMX inline __attribute__((always_inline)) AMX_TARGET
 #endif
 
 // Mirrored by `ConvCall` in amx.py.
@@ -35,7 +32,7 @@ struct ConvCall {
     float *grad_weight, *grad_bias;
 };
 
-#ifdef HAVE_AMX
+#if AMX
 
 namespace amx {
 
@@ -126,12 +123,7 @@ inline T *aligned(void *scratch) {
 // memory, hence `flush` between what writes it and what loads tiles.
 struct Tiles {
     INLINE_AMX Tiles() {
-        struct {
-            uint8_t palette, start, reserved[14];
-            uint16_t bytes[16];
-            uint8_t rows[16];
-        } __attribute__((aligned(64))) config = {1, 0, {}, {}, {}};
-        for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
+        const TileConfig config;
         flush();
         _tile_loadconfig(&config);
     }

@@ -5,10 +5,7 @@
 
 #include "amx_conv.h"
 
-#ifdef HAVE_AMX
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#if AMX
 
 namespace {
 
@@ -40,7 +37,7 @@ struct Direction {
 
 // Weights lie as [block of channels that result][product][block of channels summed over][2] tiles, the products sorted
 // by the plane of the result. A unit is a block.
-AMX void pack_weights(const void *call, int64_t block, int64_t end, void *) {
+AMX_TARGET void pack_weights(const void *call, int64_t block, int64_t end, void *) {
     const ConvCall &c = *static_cast<const ConvCall *>(call);
     const Direction d(c);
     const __m512i order = _mm512_setr_epi32(0x100000, 0x110001, 0x120002, 0x130003, 0x140004, 0x150005, 0x160006,
@@ -93,7 +90,7 @@ INLINE_AMX void multiply(const uint16_t *left, int64_t stride, const uint16_t *r
 }
 
 // A unit is some positions.
-AMX void convolve(const void *call, int64_t unit, int64_t end, void *scratch) {
+AMX_TARGET void convolve(const void *call, int64_t unit, int64_t end, void *scratch) {
     const ConvCall &c = *static_cast<const ConvCall *>(call);
     const Direction d(c);
     const Grid &grid = d.grid;
@@ -161,21 +158,9 @@ AMX void convolve(const void *call, int64_t unit, int64_t end, void *scratch) {
     }
 }
 
-// Linux hands out the registers of matrix units on request, for a process once.
-bool request_tiles() {
-    const int REQUEST = 0x1023, TILE_DATA = 18;
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 22 & 5) != 5) return false;  // AMX-BF16, AMX-TILE
-    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1)) return false;       // AVX512-BF16
-    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
-}
-
 }  // namespace
 
-EXPORT int sddpm_amx_supported(void) {
-    static const bool tiles = request_tiles();
-    return instruction_set == AVX512 && tiles;
-}
+EXPORT int sddpm_amx_supported(void) { return instruction_set == AVX512 && amx_available(); }
 
 EXPORT int64_t sddpm_amx_packed(const ConvCall *call) {
     const Direction d(*call);

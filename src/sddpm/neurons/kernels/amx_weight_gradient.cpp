@@ -6,7 +6,7 @@
 
 #include "amx_conv.h"
 
-#ifdef HAVE_AMX
+#if AMX
 
 namespace {
 
@@ -124,7 +124,7 @@ INLINE_AMX void multiply(const uint16_t *left, int64_t stride, const uint16_t *r
 }
 
 // A unit is a chunk. partial[chunk]: [product][block of in channels][block of out channels][2][2] tiles, and the bias.
-AMX void weight_gradient(const void *call, int64_t chunk, int64_t end, void *scratch) {
+AMX_TARGET void weight_gradient(const void *call, int64_t chunk, int64_t end, void *scratch) {
     const ConvCall &c = *static_cast<const ConvCall *>(call);
     const Grid grid(c);
     const int64_t stride = row_stride(grid);
@@ -177,7 +177,7 @@ AMX void weight_gradient(const void *call, int64_t chunk, int64_t end, void *scr
 }
 
 // The sum over chunks and products. A unit is a tap and a block of in channels.
-AMX void weight_gradient_sum(const void *call, int64_t unit, int64_t end, void *) {
+AMX_TARGET void weight_gradient_sum(const void *call, int64_t unit, int64_t end, void *) {
     const ConvCall &c = *static_cast<const ConvCall *>(call);
     const Grid grid(c);
     const int64_t ins = blocks(c.in_channels), outs = blocks(c.out_channels), count = chunks(grid);
