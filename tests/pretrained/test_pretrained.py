@@ -32,7 +32,7 @@ def test_a_model_is_whole_and_small_and_has_a_card(name):
     card = (folder / "README.md").read_text()
     assert f"# {name}" in card and "Not measured." not in card
     config = load_config(folder / "config.yaml")
-    assert config.data.dataset == name and config.data.path is None
+    assert config.data.dataset == name.removesuffix("-small") and config.data.path is None
     pipe = load_pipeline(name)
     assert f"{sum(p.numel() for p in pipe.unet.parameters()):,} parameters" in card
     assert pipe.unet.config.T == 4
