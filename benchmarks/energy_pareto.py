@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from measuring import fashion_fad
+
 from sddpm import load_pipeline
 from sddpm.energy import load_cost_model, measure_sampling
 from sddpm.energy.ledger import firing_rate
 from sddpm.energy.measure import deployed
-from sddpm.evaluation import EvaluationSettings, SamplingSettings, evaluate
 from sddpm.figures.energy import ParetoPoint, pareto, pareto_front
 from sddpm.files import atomic_path
 from sddpm.training import load_config, read_metrics, train
@@ -70,23 +71,7 @@ def trained(variant: Variant, args: argparse.Namespace) -> Path:
 
 def measure(run: Path, exit_tolerance: float | None, args: argparse.Namespace) -> dict:
     """FAD with its interval, and the ledger of a few samples, of one way to sample from a run."""
-    evaluation = evaluate(
-        EvaluationSettings(
-            source=str(run),
-            protocol="fsddim",
-            metrics=("fad",),
-            samples=args.samples,
-            channels=1,
-            sampling=SamplingSettings(args.solver_steps, "ddim", exit_tolerance=exit_tolerance),
-            fad_weights=args.data / "fad" / "fashion_64.pth",
-            fad_statistics=args.data / "fad" / "fashion_test_64.npz",
-            interval=True,
-            copies=False,
-            work=args.out / "work",
-        )
-    )
-    assert evaluation is not None
-    score = evaluation.measurements[0].score
+    score = fashion_fad(run, args, exit_tolerance)
     ledger = measure_sampling(
         deployed(load_pipeline(run)),
         LEDGER_SEEDS,

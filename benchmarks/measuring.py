@@ -1,5 +1,6 @@
 """What the benchmarks of whole networks share: medians in turn, peaks, memory, and rows that a later run adds to."""
 
+import argparse
 import ctypes
 import json
 import multiprocessing
@@ -66,6 +67,30 @@ def in_process(function: Callable[..., float], *args: Any) -> float:
     """What a function of a module returns in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args)
+
+
+def fashion_fad(run: Path, args: argparse.Namespace, exit_tolerance: float | None = None) -> Any:
+    """FAD of a run on Fashion-MNIST with its interval (`value`, `interval`), under FSDDIM's protocol, of `args.samples`
+    samples with `args.solver_steps` steps of DDIM; `args.data` holds fad/, `args.out` gets what is kept on the way."""
+    from sddpm.evaluation import EvaluationSettings, SamplingSettings, evaluate
+
+    evaluation = evaluate(
+        EvaluationSettings(
+            source=str(run),
+            protocol="fsddim",
+            metrics=("fad",),
+            samples=args.samples,
+            channels=1,
+            sampling=SamplingSettings(args.solver_steps, "ddim", exit_tolerance=exit_tolerance),
+            fad_weights=args.data / "fad" / "fashion_64.pth",
+            fad_statistics=args.data / "fad" / "fashion_test_64.npz",
+            interval=True,
+            copies=False,
+            work=args.out / "work",
+        )
+    )
+    assert evaluation is not None
+    return evaluation.measurements[0].score
 
 
 class Rows:

@@ -18,12 +18,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from measuring import Rows
+from measuring import Rows, fashion_fad
 
 from sddpm import load_pipeline
 from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
-from sddpm.evaluation import EvaluationSettings, SamplingSettings, evaluate
 from sddpm.files import atomic_path
 from sddpm.training import Config, load_config, read_metrics, train
 from sddpm.training.config_files import check_config
@@ -139,28 +138,8 @@ def train_arm(name: str, seed: int, costs: Rows, args: argparse.Namespace) -> di
         found.append({"steps": steps, "images": steps * config.train.batch_size, "loss": loss})
         before = run
     assert before is not None
-    return {"stages": found, **fad(before, args)}
-
-
-def fad(run: Path, args: argparse.Namespace) -> dict:
-    evaluation = evaluate(
-        EvaluationSettings(
-            source=str(run),
-            protocol="fsddim",
-            metrics=("fad",),
-            samples=args.samples,
-            channels=1,
-            sampling=SamplingSettings(args.solver_steps, "ddim"),
-            fad_weights=args.data / "fad" / "fashion_64.pth",
-            fad_statistics=args.data / "fad" / "fashion_test_64.npz",
-            interval=True,
-            copies=False,
-            work=args.out / "work",
-        )
-    )
-    assert evaluation is not None
-    score = evaluation.measurements[0].score
-    return {"fad": score.value, "interval_95": score.interval}
+    score = fashion_fad(before, args)
+    return {"stages": found, "fad": score.value, "interval_95": score.interval}
 
 
 def summarise(rows: list[dict], out: Path) -> None:
