@@ -107,6 +107,24 @@ def dpm_solver_pp_2m(a, ts, eps, x):
     raise AssertionError
 
 
+def sde_dpm_solver_pp_2m(a, ts, eps, x, noises):
+    """Lu et al. 2022 (DPM-Solver++), section 5 and appendix A: exact in the noise, midpoint in x_0."""
+    alpha, sigma, lam = alphas_sigmas_lambdas(a, ts)
+    previous = None
+    for i, t in enumerate(ts):
+        x0 = (x - sigma[i] * eps(x, t)) / alpha[i]
+        if i == len(ts) - 1:
+            return x0
+        h = lam[i + 1] - lam[i]
+        d = x0
+        if previous is not None:
+            d = x0 + h / (2 * (lam[i] - lam[i - 1])) * (x0 - previous)
+        kept = sigma[i + 1] / sigma[i] * np.exp(-h) * x
+        x = kept - alpha[i + 1] * np.expm1(-2 * h) * d + sigma[i + 1] * (-np.expm1(-2 * h)) ** 0.5 * noises[i]
+        previous = x0
+    raise AssertionError
+
+
 def unipc_2(a, ts, eps, x):
     """Zhao et al. 2023 (UniPC-2, data prediction, B2).
 

@@ -53,10 +53,10 @@ def images(steps):
     return steps[-1].x_prev.flatten().numpy()
 
 
-def step_noises(seeds, n):
+def step_noises(seeds, n, dtype=torch.float64):
     """The noise of each step: every sample draws from its own generator."""
     generators = generators_for(seeds)
-    return [np.array([torch.randn(1, generator=g, dtype=torch.float64).item() for g in generators]) for _ in range(n)]
+    return [np.array([torch.randn(1, generator=g, dtype=dtype).item() for g in generators]) for _ in range(n)]
 
 
 def assert_equal(ours, theirs):
@@ -83,6 +83,23 @@ def test_stochastic_ddim_is_its_published_update(n, eta):
     noises = step_noises(range(5), n)
     expected = published.ddim(A_LINEAR, respaced_timesteps(n, 1000), DATA.eps, X_T, noises, eta)
     assert_equal(images(run("ddim", n, eta=eta)), expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 50])
+def test_the_stochastic_dpm_solver_is_its_published_update(n):
+    noises = step_noises(range(5), n, torch.float32)  # diffusers draws it in float32
+    expected = published.sde_dpm_solver_pp_2m(A_LINEAR, respaced_timesteps(n, 1000), DATA.eps, X_T, noises)
+    assert_equal(images(run("sde-dpm++", n)), expected)
+
+
+@pytest.mark.parametrize(("n", "off"), [(50, 0.04), (200, 0.01)])
+def test_the_stochastic_dpm_solver_gives_the_deviation_of_the_data(n, off):
+    """Images are an affine map of independent noises, whose slopes unit noises tell."""
+    ts = respaced_timesteps(n, 1000)
+    nothing, units = np.zeros(n + 1), np.eye(n + 1)
+    offset = published.sde_dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, nothing[:1], list(nothing[1:]))
+    slopes = published.sde_dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, units[0], list(units[1:])) - offset
+    assert np.square(slopes).sum() ** 0.5 == pytest.approx(DATA.s, rel=off)
 
 
 @pytest.mark.parametrize("solver", UPDATES)
@@ -243,7 +260,7 @@ def test_switching_refuses_a_schedule_it_cannot_carry_over():
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(UserError, match=r"ddpm, ddim, dpm\+\+, unipc, pndm"):
+    with pytest.raises(UserError, match=r"ddpm, ddim, dpm\+\+, sde-dpm\+\+, unipc, pndm"):
         make_scheduler("euler")
     with pytest.raises(UserError, match="epsilon, v_prediction"):
         make_scheduler("ddim", prediction_type="sample")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sddpm.errors import UserError
 from sddpm.inference.kernels import native, onednn, spike_conv
 from sddpm.inference.kernels.native import NativeSpikeConv2d
-from sddpm.inference.kernels.packing import digits, most_of
+from sddpm.inference.kernels.packing import balance, digits, most_of
 from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, make_spike_conv, spike_conv_kernel, unsupported
 from sddpm.neurons import Dynamics, SpikingNeuron, functional
 
@@ -280,3 +280,31 @@ def test_digits_add_up_to_the_weights():
         found = digits(q, planes)
         total = sum(digit.long() * 256 ** (planes - 1 - place) for place, digit in enumerate(found))
         assert all(digit.dtype == torch.int8 for digit in found) and torch.equal(total, q.long())
+
+
+@given(outputs=st.integers(1, 5), channels=st.integers(1, 40), k=st.sampled_from([1, 3]), seed=st.integers(0, 2**31))
+def test_balanced_weights_are_neighbouring_integers_whose_errors_cancel(outputs, channels, k, seed):
+    weight = 20 * torch.randn(outputs, k * k, channels, generator=torch.Generator().manual_seed(seed)).double()
+    q = balance(weight.round(), weight)
+    assert torch.all((q == weight.floor()) | (q == weight.ceil()))
+    assert (q - weight).sum((1, 2)).abs().max() <= 0.5 + 1e-9
+
+
+def test_balancing_cancels_errors_within_kernels():
+    """What is left of a kernel's error is what its filter needed: of many kernels, nearly all stay below half a unit."""
+    weight = 20 * torch.randn(8, 9, 400, generator=torch.Generator().manual_seed(0)).double()
+    found = (balance(weight.round(), weight) - weight).sum(1)
+    assert (found.abs() <= 0.5).float().mean() > 0.95
+    assert found.square().mean() < 0.2 * (weight.round() - weight).sum(1).square().mean()
+
+
+@pytest.mark.parametrize("kernel", every("amx", "onednn", "avx512"))
+def test_fast_shifts_no_channel(kernel):
+    """Where all inputs fire, only rounding's sum over a filter is left, which is at most half a unit."""
+    weight, bias = layer(48, 128)
+    spikes = torch.ones(1, 1, 5, 5, 128, dtype=torch.uint8)
+    found = made(kernel, weight, bias, precision="fast")(spikes)[0, 0, 2, 2]
+    expected = definition(spikes, weight, bias)[0, 0, 2, 2]
+    size = weight.abs().flatten(1)
+    unit = size.sum(1) / 2**16 if kernel == "avx512" else size.amax(1) / 127  # the finest that could be needed
+    assert torch.all((found - expected).abs() <= 0.51 * unit + 1e-6)

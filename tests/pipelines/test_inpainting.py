@@ -182,7 +182,7 @@ def test_evaluations_and_steps(pipe, pictures):
 
 
 def test_what_cannot_be(pipe, pictures):
-    for solver in ("dpm++", "unipc", "pndm"):
+    for solver in ("dpm++", "sde-dpm++", "unipc", "pndm"):
         with pytest.raises(UserError, match="back and forth"):
             pipe.inpaint(pictures, HALF, solver=solver, **QUICK)
     with pytest.raises(UserError, match="2 seeds, but 3 images"):

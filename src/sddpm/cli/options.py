@@ -7,7 +7,8 @@ import typer
 Solver = Annotated[
     str,
     typer.Option(
-        help="ddpm, ddim, dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim, analytic-dpm-ot.",
+        help="ddpm, ddim, dpm++, sde-dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim,"
+        " analytic-dpm-ot.",
         metavar="NAME",
     ),
 ]

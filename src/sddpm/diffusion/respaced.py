@@ -165,7 +165,7 @@ class _SigmaTable(_KeepsMoments):
 
 
 class RespacedDPMSolverScheduler(_SigmaTable, DPMSolverMultistepScheduler):
-    """DPM-Solver++ (Lu et al., 2022), multistep; `thresholding` clamps x_0 to [-1, 1]."""
+    """DPM-Solver++ and SDE-DPM-Solver++ (Lu et al., 2022), multistep; `thresholding` clamps x_0 to [-1, 1]."""
 
 
 class RespacedUniPCScheduler(_SigmaTable, UniPCMultistepScheduler):

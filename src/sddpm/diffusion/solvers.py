@@ -37,10 +37,10 @@ def ddim(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
     )
 
 
-def dpm_solver_pp(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+def dpm_solver_pp(clip_sample: bool, algorithm_type: str = "dpmsolver++", **schedule: Any) -> SchedulerMixin:
     """DPM-Solver++(2M) (Lu et al., 2022), multistep on the predicted x_0. Order 2."""
     return RespacedDPMSolverScheduler(
-        algorithm_type="dpmsolver++",
+        algorithm_type=algorithm_type,
         solver_order=2,
         solver_type="midpoint",
         final_sigmas_type="zero",
@@ -49,6 +49,11 @@ def dpm_solver_pp(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
         timestep_spacing="trailing",
         **schedule,
     )
+
+
+def sde_dpm_solver_pp(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
+    """SDE-DPM-Solver++(2M) (Lu et al., 2022, section 5): the same for ancestral sampling. Stochastic."""
+    return dpm_solver_pp(clip_sample, algorithm_type="sde-dpmsolver++", **schedule)
 
 
 def unipc(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
@@ -97,6 +102,7 @@ SOLVERS: Mapping[str, Callable[..., SchedulerMixin]] = {
     "ddpm": ddpm,
     "ddim": ddim,
     "dpm++": dpm_solver_pp,
+    "sde-dpm++": sde_dpm_solver_pp,
     "unipc": unipc,
     "pndm": pndm,
     "analytic-dpm": analytic_dpm,
@@ -153,7 +159,9 @@ def clips_sample(scheduler: SchedulerMixin) -> bool:
 
 def adds_noise(scheduler: SchedulerMixin, eta: float = 0.0) -> bool:
     """Whether the steps of a scheduler add fresh noise, so that the noise at the start alone decides nothing."""
-    return eta > 0 or isinstance(scheduler, DDPMScheduler | AnalyticDPMScheduler)
+    config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
+    stochastic_solver = str(config.get("algorithm_type", "")).startswith("sde")
+    return eta > 0 or stochastic_solver or isinstance(scheduler, DDPMScheduler | AnalyticDPMScheduler)
 
 
 def is_multistep(scheduler: SchedulerMixin) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.inference.kernels.firing import native_neuron
-from sddpm.inference.kernels.packing import SLAB, flatten, interleave, most_of, pack_tiles, quantize
+from sddpm.inference.kernels.packing import SLAB, balance, flatten, interleave, most_of, pack_tiles, quantize
 from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.kernels.native import Neuron, library, run, threads
 
@@ -47,14 +47,20 @@ def available(kernel: str) -> bool:
 
 def _pack(weight: Tensor, kernel: str) -> tuple[Tensor, Tensor, Tensor | None]:
     """Integers in the kernel's order, their units [O], and the steps of amx.cpp."""
-    flat = flatten(weight.double())
+    flat, taps = flatten(weight.double()), weight.shape[-1] ** 2
+
+    def balanced(q: Tensor, unit: Tensor) -> Tensor:
+        return balance(q.unflatten(1, (taps, -1)), (flat / unit[:, None]).unflatten(1, (taps, -1))).flatten(1)
+
     if kernel == "avx512-fast":  # groups of 6 inputs, 24 a step, at most 12 steps a chunk: see avx512.cpp
         steps = -(-flat.shape[1] // 24)
         chunk = 24 * -(-steps // -(-steps // 12))
         q, unit = quantize(flat, 16, chunk, 2**15 - 1)
-        return interleave(q, 4, 6, 4).to(torch.int16).contiguous(), unit, None
+        return interleave(balanced(q, unit), 4, 6, 4).to(torch.int16).contiguous(), unit, None
     planes = PLANES.get(kernel, PLANES["amx"])  # all exact kernels have the same integers, and thus results
     q, unit = quantize(flat, 32, flat.shape[1], most_of(planes))
+    if planes == 1:
+        q = balanced(q, unit)
     if kernel in PLANES:
         weights, steps = pack_tiles(q, weight.shape[1], weight.shape[-1], planes)
         return weights, unit, steps

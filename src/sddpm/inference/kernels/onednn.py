@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sddpm.inference.kernels.firing import available as fire_available
 from sddpm.inference.kernels.firing import fire_into
-from sddpm.inference.kernels.packing import digits, most_of
+from sddpm.inference.kernels.packing import balance, digits, most_of
 from sddpm.inference.torch_ops import TorchSpikeConv2d
 from sddpm.neurons import SpikingNeuron
 
@@ -42,7 +42,11 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         weight, most = weight.double(), most_of(planes)
         largest = weight.abs().amax((1, 2, 3))
         unit = torch.where(largest > 0, largest / most, 1.0)
-        found = digits(torch.round(weight / unit.view(-1, 1, 1, 1)).to(torch.int32), planes)
+        scaled = weight / unit.view(-1, 1, 1, 1)
+        q = scaled.round()
+        if planes == 1:
+            q = balance(q.flatten(2).mT, scaled.flatten(2).mT).mT.view_as(scaled)
+        found = digits(q.to(torch.int32).contiguous(), planes)
         self._planes = []
         for place, digit in enumerate(reversed(found)):  # the smallest first, for the sake of rounding
             scales = (unit * 256.0**place).float()

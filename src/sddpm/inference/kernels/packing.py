@@ -27,10 +27,33 @@ def quantize(weight: Tensor, bits: int, chunk: int, most: int) -> tuple[Tensor, 
     chunks = (F.pad(weight, (0, missing)) if missing else weight).unflatten(1, (-1, chunk))
     positive = chunks.clamp(min=0).sum(-1)
     largest = positive.maximum(positive - chunks.sum(-1)).amax(1)
-    room = 2.0 ** (bits - 1) - 1 - chunk / 2  # rounding adds at most half a unit a weight
+    room = 2.0 ** (bits - 1) - 1 - chunk  # rounding, and rounding the other way, add at most one unit a weight
     unit = (largest / room).maximum(weight.amax(1).maximum(-weight.amin(1)) / most)
     unit = where(largest > 0, unit, 1.0)
     return (weight / unit[:, None]).round_(), unit
+
+
+def balance(q: Tensor, weight: Tensor) -> Tensor:
+    """Rounded weights with a few of them rounded the other way, so that errors cancel in the sums that count.
+
+    Spikes are not centred: what the weights of a filter err by on average shifts all currents of its channel, and a
+    network of coarse weights would draw every picture a little darker. So first each kernel of a filter (the taps of one
+    input channel, whose spikes are alike) and then each filter comes to err by at most half a unit in sum (SQuant, Guo
+    et al., ICLR 2022, without its choice of which kernels a filter changes).
+
+    Args:
+        q: [O, k k, I] integers, rounded to the nearest.
+        weight: [O, k k, I], which q round.
+    """
+
+    def cancel(q: Tensor, weight: Tensor, dim: int) -> Tensor:
+        error = q - weight
+        excess = error.sum(dim, keepdim=True).round()
+        worst_first = (error * excess.sign()).argsort(dim, descending=True).argsort(dim)
+        return q - where(worst_first < excess.abs(), excess.sign(), 0.0)
+
+    kernels = cancel(q, weight, 1)
+    return cancel(kernels.flatten(1), weight.flatten(1), 1).view_as(q)
 
 
 def interleave(q: Tensor, channels: int, group: int, multiple: int) -> Tensor:
