@@ -107,6 +107,7 @@ def test_a_folder_is_never_replaced_by_a_file(sddpm, model, tmp_path):
         (("--batch-size", 0), "nothing to sample"),
         (("--v-threshold", "high"), "a number such as"),
         (("--v-threshold", "-1"), "positive"),
+        (("--v-threshold", "0.9xx"), "a multiple such as"),
         (("--v-threshold", "nothing*=1"), "no neuron layer matches"),
         (("--out", "x.gif"), "FILE.png"),
         (("--format", "gif"), "grid, folder, zip, npz"),

@@ -37,7 +37,7 @@ def test_groups_of_layers():
     three = space("layers")
     assert three.axes == ["encoder", "middle", "decoder"]
     found = three.thresholds((0.9, 1.0, 1.1))
-    assert resolve_thresholds(list(TRAINED), found) == {
+    assert resolve_thresholds(TRAINED, found) == {
         "encoder.neuron": 0.9,
         "down.0.n1": 0.9,
         "middle.0.n1": 1.0,
@@ -68,9 +68,9 @@ def test_both():
     six = space("layers-time")
     assert six.axes[0] == "encoder early" and six.axes[-1] == "decoder late" and len(six.origin) == 6
     staged = six.thresholds((0.9, 1.0, 1.0, 1.0, 1.0, 1.2))
-    assert resolve_thresholds(list(TRAINED), staged(0, 999))["down.0.n1"] == 0.9
-    assert resolve_thresholds(list(TRAINED), staged(0, 0))["up.1.n1"] == 1.2
-    assert resolve_thresholds(list(TRAINED), staged(0, 0))["down.0.n1"] == 1.0
+    assert resolve_thresholds(TRAINED, staged(0, 999))["down.0.n1"] == 0.9
+    assert resolve_thresholds(TRAINED, staged(0, 0))["up.1.n1"] == 1.2
+    assert resolve_thresholds(TRAINED, staged(0, 0))["down.0.n1"] == 1.0
 
 
 def test_multiples_of_what_was_trained():

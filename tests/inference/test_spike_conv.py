@@ -291,7 +291,7 @@ def test_balanced_weights_are_neighbouring_integers_whose_errors_cancel(outputs,
 
 
 def test_balancing_cancels_errors_within_kernels():
-    """What is left of a kernel's error is what its filter needed: of many kernels, nearly all stay below half a unit."""
+    """Nearly all err by at most half a unit; the few that err by more make up for what their filter erred by."""
     weight = 20 * torch.randn(8, 9, 400, generator=torch.Generator().manual_seed(0)).double()
     found = (balance(weight.round(), weight) - weight).sum(1)
     assert (found.abs() <= 0.5).float().mean() > 0.95

@@ -128,6 +128,17 @@ def test_thresholds_by_layer_name():
         assert torch.equal(model(x, 10).sample, before)
 
 
+def test_multiples_of_thresholds_keep_their_proportions():
+    model = build()
+    model.set_v_threshold({"*": 2.0, "middle.*": 3.0})
+    with model.at_threshold({"*": "0.5x", "encoder.*": 0.7, "up.*": "2x"}):
+        values = {name: neuron.v_threshold for name, neuron in model.neurons().items()}
+    expected = {"middle": 1.5, "encoder": 0.7, "up": 4.0}
+    assert values == {name: expected.get(name.split(".")[0], 1.0) for name in values}
+    model.set_v_threshold("0.5x", "middle.*")
+    assert model.neurons()["middle.0.neuron1"].v_threshold == 1.5
+
+
 def test_thresholds_are_restored_after_an_error():
     model = build()
     with pytest.raises(ZeroDivisionError), model.at_threshold(0.5):
@@ -154,6 +165,9 @@ def test_thresholds_are_saved(tmp_path):
         (-1, "positive"),
         (float("nan"), "positive"),
         ("1", "positive"),
+        ("x", "positive"),
+        ("-0.9x", "positive"),
+        ({"*": "infx"}, "positive"),
         ({"nowhere.*": 1.0}, "no neuron layer matches 'nowhere.*'"),
     ],
 )

@@ -39,7 +39,7 @@ def energy(
     guidance_scale: GuidanceScale = 1.0,
     v_threshold: Annotated[
         list[str] | None,
-        typer.Option(help="Firing threshold, or LAYERS=V for some; may be repeated.", metavar="V"),
+        typer.Option(help="Firing threshold, 0.99x, or LAYERS=V for some; may be repeated.", metavar="V"),
     ] = None,
     exit_tolerance: ExitTolerance = None,
     time_table: Annotated[

@@ -60,8 +60,8 @@ def evaluate(
     v_threshold: Annotated[
         list[str] | None,
         typer.Option(
-            help="Firing threshold, or LAYERS=V for some; may be repeated; or trained. (default: as sddpm guide chose,"
-            " else as trained)",
+            help="Firing threshold, 0.99x, or LAYERS=V for some; may be repeated; or trained. (default: as sddpm guide"
+            " chose, else as trained)",
             metavar="V",
         ),
     ] = None,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from sddpm.models.thresholds import Thresholds
     from sddpm.pipelines import DenoisingStep
 
 FORMATS = ("grid", "folder", "zip", "npz")
@@ -32,8 +33,8 @@ def sample(
     v_threshold: Annotated[
         list[str] | None,
         typer.Option(
-            help="Firing threshold of all neurons, or LAYERS=V for some (* matches anything); may be repeated, later"
-            " ones win; or trained. (default: as sddpm guide chose, else as trained)",
+            help="Firing threshold of all neurons, 0.99x for multiples of their own, LAYERS=V for some (* matches"
+            " anything); may be repeated, later ones win; or trained. (default: as sddpm guide chose, else as trained)",
             metavar="V",
         ),
     ] = None,
@@ -175,22 +176,23 @@ def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
     return chosen
 
 
-def parse_thresholds(values: list[str]) -> float | dict[str, float] | None:
-    """Thresholds from "0.999" and "LAYERS=0.999"; "trained" alone for those of the training, which is {}.
+def parse_thresholds(values: list[str]) -> "Thresholds | None":
+    """Thresholds from "0.999", "0.999x" and "LAYERS=0.999"; "trained" alone for those of the training, which is {}.
 
     Raises:
         UserError: no number.
     """
     if values == ["trained"]:
         return {}
-    thresholds: dict[str, float] = {}
+    thresholds: dict[str, float | str] = {}
     for value in values:
         pattern, equals, number = value.rpartition("=")
         try:
-            threshold = float(number)
+            threshold = number if number.endswith("x") else float(number)
         except ValueError as error:
             raise UserError(
-                f"--v-threshold {value!r}: a number such as 0.999, LAYERS=0.999 or trained is needed"
+                f"--v-threshold {value!r}: a number such as 0.999, a multiple such as 0.999x, LAYERS=0.999 or trained"
+                " is needed"
             ) from error
         pattern = pattern if equals else "*"
         thresholds.pop(pattern, None)  # so that the later one comes later

@@ -37,10 +37,10 @@ def ddim(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
     )
 
 
-def dpm_solver_pp(clip_sample: bool, algorithm_type: str = "dpmsolver++", **schedule: Any) -> SchedulerMixin:
+def dpm_solver_pp(clip_sample: bool, *, stochastic: bool = False, **schedule: Any) -> SchedulerMixin:
     """DPM-Solver++(2M) (Lu et al., 2022), multistep on the predicted x_0. Order 2."""
     return RespacedDPMSolverScheduler(
-        algorithm_type=algorithm_type,
+        algorithm_type="sde-dpmsolver++" if stochastic else "dpmsolver++",
         solver_order=2,
         solver_type="midpoint",
         final_sigmas_type="zero",
@@ -53,7 +53,7 @@ def dpm_solver_pp(clip_sample: bool, algorithm_type: str = "dpmsolver++", **sche
 
 def sde_dpm_solver_pp(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
     """SDE-DPM-Solver++(2M) (Lu et al., 2022, section 5): the same for ancestral sampling. Stochastic."""
-    return dpm_solver_pp(clip_sample, algorithm_type="sde-dpmsolver++", **schedule)
+    return dpm_solver_pp(clip_sample, stochastic=True, **schedule)
 
 
 def unipc(clip_sample: bool, **schedule: Any) -> SchedulerMixin:

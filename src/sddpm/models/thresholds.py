@@ -1,15 +1,22 @@
-"""Firing thresholds by layer name: one number for all neurons, or patterns such as {"up*": 0.998}."""
+"""Firing thresholds by layer name: one for all neurons, or patterns such as {"up*": 0.998}.
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+A threshold is a number, or a multiple of what the layer has, written "0.998x": models whose layers have thresholds of
+their own (converted ones) keep their proportions.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from torch import nn
 
 from sddpm.errors import UserError
 from sddpm.neurons import SpikingNeuron
 
-Thresholds = float | Mapping[str, float]
+Threshold = float | str
+Thresholds = Threshold | Mapping[str, Threshold]
+V = TypeVar("V")
 
 
 def spiking_neurons(model: nn.Module) -> dict[str, SpikingNeuron]:
@@ -17,40 +24,61 @@ def spiking_neurons(model: nn.Module) -> dict[str, SpikingNeuron]:
     return {name: module for name, module in model.named_modules() if isinstance(module, SpikingNeuron)}
 
 
-def match_layers(names: list[str], patterns: Mapping[str, float]) -> dict[str, float]:
-    """{layer: number} from {layer name pattern: number}; later patterns win over earlier ones.
+def match_layers(names: Iterable[str], patterns: Mapping[str, V]) -> dict[str, V]:
+    """{layer: value} from {layer name pattern: value}; later patterns win over earlier ones.
 
     Raises:
         UserError: a pattern that no layer matches.
     """
-    resolved = {}
+    names, resolved = list(names), dict[str, V]()
     for pattern, value in patterns.items():
         matches = [name for name in names if fnmatchcase(name, pattern)]
         if not matches:
             raise UserError(f"no neuron layer matches {pattern!r}; layers are named like {names[0]!r} or {names[-1]!r}")
-        resolved.update(dict.fromkeys(matches, float(value)))
+        resolved.update(dict.fromkeys(matches, value))
     return resolved
 
 
-def resolve_thresholds(names: list[str], thresholds: Thresholds) -> dict[str, float]:
-    """The layers that `thresholds` speaks of, and their value; later patterns win over earlier ones.
+def parse_threshold(threshold: Threshold) -> tuple[float, bool]:
+    """A threshold's number, and whether it is a multiple ("0.998x").
+
+    Raises:
+        UserError: neither a positive, finite number nor a multiple that is one.
+    """
+    value, is_multiple = threshold, False
+    if isinstance(threshold, str) and threshold.endswith("x"):
+        is_multiple = True
+        with suppress(ValueError):  # refused below
+            value = float(threshold[:-1])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise UserError(f'v_threshold must be a positive number or a multiple such as "0.998x", not {threshold!r}')
+    return float(value), is_multiple
+
+
+def resolve_thresholds(present: Mapping[str, float], thresholds: Thresholds) -> dict[str, float]:
+    """The layers that `thresholds` speaks of, and their new value; later patterns win over earlier ones.
+
+    Args:
+        present: layer name -> the threshold it has, of all layers.
 
     Raises:
         UserError: a threshold that is not positive and finite, a pattern that no layer matches, or no layers.
     """
-    if not names:
+    if not present:
         raise UserError("v_threshold was given, but this model has no spiking neurons")
     patterns = thresholds if isinstance(thresholds, Mapping) else {"*": thresholds}
-    for pattern, value in patterns.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise UserError(f"v_threshold must be a positive number, got {value!r} for layers {pattern!r}")
-    return match_layers(names, patterns)
+    parsed = {pattern: parse_threshold(threshold) for pattern, threshold in patterns.items()}
+    return {
+        name: present[name] * number if is_multiple else number
+        for name, (number, is_multiple) in match_layers(present, parsed).items()
+    }
 
 
 def apply_thresholds(model: nn.Module, thresholds: Thresholds) -> None:
     """Set the firing thresholds of the layers that `thresholds` speaks of; leave the others. Raises `UserError`."""
     neurons = spiking_neurons(model)
-    for name, value in resolve_thresholds(list(neurons), thresholds).items():
+    present = {name: neuron.v_threshold for name, neuron in neurons.items()}
+    for name, value in resolve_thresholds(present, thresholds).items():
         neurons[name].v_threshold = value
 
 

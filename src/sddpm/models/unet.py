@@ -1,6 +1,6 @@
 """The spiking U-Net of SDDPM (Cao et al., WACV 2024, arXiv 2306.17046) and of its extension SDM (arXiv 2408.16467)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -260,9 +260,10 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
     def set_v_threshold(self, thresholds: Thresholds, pattern: str = "*") -> None:
         """Change firing thresholds for good: a number for the layers that match `pattern`, or {pattern: number}.
 
-        The change is part of the configuration and is saved with the model. Raises `UserError`.
+        "0.9x" is 0.9 times what a layer has. The change is part of the configuration and is saved with the model.
+        Raises `UserError`.
         """
-        apply_thresholds(self, {pattern: thresholds} if isinstance(thresholds, int | float) else thresholds)
+        apply_thresholds(self, thresholds if isinstance(thresholds, Mapping) else {pattern: thresholds})
         values = {name: neuron.v_threshold for name, neuron in self.neurons().items()}
         same = len(set(values.values())) == 1
         self.register_to_config(v_threshold=next(iter(values.values())) if same else values)

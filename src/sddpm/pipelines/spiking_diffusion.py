@@ -69,9 +69,10 @@ class SpikingDiffusionPipeline(SamplingPipeline):
                 number or name, "none" for no class, or "random" for one drawn by the seed. None is "none".
             guidance_scale: how strongly (classifier-free guidance, Ho & Salimans, 2021): s in u + s (c - u), from the
                 model's answers c to the class and u to none; 1 is c itself, all else takes twice the evaluations.
-            v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a dict
-                {layer pattern: threshold}, or a function of (index, t) that gives either; None for those that threshold
-                guidance keeps with the model, or else the trained ones; {} for the trained ones in any case.
+            v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a multiple
+                of the trained ones such as "0.99x", a dict {layer pattern: threshold}, or a function of (index, t) that
+                gives any of them; None for those that threshold guidance keeps with the model, or else the trained
+                ones; {} for the trained ones in any case.
             engine: "eager" for the model as it is; "exact" or "fast" for a compiled form (`sddpm.inference.MODES`);
                 "auto" for the exact one where the model has one and it pays, else eager.
             exit_tolerance: leave the network for each sample once its readout changes by less than this from one SNN

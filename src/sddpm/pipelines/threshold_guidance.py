@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sddpm.errors import UserError
-from sddpm.models.thresholds import Thresholds
+from sddpm.models.thresholds import Thresholds, parse_threshold
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,11 @@ class StagedThresholds:
 PlainThresholds = Thresholds | StagedThresholds
 
 
-def to_json(thresholds: PlainThresholds) -> float | dict[str, Any]:
-    """A number, {layer pattern: number}, or {"early": ..., "late": ..., "boundary": t}; `from_json` undoes it."""
+def to_json(thresholds: PlainThresholds) -> float | str | dict[str, Any]:
+    """A number or multiple ("0.9x"), {layer pattern: either}, or {"early": ..., "late": ..., "boundary": t}.
+
+    `from_json` undoes it.
+    """
     if isinstance(thresholds, StagedThresholds):
         stages = {"early": to_json(thresholds.early), "late": to_json(thresholds.late)}
         return {**stages, "boundary": thresholds.boundary}
@@ -53,6 +56,11 @@ def kept_thresholds(guidance: Mapping[str, Any] | None) -> PlainThresholds | Non
 
 def _thresholds(plain: Any) -> Thresholds:
     values = list(plain.values()) if isinstance(plain, Mapping) else [plain]
-    if not values or not all(type(value) in (int, float) and 0 < value < float("inf") for value in values):
-        raise UserError(f"threshold_guidance is damaged: {plain!r} is neither a threshold nor {{layers: threshold}}")
-    return dict(plain) if isinstance(plain, Mapping) else float(plain)
+    try:
+        if not values:
+            raise UserError("there are no thresholds")
+        for value in values:
+            parse_threshold(value)
+    except UserError as error:
+        raise UserError(f"threshold_guidance is damaged, {plain!r}: {error}") from error
+    return dict(plain) if isinstance(plain, Mapping) else plain

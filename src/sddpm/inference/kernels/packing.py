@@ -37,9 +37,9 @@ def balance(q: Tensor, weight: Tensor) -> Tensor:
     """Rounded weights with a few of them rounded the other way, so that errors cancel in the sums that count.
 
     Spikes are not centred: what the weights of a filter err by on average shifts all currents of its channel, and a
-    network of coarse weights would draw every picture a little darker. So first each kernel of a filter (the taps of one
-    input channel, whose spikes are alike) and then each filter comes to err by at most half a unit in sum (SQuant, Guo
-    et al., ICLR 2022, without its choice of which kernels a filter changes).
+    network of coarse weights would draw every picture a little darker. So first each kernel of a filter (the taps of
+    one input channel, whose spikes are alike) and then each filter comes to err by at most half a unit in sum (SQuant,
+    Guo et al., ICLR 2022, without its choice of which kernels a filter changes).
 
     Args:
         q: [O, k k, I] integers, rounded to the nearest.
