@@ -18,6 +18,7 @@ AXES = {"T": "SNN time steps", "batch": "images a batch", "size": "pixels a side
 
 
 def draw(axes: Axes, rows: list[dict[str, Any]], along: str, fixed: dict[str, int]) -> None:
+    rows = [row for row in rows if "seconds" in row]  # not of memory alone
     chosen = [row for row in rows if all(row[name] == value for name, value in fixed.items() if name != along)]
     chosen.sort(key=lambda row: row[along])
     for name in dict.fromkeys(name for row in chosen for name in row["seconds"]):

@@ -8,8 +8,8 @@ All take turns in one process: forward, backward, clipped gradients, Adam. Print
 reference-equivalent, and what share of the machine's matmul peak each reaches in its arithmetic, with convolutions
 counted as direct ones (most of ours need 2.25 times fewer multiplications, so the share may exceed 1). "recomputed"
 stands for gradient checkpointing at all levels. --memory measures the peak of a forward and a backward pass above
-parameters, gradients and optimiser state, each form in a process of its own. On a busy machine --cpu-time and
---threads 1. Rows that FILE.json has are not measured again.
+parameters, gradients and optimiser state, each form in a process of its own (--repeats 0: and nothing else). On a busy
+machine --cpu-time and --threads 1. Rows that FILE.json has are not measured again.
 """
 
 import argparse
@@ -106,6 +106,14 @@ def peak_memory(name: str, channels: int, T: int, size: int, batch: int, threads
 
 
 def measure(forms: list[str], key: Row, args: argparse.Namespace, clock: Clock) -> Row:
+    row = {**key, **speeds(forms, key, args, clock)} if args.repeats else {**key}
+    if args.memory:
+        given = (key["channels"], key["T"], key["size"], key["batch"], args.threads)
+        row["memory"] = {name: in_process(peak_memory, name, *given) for name in forms}
+    return row
+
+
+def speeds(forms: list[str], key: Row, args: argparse.Namespace, clock: Clock) -> Row:
     channels, T, size, batch = key["channels"], key["T"], key["size"], key["batch"]
     trainings = {name: Training(FORMS[name], channels, T, size) for name in forms}
     tasks = {name: lambda training=training: training.step(batch) for name, training in trainings.items()}
@@ -114,19 +122,16 @@ def measure(forms: list[str], key: Row, args: argparse.Namespace, clock: Clock) 
     peaks = {dtype: matmul_peak(clock, getattr(torch, dtype)) for dtype in set(types.values())}
     speed = work(channels, T, size) * batch
     shares = {name: speed / seconds[name] / peaks[types[name]] for name in forms}
-    row = {**key, "seconds": seconds, "shares": shares, "matmul_peaks": peaks, "cpu_time": args.cpu_time}
-    if args.memory:
-        del trainings, tasks
-        row["memory"] = {name: in_process(peak_memory, name, channels, T, size, batch, args.threads) for name in forms}
-    return row
+    return {"seconds": seconds, "shares": shares, "matmul_peaks": peaks, "cpu_time": args.cpu_time}
 
 
 def as_text(row: Row) -> str:
     line = f"channels {row['channels']:3}, T {row['T']}, {row['size']} x {row['size']}, batch {row['batch']:2}:"
-    first = next(iter(row["seconds"].values()))
-    for name, value in row["seconds"].items():
-        line += f"  {name} {1e3 * value:.0f} ms ({first / value:.2f}x, {row['shares'][name]:.2f} of peak"
-        line += f", {row['memory'][name]:.0f} MiB)" if "memory" in row else ")"
+    for name, value in row.get("seconds", {}).items():
+        times = row["seconds"]["reference"] / value
+        line += f"  {name} {1e3 * value:.0f} ms ({times:.2f}x, {row['shares'][name]:.2f} of peak)"
+    for name, peak in row.get("memory", {}).items():
+        line += f"  {name} {peak:.0f} MiB ({peak / row['memory']['reference']:.2f})"
     return line
 
 
@@ -151,8 +156,8 @@ def main() -> None:
     grid = [(c, T, size, batch) for c in args.channels for T in args.T for size in args.size for batch in args.batch]
     for values in grid:
         key = dict(zip(("channels", "T", "size", "batch"), values, strict=True)) | {"threads": args.threads}
-        if not rows.has(**key, forms=forms, with_memory=args.memory):
-            key |= {"forms": forms, "with_memory": args.memory}
+        key |= {"forms": forms, "with_memory": args.memory, "timed": args.repeats > 0}
+        if not rows.has(**key):
             rows.add(measure(forms, key, args, clock))
             print(as_text(rows.rows[-1]), flush=True)
 
