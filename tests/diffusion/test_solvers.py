@@ -14,7 +14,7 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistep
 from sddpm.diffusion.noise import generators_for
 from sddpm.diffusion.respaced import respaced_timesteps
 from sddpm.diffusion.schedule import NoiseSchedule
-from sddpm.diffusion.solvers import SOLVERS, make_scheduler, switch_solver
+from sddpm.diffusion.solvers import SOLVERS, make_scheduler, solver_name, switch_solver
 from sddpm.errors import UserError
 from sddpm.pipelines.denoise import denoise
 
@@ -247,6 +247,20 @@ def test_switching_keeps_what_belongs_to_the_model(before, after, clip):
         "moments": MOMENTS,
     }
     assert public(switch_solver(make_scheduler(before, **model), after)) == public(make_scheduler(after, **model))
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_schedulers_tell_their_solver(solver, clip, tmp_path):
+    scheduler = make_scheduler(solver, beta_schedule="cosine", clip_sample=clip, moments=MOMENTS)
+    scheduler.save_pretrained(tmp_path)
+    for each in (scheduler, type(scheduler).from_pretrained(tmp_path)):
+        assert solver_name(each) == solver
+
+
+def test_foreign_schedulers_have_no_solver_of_ours():
+    for scheduler in (DDPMScheduler(), DDPMScheduler(beta_schedule="scaled_linear"), UniPCMultistepScheduler()):
+        assert solver_name(scheduler) is None
 
 
 def test_switching_refuses_a_schedule_it_cannot_carry_over():

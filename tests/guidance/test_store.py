@@ -40,7 +40,7 @@ def test_what_is_kept_is_sampled_with_and_nothing_else_changes(model):
 
 
 @pytest.mark.parametrize(
-    "v_threshold", [0.8, {"up.*": 0.8}, {"early": 0.9, "late": {"middle.*": 1.1, "up.*": 0.9}, "boundary": 500}]
+    "v_threshold", [0.8, "0.9x", {"up.*": 0.8}, {"early": 0.9, "late": {"middle.*": 1.1, "up.*": 0.9}, "boundary": 500}]
 )
 def test_it_survives_saving_and_loading(model, tmp_path, v_threshold):
     store_guidance(model, {**GUIDANCE, "v_threshold": v_threshold})

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sddpm import load_pipeline
+from sddpm.data import unit_to_uint8
 from sddpm.errors import UserError
 from sddpm.evaluation.sampling import model_digest
 from sddpm.figures.signals import signal_grid
@@ -209,3 +210,34 @@ def test_a_model_of_signals_is_drawn_and_described_as_one(tmp_path):
     signal_grid(signals, columns=8).savefig(tmp_path / "expected.png")
     with Image.open(tmp_path / "expected.png") as expected, Image.open(out / "samples.png") as drawn:
         assert expected.size == drawn.size and np.array_equal(np.asarray(expected), np.asarray(drawn))
+
+
+def test_a_model_samples_with_the_solver_it_was_released_with(run, released, tmp_path):
+    before = (released / "scheduler" / "scheduler_config.json").read_bytes()
+    other = tmp_path / "other"
+    for _ in range(2):  # released again, it stays as it is
+        release(run, other, hardware="a test", solver="sde-dpm++")
+        pipe = SpikingDiffusionPipeline.from_pretrained(other)
+        assert pipe.solver == "sde-dpm++" and "(sde-dpm++ with 50 steps)" in (other / "README.md").read_text()
+    options = {"seeds": [1], "num_inference_steps": 3, "output_type": "np", "progress": False}
+    images = pipe(**options).images
+    assert np.array_equal(images, load_pipeline(released)(solver="sde-dpm++", **options).images)
+    assert not np.array_equal(images, load_pipeline(released)(**options).images)
+
+    release(run, other, hardware="a test")  # the same weights, another solver
+    assert load_pipeline(other).solver == "ddim"
+    assert (other / "scheduler" / "scheduler_config.json").read_bytes() == before
+    with pytest.raises(UserError, match="unknown solver 'best'"):
+        release(run, other, hardware="a test", solver="best")
+
+
+def test_the_command_line_samples_with_the_models_own_solver(run, tmp_path, sddpm):
+    release(run, tmp_path / "model", hardware="a test", solver="sde-dpm++")
+    for options, solver in (((), "sde-dpm++"), (("--solver", "ddim"), "ddim")):
+        code, out, _ = sddpm("sample", "model", "--count", 1, "--steps", 3, "--out", f"{solver}.npz", *options)
+        assert code == 0 and f"{solver} with 3 steps" in out
+        expected = load_pipeline(tmp_path / "model")(
+            seeds=[0], solver=solver, num_inference_steps=3, output_type="pt"
+        ).images
+        with np.load(tmp_path / f"{solver}.npz") as content:
+            assert np.array_equal(content["arr_0"][0], unit_to_uint8(torch.as_tensor(expected))[0].permute(1, 2, 0))

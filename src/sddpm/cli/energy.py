@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import ExitTolerance, GuidanceScale, Solver
+from sddpm.cli.options import ExitTolerance, GuidanceScale, OwnSolver
 from sddpm.cli.sample import parse_seeds, parse_thresholds
 from sddpm.errors import UserError
 
@@ -33,7 +33,7 @@ def energy(
     resize: Annotated[
         str | None, typer.Option(help="Bring images of another size to the model's, by this filter.", metavar="FILTER")
     ] = None,
-    solver: Solver = "ddim",
+    solver: OwnSolver = None,
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     guidance_scale: GuidanceScale = 1.0,
@@ -112,7 +112,7 @@ def energy(
 
     pipeline = deployed(load_pipeline(model, pick_device(device)), time_table)
     options = {
-        "solver": solver,
+        "solver": solver or pipeline.solver,
         "num_inference_steps": steps,
         "v_threshold": parse_thresholds(v_threshold or []),
         "exit_tolerance": exit_tolerance,

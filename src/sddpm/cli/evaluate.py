@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Engine, ExitTolerance, GuidanceScale, Solver
+from sddpm.cli.options import Engine, ExitTolerance, GuidanceScale, OwnSolver
 from sddpm.cli.sample import parse_thresholds
 from sddpm.errors import UserError
 
@@ -46,7 +46,7 @@ def evaluate(
     ] = None,
     dim: Annotated[int | None, typer.Option(help="Inception features: 64, 192, 768 or 2048 (default).")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
-    solver: Solver = "ddim",
+    solver: OwnSolver = None,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     class_label: Annotated[
         str | None,

@@ -7,7 +7,7 @@ import typer
 
 from sddpm.cli.app import app
 from sddpm.cli.evaluate import refuse_unwritable, trained_on
-from sddpm.cli.options import Engine, Solver
+from sddpm.cli.options import Engine, OwnSolver
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def guide(
     seed_sets: Annotated[int, typer.Option(help="Seed sets of the search; the same at every threshold.")] = 2,
     validation_sets: Annotated[int, typer.Option(help="Fresh seed sets, for the verdict.")] = 2,
     seed: Annotated[int, typer.Option(help="First seed of the search; fresh ones are 2^31 further.")] = 0,
-    solver: Solver = "ddim",
+    solver: OwnSolver = None,
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,

@@ -4,13 +4,12 @@ from typing import Annotated
 
 import typer
 
-Solver = Annotated[
-    str,
-    typer.Option(
-        help="ddpm, ddim, dpm++, sde-dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim,"
-        " analytic-dpm-ot.",
-        metavar="NAME",
-    ),
+_SOLVERS = (
+    "ddpm, ddim, dpm++, sde-dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim, analytic-dpm-ot."
+)
+Solver = Annotated[str, typer.Option(help=_SOLVERS, metavar="NAME")]
+OwnSolver = Annotated[
+    str | None, typer.Option("--solver", help=f"{_SOLVERS} (default: the model's own)", metavar="NAME")
 ]
 
 ExitTolerance = Annotated[

@@ -21,6 +21,9 @@ def release(
         list[Path] | None,
         typer.Option(help="JSON of sddpm evaluate --out, of the released model; may be repeated.", metavar="FILE"),
     ] = None,
+    solver: Annotated[
+        str, typer.Option(help="With which it samples unless another is asked for.", metavar="NAME")
+    ] = "ddim",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a trained model for others: half-precision weights, config, 64 samples, and a card that says what it is.
@@ -32,7 +35,7 @@ def release(
     from sddpm.release import release as write
 
     refuse_existing(out, force)
-    facts = write(run, out, name=name, hardware=hardware, licence=licence, evaluations=evaluation or [])
+    facts = write(run, out, name=name, hardware=hardware, licence=licence, evaluations=evaluation or [], solver=solver)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     typer.echo(
         f"{out}: {facts.parameters:,} parameters, {size / 1e6:.1f} MB, {len(facts.evaluations)} scores on its card"

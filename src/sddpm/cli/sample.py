@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Classes, Engine, ExitTolerance, GuidanceScale, Solver
+from sddpm.cli.options import Classes, Engine, ExitTolerance, GuidanceScale, OwnSolver
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def sample(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
     count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... (default: 16)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
-    solver: Solver = "ddim",
+    solver: OwnSolver = None,
     steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     classes: Classes = None,
@@ -120,7 +120,7 @@ def sample(
         guidance_scale=guidance_scale,
         batch_size=batch_size,
         num_inference_steps=steps,
-        solver=solver,
+        solver=solver or pipeline.solver,
         eta=eta,
         v_threshold=thresholds,
         engine=engine,
@@ -139,7 +139,7 @@ def sample(
     taken = f"; {sum(snn_steps) / len(snn_steps):.3g} of {pipeline.unet.config.T} SNN time steps" if snn_steps else ""
     what = f"{len(wanted.seeds)} {'signals' if signals else 'images'}"
     typer.echo(
-        f"{out}: {what}, {solver} with {steps} steps on {place}, {seconds:.1f} s"
+        f"{out}: {what}, {solver or pipeline.solver} with {steps} steps on {place}, {seconds:.1f} s"
         f" ({len(wanted.seeds) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
     )
 

@@ -151,6 +151,23 @@ def make_scheduler(
     return scheduler
 
 
+def solver_name(scheduler: SchedulerMixin) -> str | None:
+    """The name in `SOLVERS` of the solver that a scheduler is; None if it is none of them."""
+    for name in SOLVERS:
+        try:
+            ours = switch_solver(scheduler, name)
+        except UserError:
+            return None  # its noise schedule is none of ours
+        if type(ours) is type(scheduler) and _settings(ours) == _settings(scheduler):
+            return name
+    return None
+
+
+def _settings(scheduler: SchedulerMixin) -> dict[str, Any]:
+    config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
 def clips_sample(scheduler: SchedulerMixin) -> bool:
     """Whether the scheduler clamps its estimate of x_0: each class of diffusers has its own name for that."""
     config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]

@@ -24,10 +24,10 @@ from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 class SamplingSettings:
     """How images are sampled: as of calling the pipeline. Image i has the seed first_seed + i; images are made
     `batch_size` at a time, which decides the last bits of the arithmetic. class_label: of all images; None: of each the
-    class that its seed draws, if the model knows classes."""
+    class that its seed draws, if the model knows classes. solver: None for the model's own."""
 
     steps: int = 50
-    solver: str = "ddim"
+    solver: str | None = None
     eta: float = 0.0
     v_threshold: PlainThresholds | None = None
     first_seed: int = 0
@@ -114,6 +114,7 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
     thresholds = settings.v_threshold
     plain: dict[str, Any] = asdict(settings) | {
         "v_threshold": None if thresholds is None else to_json(thresholds),
+        "solver": settings.solver or pipeline.solver,
         "engine": pipeline.resolve_engine(settings.engine, settings.steps, settings.exit_tolerance),
         "class_label": label_of(settings, pipeline),
         "model": digest,

@@ -118,6 +118,7 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
     digest = model_digest(path)
     s = settings.sampling
     check_guidance(pipeline.num_classes, label_of(s, pipeline), s.guidance_scale)
+    s = replace(s, solver=s.solver or pipeline.solver)
     if s.v_threshold is None:
         s = replace(s, v_threshold=pipeline.guided_thresholds)
     about = {

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
 from sddpm.diffusion.noise import draw_noise
-from sddpm.diffusion.solvers import switch_solver
+from sddpm.diffusion.solvers import solver_name, switch_solver
 from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
 from sddpm.models.config import sample_shape
@@ -69,6 +69,12 @@ class SamplingPipeline(DiffusionPipeline):
         """As of diffusers; the models that come with the package (`sddpm.pretrained`) are known by name."""
         folder = find_pretrained(pretrained_model_name_or_path) or pretrained_model_name_or_path
         return super().from_pretrained(folder, **kwargs)
+
+    @property
+    def solver(self) -> str:
+        """The solver that samples unless another is given, by its name in `SOLVERS`: that of the scheduler, or ddim
+        for one that has no name there."""
+        return solver_name(self.scheduler) or "ddim"
 
     @property
     def guided_thresholds(self) -> PlainThresholds | None:

@@ -9,6 +9,7 @@ import torch
 
 import sddpm
 from sddpm.data import unit_to_uint8
+from sddpm.diffusion.solvers import switch_solver
 from sddpm.energy import load_cost_model, measure_sampling
 from sddpm.energy.account import Account
 from sddpm.energy.cost import cost_model_names
@@ -39,6 +40,7 @@ def release(
     hardware: str,
     licence: str = "apache-2.0",
     evaluations: Iterable[Path] = (),
+    solver: str = "ddim",
 ) -> CardFacts:
     """Write the model of a training run to `out`, in half precision and with a card.
 
@@ -52,15 +54,18 @@ def release(
         hardware: what it was trained on, in words.
         licence: of the weights, by its SPDX name.
         evaluations: JSON files of `sddpm evaluate --out`, of the released model: release once, evaluate, release again.
+        solver: with which it samples unless another is asked for, a name of `sddpm.diffusion.solvers.SOLVERS`.
 
     Raises:
-        UserError: no complete run, weights that half precision cannot hold, or evaluations of another model.
+        UserError: no complete run, an unknown solver, weights that half precision cannot hold, or evaluations of
+            another model.
     """
     config = _config_of(run)
     if not read_metrics(run):
         raise UserError(f"{run} has no metrics: its training has not begun")
     pipeline = load_pipeline(run)
     with atomic_path(out) as temporary:
+        pipeline.register_modules(scheduler=switch_solver(pipeline.scheduler, solver))
         pipeline.unet.register_to_config(_name_or_path=name or out.name)  # not the folder it was read from
         pipeline.save_pretrained(temporary, safe_serialization=True)
         weights = temporary / "unet" / WEIGHTS_NAME
@@ -88,10 +93,12 @@ def release(
 
 
 def _keep_model(before: Path, folder: Path) -> None:
-    """Put the model files of `before` into `folder` if both have the same weights: another version of the package may
-    write other configs, with more settings, and evaluations know a model by the hash of all its files."""
+    """Put the model files of `before` into `folder` if both have the same weights and solver: another version of the
+    package may write other configs, with more settings, and evaluations know a model by the hash of all its files."""
     old, new = (path / "unet" / WEIGHTS_NAME for path in (before, folder))
-    if old.is_file() and old.read_bytes() == new.read_bytes():
+    if not old.is_file() or old.read_bytes() != new.read_bytes():
+        return
+    if load_pipeline(before).solver == load_pipeline(folder).solver:
         for file in sorted(before.rglob("*.json")):
             shutil.copyfile(file, folder / file.relative_to(before))
 
@@ -113,7 +120,7 @@ def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
     ledger = measure_sampling(
         counted,
         range(ENERGY_SAMPLES),
-        solver="ddim",
+        solver=counted.solver,
         num_inference_steps=STEPS,
         class_labels=drawn_by_seed(counted.num_classes),
         title=title,
@@ -125,7 +132,6 @@ def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
 def _draw(pipeline: SpikingDiffusionPipeline, path: Path) -> None:
     output = pipeline(
         seeds=range(SAMPLES),
-        solver="ddim",
         num_inference_steps=STEPS,
         class_labels=drawn_by_seed(pipeline.num_classes),
         output_type="pt",
