@@ -39,7 +39,7 @@ def test_grid(sddpm, model, tmp_path):
     assert "samples.png: 5 images" in out
     grid = np.asarray(Image.open(tmp_path / "samples.png").convert("L"))
     assert grid.shape == (2 * 10 + 2, 3 * 10 + 2)
-    assert np.array_equal(grid[12:20, 2:10], python_images(model, range(5), solver="ddim")[3])
+    assert np.array_equal(grid[12:20, 2:10], python_images(model, range(5))[3])
 
 
 def test_folder_and_zip_name_images_by_seed(sddpm, model, tmp_path):
