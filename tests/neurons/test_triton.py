@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import spikes_and_gradients
+from oracle import any_dynamics, spikes_and_gradients
 
 from sddpm.errors import UserError
 from sddpm.neurons import SURROGATES, Dynamics, functional, kernels
@@ -78,47 +78,15 @@ def test_equals_the_definition_in_every_mode(neuron, surrogate):
 
 @settings(deadline=None, max_examples=25)
 @given(
+    dynamics=any_dynamics(),
     shape=st.lists(st.integers(1, 9), min_size=0, max_size=4),
     T=st.integers(1, triton_neuron.MAX_T),
     dtype=st.sampled_from(DTYPES),
-    neuron=st.sampled_from(["if", "lif", "plif"]),
     v_threshold=st.floats(0.05, 4.0),
-    v_reset=st.none() | st.floats(-1.0, 0.5),
-    tau=st.floats(1.01, 20.0),
-    decay_input=st.booleans(),
-    detach_reset=st.booleans(),
-    surrogate=st.sampled_from(sorted(set(SURROGATES) - {"sigmoid"})),
-    alpha=st.floats(0.3, 6.0),
-    initial_charge=st.just(0.0) | st.floats(0.0, 0.99),
     scale=st.floats(0.1, 8.0),
     seed=st.integers(0, 2**31),
 )
-def test_equals_the_definition_by_hypothesis(
-    shape,
-    T,
-    dtype,
-    neuron,
-    v_threshold,
-    v_reset,
-    tau,
-    decay_input,
-    detach_reset,
-    surrogate,
-    alpha,
-    initial_charge,
-    scale,
-    seed,
-):
-    dynamics = Dynamics(
-        neuron=neuron,
-        v_reset=v_reset,
-        tau=tau,
-        decay_input=decay_input,
-        detach_reset=detach_reset,
-        surrogate=surrogate,
-        surrogate_alpha=alpha,
-        initial_charge=initial_charge,
-    )
+def test_equals_the_definition_by_hypothesis(dynamics, shape, T, dtype, v_threshold, scale, seed):
     compare(dynamics, currents((T, *shape), dtype, seed, scale), v_threshold)
 
 

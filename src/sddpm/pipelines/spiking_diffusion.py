@@ -115,7 +115,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         *,
         batch_size: int | None = None,
         num_inference_steps: int = 50,
-        solver: str | None = None,
+        solver: str | None = "ddim",
         class_labels: ClassLabels = None,
         guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
@@ -129,8 +129,9 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             seeds: two or more.
             frames: images from one seed to the next, both included; they are those that the seeds draw by themselves.
             class_labels: one for all, or one for each pair of seeds; "random" is drawn by the first of a pair.
-            batch_size, num_inference_steps, solver, guidance_scale, v_threshold, engine, output_type, progress: as of
-                calling the pipeline.
+            solver: as of calling the pipeline; one that adds no noise of its own.
+            batch_size, num_inference_steps, guidance_scale, v_threshold, engine, output_type, progress: as of calling
+                the pipeline.
 
         Returns:
             An object whose `images` are `frames` for the first pair of seeds, then for the next.
