@@ -178,9 +178,9 @@ def test_the_card_tells_all_stages_and_names_no_folder_of_the_teacher(run, relea
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("| trained")
     ]
-    assert [row[:5] + row[6:] for row in rows] == [
-        ["trained", "spiking", "4", "2", "16", ""],
-        ["trained", "spiking", "4", "3", "24", run.name],
+    assert [row[:6] + row[7:] for row in rows] == [
+        ["trained", "spiking", "4", "digits", "2", "16", ""],
+        ["trained", "spiking", "4", "digits", "3", "24", run.name],
     ]
     assert str(run.parent) not in card and load_config(tmp_path / "out" / "config.yaml").train.teacher == run.name
     train(load_config("digits", TINY), tmp_path / "third", init_from=tmp_path / "out", progress=False)
