@@ -103,7 +103,7 @@ def test_samples_of_a_model_are_those_of_the_pipeline_in_8_bits(settings, model,
     sampling = SamplingSettings(steps=2, first_seed=5, batch_size=30)
     found = evaluate(settings(source=str(model), samples=70, sampling=sampling))
     images = load_pipeline(model)(
-        seeds=range(5, 75), batch_size=30, num_inference_steps=2, solver="ddim", output_type="pt", progress=False
+        seeds=range(5, 75), batch_size=30, num_inference_steps=2, output_type="pt", progress=False
     ).images
     expected = (images * 255).round().to(torch.uint8)
     assert torch.equal(found.grid, expected[:64])
