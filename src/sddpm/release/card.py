@@ -125,11 +125,12 @@ def _earlier(stages: Sequence[Stage]) -> list[str]:
     if len(stages) < 2:
         return []
     rows = ["It did not start from random weights. All stages, that training last:", ""]
-    rows += ["| stage | network | T | data | steps | images | minutes | taught by |", "|---|---|---|---|---|---|---|---|"]
+    rows += ["| stage | network | T | data | steps | images | minutes | taught by |", "|---" * 8 + "|"]
     for stage in stages:
         numbers = (stage.steps, stage.images, round(stage.seconds / 60))
-        cells = [f"{number:,}" if number else "" for number in numbers]
-        rows.append(f"| {stage.what} | {stage.kind} | {stage.T} | {stage.dataset or ''} | {' | '.join(cells)} | {stage.teacher or ''} |")
+        cells = [stage.what, stage.kind, str(stage.T), stage.dataset or ""]
+        cells += [f"{number:,}" if number else "" for number in numbers]
+        rows.append(f"| {' | '.join([*cells, stage.teacher or ''])} |")
     return [*rows, ""]
 
 
