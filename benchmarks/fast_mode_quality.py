@@ -12,14 +12,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from measuring import PairedFad
 from torch import Tensor
 
 from sddpm import load_pipeline
 from sddpm.data import unit_to_uint8
-from sddpm.evaluation import read_statistics
-from sddpm.evaluation.features.extractor import fad_extractor
-from sddpm.guidance.bootstrap import draw_weights, estimate
-from sddpm.guidance.distances import frechet_to
 
 RESAMPLES = 1000
 
@@ -35,9 +32,8 @@ def main() -> None:
     parser.add_argument("--against", choices=("fast", "eager"), default="fast")
     args = parser.parse_args()
     pipeline = load_pipeline(args.model)
-    extractor = fad_extractor(args.fad_weights, pipeline.unet.config.in_channels)
-    distance = frechet_to(read_statistics(args.statistics).gaussians["pool"])
-    weights = draw_weights(args.samples, RESAMPLES, seed=0)
+    counts = {"channels": pipeline.unet.config.in_channels, "samples": args.samples, "resamples": RESAMPLES}
+    fad = PairedFad(args.fad_weights, args.statistics, **counts)
 
     def sample(engine: str) -> Tensor:
         options = {"batch_size": args.batch_size, "num_inference_steps": args.steps, "solver": "ddim"}
@@ -45,13 +41,11 @@ def main() -> None:
         return unit_to_uint8(torch.cat([images for _, images in batches]))
 
     images = {engine: sample(engine) for engine in ("exact", args.against)}
-    rows = {engine: extractor(found)["fad"].double() for engine, found in images.items()}
-    values = {engine: distance(features) for engine, features in rows.items()}
-    resampled = {engine: distance.weighted(features, weights) for engine, features in rows.items()}
-    for engine, value in values.items():
-        low, high = estimate(value, resampled[engine]).interval
-        print(f"{engine}: FAD {value:.3f} (95 % interval {low:.3f} to {high:.3f})")
-    change = estimate(values[args.against] - values["exact"], resampled[args.against] - resampled["exact"])
+    rows = {engine: fad.features(found) for engine, found in images.items()}
+    for engine, features in rows.items():
+        found = fad.of(features)
+        print(f"{engine}: FAD {found.value:.3f} (95 % interval {found.interval[0]:.3f} to {found.interval[1]:.3f})")
+    change = fad.of(rows[args.against], less=rows["exact"])
     verdict = "worse" if change.above_zero else "better" if change.below_zero else "within noise"
     print(
         f"{args.against} less exact: {change.value:+.3f} (95 % interval {change.interval[0]:+.3f} to"

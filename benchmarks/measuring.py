@@ -93,6 +93,37 @@ def fashion_fad(run: Path, args: argparse.Namespace, exit_tolerance: float | Non
     return evaluation.measurements[0].score
 
 
+class PairedFad:
+    """FAD of several sets of images of the same seeds, with bootstrap intervals of each and of their differences.
+
+    The samples drawn in the bootstrap are the same for all sets, so that the interval of a difference is not that of
+    two distances.
+    """
+
+    def __init__(self, weights: Path, statistics: Path, *, channels: int, samples: int, resamples: int):
+        from sddpm.evaluation import read_statistics
+        from sddpm.evaluation.features.extractor import fad_extractor
+        from sddpm.guidance.bootstrap import draw_weights
+        from sddpm.guidance.distances import frechet_to
+
+        self._extractor = fad_extractor(weights, channels)
+        self._distance = frechet_to(read_statistics(statistics).gaussians["pool"])
+        self._draws = draw_weights(samples, resamples, seed=0)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Of uint8 images [N, C, H, W]: float64 [N, D]."""
+        return self._extractor(images)["fad"].double()
+
+    def of(self, features: torch.Tensor, less: torch.Tensor | None = None) -> Any:
+        """The distance of features, or by how much it is larger than that of others, as an `Estimate`."""
+        from sddpm.guidance.bootstrap import estimate
+
+        value, resampled = self._distance(features), self._distance.weighted(features, self._draws)
+        if less is not None:
+            value, resampled = value - self._distance(less), resampled - self._distance.weighted(less, self._draws)
+        return estimate(value, resampled)
+
+
 class Rows:
     """Rows of a JSON file, if there is one: those that are there are not measured again."""
 

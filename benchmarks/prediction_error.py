@@ -10,8 +10,10 @@ In bf16, as they are trained.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from sddpm import load_pipeline
 from sddpm.data import open_dataset, to_model
@@ -28,29 +30,27 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--batch-size", type=int, default=64)
     args = parser.parse_args()
+    pipelines = {path: load_pipeline(path) for path in args.models}
+    config = next(iter(pipelines.values())).unet.config
+    of_model = {"image_size": config.sample_size, "channels": config.in_channels}
+    images = open_dataset(args.dataset, args.data, "test", **of_model).gather(range(args.images))
     print("| model | predicts | error |\n|---|---|---|", flush=True)
-    images = None
-    for path in args.models:
-        pipeline = load_pipeline(path)
-        unet, scheduler = pipeline.unet.eval(), pipeline.scheduler
-        if images is None:
-            config = unet.config
-            of_model = {"image_size": config.sample_size, "channels": config.in_channels}
-            images = open_dataset(args.dataset, args.data, "test", **of_model).gather(range(args.images))
-        steps = scheduler.config.num_train_timesteps
-        order = torch.randperm(args.images, generator=torch.Generator().manual_seed(0))
-        t = (torch.arange(args.images) * steps // args.images)[order]
-        errors = []
-        for batch in range(0, args.images, args.batch_size):
-            rows = slice(batch, batch + args.batch_size)
-            x0, steps_of = to_model(images[rows]), t[rows]
-            noise = seeded_noise(range(batch, batch + len(x0)), x0.shape[1:])
-            x_t = add_noise(scheduler.alphas_cumprod, x0, noise, steps_of)
-            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-                found = unet(x_t, steps_of).sample.float()
-            wanted = target(scheduler.config.prediction_type, scheduler.alphas_cumprod, x0, noise, steps_of)
-            errors.append((found - wanted).square().flatten(1).mean(1))
-        print(f"| {path.name} | {scheduler.config.prediction_type} | {torch.cat(errors).mean():.5f} |", flush=True)
+    for path, pipeline in pipelines.items():
+        error = prediction_error(pipeline.unet.eval(), pipeline.scheduler, images, args.batch_size)
+        print(f"| {path.name} | {pipeline.scheduler.config.prediction_type} | {error:.5f} |", flush=True)
+
+
+def prediction_error(unet: Any, scheduler: Any, images: Tensor, batch_size: int) -> float:
+    count, steps = len(images), scheduler.config.num_train_timesteps
+    t = (torch.arange(count) * steps // count)[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
+    noise = seeded_noise(range(count), images.shape[1:])
+    x0 = to_model(images)
+    x_t = add_noise(scheduler.alphas_cumprod, x0, noise, t)
+    wanted = target(scheduler.config.prediction_type, scheduler.alphas_cumprod, x0, noise, t)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        batches = zip(x_t.split(batch_size), t.split(batch_size), strict=True)
+        found = torch.cat([unet(x, steps_of).sample.float() for x, steps_of in batches])
+    return (found - wanted).square().mean().item()
 
 
 if __name__ == "__main__":

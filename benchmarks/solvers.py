@@ -15,15 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Rows
+from measuring import PairedFad, Rows
 
 from sddpm import load_pipeline
 from sddpm.cli.sample import parse_thresholds
 from sddpm.data import unit_to_uint8
-from sddpm.evaluation import read_statistics
-from sddpm.evaluation.features.extractor import fad_extractor
-from sddpm.guidance.bootstrap import draw_weights, estimate
-from sddpm.guidance.distances import frechet_to
 
 RUNS = ["ddim:50", "ddim:20", "dpm++:20", "dpm++:10", "unipc:20", "unipc:10", "sde-dpm++:50", "sde-dpm++:20", "ddpm:50"]
 RESAMPLES = 300
@@ -50,9 +46,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     pipeline, rows = load_pipeline(args.model), Rows(args.out)
-    extractor = fad_extractor(args.fad_weights, pipeline.unet.config.in_channels)
-    distance = frechet_to(read_statistics(args.statistics).gaussians["pool"])
-    weights = draw_weights(args.samples, RESAMPLES, seed=0)
+    counts = {"channels": pipeline.unet.config.in_channels, "samples": args.samples, "resamples": RESAMPLES}
+    fad = PairedFad(args.fad_weights, args.statistics, **counts)
     print("| run | FAD, 95 % interval | less the first | seconds |\n|---|---|---|---|", flush=True)
     first = None
     for run in args.runs:
@@ -65,18 +60,17 @@ def main() -> None:
                 [batch for _, batch in pipeline.stream(range(args.samples), **options, **options_of(run))]
             )
             seconds = time.perf_counter() - start
-            features = extractor(unit_to_uint8(images))["fad"].double()
-            rows.add({**key, "seconds": seconds, "features": features.tolist()})
+            rows.add({**key, "seconds": seconds, "features": fad.features(unit_to_uint8(images)).tolist()})
             found = rows.rows[-1]
         features = torch.tensor(found["features"], dtype=torch.float64)
-        value, resampled = distance(features), distance.weighted(features, weights)
-        first = first or (value, resampled)
-        low, high = estimate(value, resampled).interval
-        change = estimate(value - first[0], resampled - first[1])
-        difference = (
-            "" if value is first[0] else f"{change.value:+.2f} [{change.interval[0]:+.2f}, {change.interval[1]:+.2f}]"
-        )
-        print(f"| {run} | {value:.2f} [{low:.2f}, {high:.2f}] | {difference} | {found['seconds']:.0f} |", flush=True)
+        difference = "" if first is None else as_text(fad.of(features, less=first), "+")
+        first = features if first is None else first
+        print(f"| {run} | {as_text(fad.of(features))} | {difference} | {found['seconds']:.0f} |", flush=True)
+
+
+def as_text(estimate: Any, sign: str = "") -> str:
+    low, high = estimate.interval
+    return f"{estimate.value:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 if __name__ == "__main__":

@@ -89,8 +89,9 @@ def alphas_sigmas_lambdas(a, ts):
     return alpha, sigma, np.log(alpha / sigma)
 
 
-def dpm_solver_pp_2m(a, ts, eps, x):
-    """Lu et al. 2022 (DPM-Solver++), algorithm 2; the stride to the clean image, lambda = infinity, is x_0."""
+def dpm_solver_pp_2m(a, ts, eps, x, noises=None):
+    """Lu et al. 2022 (DPM-Solver++), algorithm 2, and with noises its SDE form (section 5); the stride to the clean
+    image, lambda = infinity, is x_0."""
     alpha, sigma, lam = alphas_sigmas_lambdas(a, ts)
     previous = None
     for i, t in enumerate(ts):
@@ -102,25 +103,11 @@ def dpm_solver_pp_2m(a, ts, eps, x):
         if previous is not None:
             r = (lam[i] - lam[i - 1]) / h
             d = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * previous
-        x = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * (np.exp(-h) - 1) * d
-        previous = x0
-    raise AssertionError
-
-
-def sde_dpm_solver_pp_2m(a, ts, eps, x, noises):
-    """Lu et al. 2022 (DPM-Solver++), section 5 and appendix A: exact in the noise, midpoint in x_0."""
-    alpha, sigma, lam = alphas_sigmas_lambdas(a, ts)
-    previous = None
-    for i, t in enumerate(ts):
-        x0 = (x - sigma[i] * eps(x, t)) / alpha[i]
-        if i == len(ts) - 1:
-            return x0
-        h = lam[i + 1] - lam[i]
-        d = x0
-        if previous is not None:
-            d = x0 + h / (2 * (lam[i] - lam[i - 1])) * (x0 - previous)
-        kept = sigma[i + 1] / sigma[i] * np.exp(-h) * x
-        x = kept - alpha[i + 1] * np.expm1(-2 * h) * d + sigma[i + 1] * (-np.expm1(-2 * h)) ** 0.5 * noises[i]
+        if noises is None:
+            x = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * np.expm1(-h) * d
+        else:
+            kept = sigma[i + 1] / sigma[i] * np.exp(-h) * x
+            x = kept - alpha[i + 1] * np.expm1(-2 * h) * d + sigma[i + 1] * (-np.expm1(-2 * h)) ** 0.5 * noises[i]
         previous = x0
     raise AssertionError
 

@@ -88,7 +88,7 @@ def test_stochastic_ddim_is_its_published_update(n, eta):
 @pytest.mark.parametrize("n", [1, 2, 7, 50])
 def test_the_stochastic_dpm_solver_is_its_published_update(n):
     noises = step_noises(range(5), n, torch.float32)  # diffusers draws it in float32
-    expected = published.sde_dpm_solver_pp_2m(A_LINEAR, respaced_timesteps(n, 1000), DATA.eps, X_T, noises)
+    expected = published.dpm_solver_pp_2m(A_LINEAR, respaced_timesteps(n, 1000), DATA.eps, X_T, noises)
     assert_equal(images(run("sde-dpm++", n)), expected)
 
 
@@ -97,8 +97,8 @@ def test_the_stochastic_dpm_solver_gives_the_deviation_of_the_data(n, off):
     """Images are an affine map of independent noises, whose slopes unit noises tell."""
     ts = respaced_timesteps(n, 1000)
     nothing, units = np.zeros(n + 1), np.eye(n + 1)
-    offset = published.sde_dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, nothing[:1], list(nothing[1:]))
-    slopes = published.sde_dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, units[0], list(units[1:])) - offset
+    offset = published.dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, nothing[:1], list(nothing[1:]))
+    slopes = published.dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, units[0], list(units[1:])) - offset
     assert np.square(slopes).sum() ** 0.5 == pytest.approx(DATA.s, rel=off)
 
 

@@ -96,6 +96,7 @@ def sample(
 
     place = pick_device(device)
     pipeline = load_pipeline(model, place)
+    solver = solver or pipeline.solver
     channels = pipeline.unet.config.in_channels
     if pipeline.signal_range is None and channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")
@@ -120,7 +121,7 @@ def sample(
         guidance_scale=guidance_scale,
         batch_size=batch_size,
         num_inference_steps=steps,
-        solver=solver or pipeline.solver,
+        solver=solver,
         eta=eta,
         v_threshold=thresholds,
         engine=engine,
@@ -139,7 +140,7 @@ def sample(
     taken = f"; {sum(snn_steps) / len(snn_steps):.3g} of {pipeline.unet.config.T} SNN time steps" if snn_steps else ""
     what = f"{len(wanted.seeds)} {'signals' if signals else 'images'}"
     typer.echo(
-        f"{out}: {what}, {solver or pipeline.solver} with {steps} steps on {place}, {seconds:.1f} s"
+        f"{out}: {what}, {solver} with {steps} steps on {place}, {seconds:.1f} s"
         f" ({len(wanted.seeds) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
     )
 

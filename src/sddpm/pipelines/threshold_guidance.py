@@ -56,9 +56,9 @@ def kept_thresholds(guidance: Mapping[str, Any] | None) -> PlainThresholds | Non
 
 def _thresholds(plain: Any) -> Thresholds:
     values = list(plain.values()) if isinstance(plain, Mapping) else [plain]
+    if not values:
+        raise UserError("threshold_guidance is damaged: there are no thresholds")
     try:
-        if not values:
-            raise UserError("there are no thresholds")
         for value in values:
             parse_threshold(value)
     except UserError as error:

@@ -72,7 +72,7 @@ def release(
         if not weights.is_file():
             raise UserError(f"{run} holds a model of several weight files, which is too large to be released so")
         halve_file(weights)
-        _keep_model(out, temporary)
+        _keep_model(out, temporary, solver)
         released = load_pipeline(temporary)
         facts = CardFacts(
             name=name or out.name,
@@ -92,13 +92,13 @@ def release(
     return facts
 
 
-def _keep_model(before: Path, folder: Path) -> None:
+def _keep_model(before: Path, folder: Path, solver: str) -> None:
     """Put the model files of `before` into `folder` if both have the same weights and solver: another version of the
     package may write other configs, with more settings, and evaluations know a model by the hash of all its files."""
     old, new = (path / "unet" / WEIGHTS_NAME for path in (before, folder))
     if not old.is_file() or old.read_bytes() != new.read_bytes():
         return
-    if load_pipeline(before).solver == load_pipeline(folder).solver:
+    if load_pipeline(before).solver == solver:
         for file in sorted(before.rglob("*.json")):
             shutil.copyfile(file, folder / file.relative_to(before))
 
