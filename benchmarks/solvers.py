@@ -1,12 +1,12 @@
 """Which solver draws the best pictures for how many evaluations of the network: FAD of the same seeds by each.
 
     python benchmarks/solvers.py MODEL --fad-weights FILE.pth --statistics FILE.npz [--samples 500] [--engine auto]
-                                 [--runs ddim:50 sde-dpm++:50 ddim:50:eta=1 dpm++:25:v=0.98x ...] [--out FILE.json]
+                                 [--runs ddim:50 sde-dpm++:50:x0=1.01 ddim:50:eta=1 dpm++:25:v=0.98x ...] [--out F.json]
 
 MODEL is a saved model of grey or colour images; weights and statistics are those of FSVAE's autoencoder for its data. A
-run is SOLVER:STEPS, with eta and firing thresholds if they are to differ from 0 and the trained ones. Intervals are
-95 %, of a bootstrap over seeds; differences are to the first run, of the same seeds, drawn again together. Few samples
-score higher than many: compare within one table. Runs that FILE.json has are not sampled again.
+run is SOLVER:STEPS, with eta, firing thresholds and x0_scale if they are to differ from 0 and the model's own.
+Intervals are 95 %, of a bootstrap over seeds; differences are to the first run, of the same seeds, drawn again
+together. Few samples score higher than many: compare within one table. Runs that F.json has are not sampled again.
 """
 
 import argparse
@@ -22,15 +22,16 @@ from sddpm.cli.sample import parse_thresholds
 from sddpm.data import unit_to_uint8
 
 RUNS = ["ddim:50", "ddim:20", "dpm++:20", "dpm++:10", "unipc:20", "unipc:10", "sde-dpm++:50", "sde-dpm++:20", "ddpm:50"]
+NAMES = {"eta": "eta", "v": "v_threshold", "x0": "x0_scale"}
 RESAMPLES = 300
 
 
 def options_of(run: str) -> dict[str, Any]:
-    """Arguments of the pipeline from "SOLVER:STEPS:eta=1:v=0.98x"."""
+    """Arguments of the pipeline from "SOLVER:STEPS:eta=1:v=0.98x:x0=1.01"."""
     solver, steps, *rest = run.split(":")
     options: dict[str, Any] = {"solver": solver, "num_inference_steps": int(steps)}
     for name, _, value in (part.partition("=") for part in rest):
-        options |= {"eta": float(value)} if name == "eta" else {"v_threshold": parse_thresholds([value])}
+        options |= {NAMES[name]: parse_thresholds([value]) if name == "v" else float(value)}
     return options
 
 

@@ -3,7 +3,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from sddpm.diffusion.objectives import min_snr_weight, predict_epsilon, predict_x0, target
+from sddpm.diffusion.objectives import min_snr_weight, predict_epsilon, predict_x0, scale_x0, target
 from sddpm.diffusion.schedule import NoiseSchedule, add_noise
 from sddpm.errors import UserError
 
@@ -24,6 +24,18 @@ def test_the_target_gives_back_image_and_noise(images, prediction_type):
     answer = target(prediction_type, TABLE, x0, noise, T)
     torch.testing.assert_close(predict_x0(prediction_type, TABLE, answer, x_t, T), x0, rtol=0, atol=1e-12)
     torch.testing.assert_close(predict_epsilon(prediction_type, TABLE, answer, x_t, T), noise, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_a_scaled_answer_is_that_for_the_scaled_image_at_the_same_x_t(images, prediction_type):
+    x0, noise = images
+    x_t = add_noise(TABLE, x0, noise, T)
+    answer = target(prediction_type, TABLE, x0, noise, T)
+    scaled = scale_x0(prediction_type, TABLE, answer, x_t, T, 1.02)
+    torch.testing.assert_close(predict_x0(prediction_type, TABLE, scaled, x_t, T), 1.02 * x0, rtol=0, atol=1e-12)
+    epsilon = predict_epsilon(prediction_type, TABLE, scaled, x_t, T)
+    torch.testing.assert_close(add_noise(TABLE, 1.02 * x0, epsilon, T), x_t, rtol=0, atol=1e-12)
+    assert scale_x0(prediction_type, TABLE, answer, x_t, T, 1) is answer
 
 
 def test_v_is_the_velocity_of_diffusers(images):

@@ -161,6 +161,8 @@ def test_precision_follows_the_model(pipe):
         ({"seeds": []}, "nothing to sample"),
         ({"batch_size": 0}, "nothing to sample"),
         ({"output_type": "jpeg"}, "pil, np, pt"),
+        ({"x0_scale": 0.0}, "x0_scale must be a positive number such as 1.01, not 0.0"),
+        ({"x0_scale": float("nan")}, "x0_scale must be a positive number"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(pipe, options, message):

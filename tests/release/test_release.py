@@ -231,6 +231,29 @@ def test_a_model_samples_with_the_solver_it_was_released_with(run, released, tmp
         release(run, other, hardware="a test", solver="best")
 
 
+def test_a_model_samples_with_the_scale_it_was_released_with(run, tmp_path, sddpm):
+    other = tmp_path / "model"
+    for scale in (1.01, 1.02):  # the same weights, another scale
+        release(run, other, hardware="a test", x0_scale=scale)
+        assert load_pipeline(other).x0_scale == scale
+    content = evaluation_of(other)
+    content["samples"]["x0_scale"] = 1.02
+    (tmp_path / "scores.json").write_text(json.dumps(content))
+    release(run, other, hardware="a test", x0_scale=1.02, evaluations=[tmp_path / "scores.json"])
+    assert "DDIM-50, x0_scale 1.02 |" in (other / "README.md").read_text()
+    for options, scale in (((), 1.02), (("--x0-scale", "1"), 1.0)):
+        code, _, err = sddpm("sample", "model", "--count", 1, "--steps", 3, "--out", f"{scale}.npz", *options)
+        assert code == 0, err
+        expected = load_pipeline(other)(seeds=[0], x0_scale=scale, num_inference_steps=3, output_type="pt").images
+        with np.load(tmp_path / f"{scale}.npz") as written:
+            assert np.array_equal(written["arr_0"][0], unit_to_uint8(torch.as_tensor(expected))[0].permute(1, 2, 0))
+    assert sddpm("info", "model")[1].count("x0_scale     1.02") == 1
+    code, _, err = sddpm("sample", "model", "--x0-scale", "-1", "--out", "no.png")
+    assert code == 2 and "x0_scale must be a positive number" in err and not (tmp_path / "no.png").exists()
+    with pytest.raises(UserError, match="x0_scale must be"):
+        release(run, tmp_path / "none", hardware="a test", x0_scale=float("inf"))
+
+
 def test_the_command_line_samples_with_the_models_own_solver(run, tmp_path, sddpm):
     release(run, tmp_path / "model", hardware="a test", solver="sde-dpm++")
     for options, solver in (((), "sde-dpm++"), (("--solver", "ddim"), "ddim")):

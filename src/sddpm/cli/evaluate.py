@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Engine, ExitTolerance, GuidanceScale, OwnSolver
+from sddpm.cli.options import Engine, ExitTolerance, GuidanceScale, OwnSolver, X0Scale
 from sddpm.cli.sample import parse_thresholds
 from sddpm.errors import UserError
 
@@ -65,6 +65,7 @@ def evaluate(
             metavar="V",
         ),
     ] = None,
+    x0_scale: X0Scale = None,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the others follow.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
     engine: Engine = "auto",
@@ -158,6 +159,7 @@ def evaluate(
                 exit_tolerance,
                 class_label,
                 guidance_scale,
+                x0_scale,
             ),
             inception=inception,
             fad_weights=fad_weights,

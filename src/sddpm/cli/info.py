@@ -70,6 +70,8 @@ def info(
     print(f"MACs         {sum(macs.values()) / 1e9:.4g} G an image{' and SNN time step' if neurons else ''}")
     print(f"layers       {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
     print(f"scheduler    {type(pipeline.scheduler).__name__}, predicts {pipeline.scheduler.config.prediction_type}")
+    if pipeline.x0_scale != 1:
+        print(f"x0_scale     {pipeline.x0_scale:g}")
     if moments := pipeline.scheduler.config.get("moments"):
         print(f"moments      measured on {moments['samples']} images")
     if layers:

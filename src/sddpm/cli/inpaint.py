@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver
+from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver, X0Scale
 from sddpm.cli.sample import output_format, parse_thresholds
 from sddpm.errors import UserError
 
@@ -46,6 +46,7 @@ def inpaint(
     v_threshold: Annotated[
         list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
     ] = None,
+    x0_scale: X0Scale = None,
     engine: Engine = "auto",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
@@ -108,6 +109,7 @@ def inpaint(
             class_labels=wanted.labels if classes else None,
             guidance_scale=guidance_scale,
             v_threshold=thresholds,
+            x0_scale=x0_scale,
             engine=engine,
             output_type="pt",
         )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver
+from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver, X0Scale
 from sddpm.cli.sample import parse_seeds, parse_thresholds
 from sddpm.errors import UserError
 
@@ -23,6 +23,7 @@ def interpolate(
     v_threshold: Annotated[
         list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
     ] = None,
+    x0_scale: X0Scale = None,
     engine: Engine = "auto",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
@@ -67,6 +68,7 @@ def interpolate(
             class_labels=labels,
             guidance_scale=guidance_scale,
             v_threshold=thresholds,
+            x0_scale=x0_scale,
             engine=engine,
             output_type="pt",
         ).images

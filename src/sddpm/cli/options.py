@@ -31,6 +31,16 @@ Classes = Annotated[
     ),
 ]
 
+X0Scale = Annotated[
+    float | None,
+    typer.Option(
+        "--x0-scale",
+        help="Take the clean image that the model predicts this many times, e.g. 1.01 where samples lack contrast."
+        " (default: the model's own)",
+        metavar="X",
+    ),
+]
+
 GuidanceScale = Annotated[
     float, typer.Option(help="How strongly towards the class: 1 as trained; other values double the evaluations.")
 ]

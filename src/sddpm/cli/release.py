@@ -24,6 +24,9 @@ def release(
     solver: Annotated[
         str, typer.Option(help="With which it samples unless another is asked for.", metavar="NAME")
     ] = "ddim",
+    x0_scale: Annotated[
+        float, typer.Option(help="Times which it takes the clean image that it predicts, likewise.", metavar="X")
+    ] = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a trained model for others: half-precision weights, config, 64 samples, and a card that says what it is.
@@ -35,7 +38,16 @@ def release(
     from sddpm.release import release as write
 
     refuse_existing(out, force)
-    facts = write(run, out, name=name, hardware=hardware, licence=licence, evaluations=evaluation or [], solver=solver)
+    facts = write(
+        run,
+        out,
+        name=name,
+        hardware=hardware,
+        licence=licence,
+        evaluations=evaluation or [],
+        solver=solver,
+        x0_scale=x0_scale,
+    )
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     typer.echo(
         f"{out}: {facts.parameters:,} parameters, {size / 1e6:.1f} MB, {len(facts.evaluations)} scores on its card"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Classes, Engine, ExitTolerance, GuidanceScale, OwnSolver
+from sddpm.cli.options import Classes, Engine, ExitTolerance, GuidanceScale, OwnSolver, X0Scale
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def sample(
             metavar="V",
         ),
     ] = None,
+    x0_scale: X0Scale = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time; it does not change what a seed draws.")] = 16,
     engine: Engine = "auto",
     exit_tolerance: ExitTolerance = None,
@@ -124,6 +125,7 @@ def sample(
         solver=solver,
         eta=eta,
         v_threshold=thresholds,
+        x0_scale=x0_scale,
         engine=engine,
         exit_tolerance=exit_tolerance,
         callback=after,

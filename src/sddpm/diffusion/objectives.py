@@ -4,6 +4,8 @@
 with a = alphas_cumprod_t. Since x_t = sqrt(a) x_0 + sqrt(1 - a) epsilon, either gives back x_0 and epsilon.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -60,6 +62,30 @@ def predict_epsilon(
         return model_output
     signal_rate, noise_rate = signal_and_noise_rates(alphas_cumprod, t, x_t)
     return noise_rate * x_t + signal_rate * model_output
+
+
+def scale_x0(
+    prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int, scale: float
+) -> Tensor:
+    """The answer that implies the clean image of `model_output`, not clamped, times `scale`; shape of `x_t` [B, ...].
+
+    Raises:
+        UserError: unknown prediction type.
+    """
+    if scale == 1:
+        return model_output
+    x0 = scale * predict_x0(prediction_type, alphas_cumprod, model_output, x_t, t)
+    signal_rate, noise_rate = signal_and_noise_rates(alphas_cumprod, t, x_t)
+    if prediction_type == "epsilon":
+        return (x_t - signal_rate * x0) / noise_rate
+    return (signal_rate * x_t - x0) / noise_rate
+
+
+def check_x0_scale(scale: float) -> None:
+    """Raise UserError unless `scale` is a positive number."""
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if not (number and math.isfinite(scale) and scale > 0):
+        raise UserError(f"x0_scale must be a positive number such as 1.01, not {scale!r}")
 
 
 def ddim_weight(prediction_type: str, alphas_cumprod: Tensor) -> Tensor:

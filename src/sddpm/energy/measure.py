@@ -44,7 +44,7 @@ def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = No
         return pipeline
     if not spiking:
         raise UserError(f"the time embedding of a {type(unet).__name__} cannot be made a table")
-    about = {key: pipeline.config.get(key) for key in ("threshold_guidance", "class_names", "signal_range")}
+    about = {key: pipeline.config.get(key) for key in ("threshold_guidance", "class_names", "signal_range", "x0_scale")}
     return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, **about)
 
 

@@ -24,7 +24,7 @@ from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 class SamplingSettings:
     """How images are sampled: as of calling the pipeline. Image i has the seed first_seed + i; images are made
     `batch_size` at a time, which decides the last bits of the arithmetic. class_label: of all images; None: of each the
-    class that its seed draws, if the model knows classes. solver: None for the model's own."""
+    class that its seed draws, if the model knows classes. solver, x0_scale: None for the model's own."""
 
     steps: int = 50
     solver: str | None = None
@@ -36,6 +36,7 @@ class SamplingSettings:
     exit_tolerance: float | None = None
     class_label: str | None = None
     guidance_scale: float = 1.0
+    x0_scale: float | None = None
 
 
 def label_of(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str | None:
@@ -98,6 +99,7 @@ def sample_images(
             class_labels=label_of(settings, pipeline),
             guidance_scale=settings.guidance_scale,
             v_threshold=settings.v_threshold,
+            x0_scale=settings.x0_scale,
             engine=settings.engine,
             exit_tolerance=settings.exit_tolerance,
             progress=False,
@@ -115,6 +117,7 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
     plain: dict[str, Any] = asdict(settings) | {
         "v_threshold": None if thresholds is None else to_json(thresholds),
         "solver": settings.solver or pipeline.solver,
+        "x0_scale": pipeline.x0_scale if settings.x0_scale is None else settings.x0_scale,
         "engine": pipeline.resolve_engine(settings.engine, settings.steps, settings.exit_tolerance),
         "class_label": label_of(settings, pipeline),
         "model": digest,
@@ -123,6 +126,8 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
     # Samples made before there were such things are still good.
     if settings.exit_tolerance is None:
         del plain["exit_tolerance"]
+    if plain["x0_scale"] == 1:
+        del plain["x0_scale"]
     if pipeline.num_classes is None:
         del plain["class_label"], plain["guidance_scale"]
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:24]

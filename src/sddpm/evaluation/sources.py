@@ -118,7 +118,11 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
     digest = model_digest(path)
     s = settings.sampling
     check_guidance(pipeline.num_classes, label_of(s, pipeline), s.guidance_scale)
-    s = replace(s, solver=s.solver or pipeline.solver)
+    s = replace(
+        s,
+        solver=s.solver or pipeline.solver,
+        x0_scale=pipeline.x0_scale if s.x0_scale is None else s.x0_scale,
+    )
     if s.v_threshold is None:
         s = replace(s, v_threshold=pipeline.guided_thresholds)
     about = {
@@ -133,6 +137,7 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
         "class": label_of(s, pipeline),
         "guidance_scale": s.guidance_scale,
         "v_threshold": None if s.v_threshold is None else to_json(s.v_threshold),
+        "x0_scale": s.x0_scale,
         "batch_size": s.batch_size,
         "engine": pipeline.resolve_engine(s.engine, s.steps, s.exit_tolerance),
         "exit_tolerance": s.exit_tolerance,

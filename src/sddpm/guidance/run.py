@@ -97,7 +97,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         "model": str(evaluation.source),
         "sha256": samples.about["sha256"],
         "metric": label,
-        "sampling": {key: samples.about[key] for key in ("solver", "steps", "eta", "batch_size", "engine")},
+        "sampling": {key: samples.about[key] for key in ("solver", "steps", "eta", "x0_scale", "batch_size", "engine")},
         "samples_per_seed_set": samples.count,
         **about,
         "preprocessing": plan.preprocessing if metric.features != "fad" else None,

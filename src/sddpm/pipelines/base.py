@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
 from sddpm.diffusion.noise import draw_noise
+from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import solver_name, switch_solver
 from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
@@ -50,6 +51,7 @@ class SamplingPipeline(DiffusionPipeline):
         threshold_guidance: Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
         signal_range: Sequence[float] | None = None,
+        x0_scale: float | None = None,
     ):
         super().__init__()
         self.unet: Any
@@ -63,6 +65,9 @@ class SamplingPipeline(DiffusionPipeline):
             self.register_to_config(class_names=list(class_names))
         if signal_range is not None:
             self.register_to_config(signal_range=list(signal_range))
+        if x0_scale is not None:
+            check_x0_scale(x0_scale)
+            self.register_to_config(x0_scale=x0_scale)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
@@ -80,6 +85,11 @@ class SamplingPipeline(DiffusionPipeline):
     def guided_thresholds(self) -> PlainThresholds | None:
         """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
         return kept_thresholds(self.config.get("threshold_guidance"))
+
+    @property
+    def x0_scale(self) -> float:
+        """Times which the clean image that the model predicts is taken, unless another is given."""
+        return self.config.get("x0_scale") or 1.0
 
     @property
     def num_classes(self) -> int | None:
@@ -123,6 +133,7 @@ class SamplingPipeline(DiffusionPipeline):
         solver: str | None,
         eta: float,
         v_threshold: ThresholdSchedule,
+        x0_scale: float | None,
         engine: str,
         exit_tolerance: float | None = None,
     ) -> Run:
@@ -130,7 +141,14 @@ class SamplingPipeline(DiffusionPipeline):
         scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
         v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
         evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
-        options = {"num_inference_steps": num_inference_steps, "eta": eta, "v_threshold": v_threshold}
+        x0_scale = self.x0_scale if x0_scale is None else x0_scale
+        check_x0_scale(x0_scale)
+        options = {
+            "num_inference_steps": num_inference_steps,
+            "eta": eta,
+            "v_threshold": v_threshold,
+            "x0_scale": x0_scale,
+        }
         model = partial(self._engines.choose, engine=engine, steps=num_inference_steps)
         if exit_tolerance is not None:
             model = partial(EarlyExit, tolerance=exit_tolerance)

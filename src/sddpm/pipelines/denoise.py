@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sddpm.diffusion.objectives import check_prediction_type, predict_x0
+from sddpm.diffusion.objectives import check_prediction_type, check_x0_scale, predict_x0, scale_x0
 from sddpm.diffusion.solvers import adds_noise, clips_sample
 from sddpm.errors import UserError
 from sddpm.models import SpikingUNet2DModel
@@ -28,7 +28,7 @@ class DenoisingStep:
     index: 0 for the first evaluation.
     t: diffusion step at which the network was asked, N - 1 (noise) to 0.
     x_t: what it was asked about.
-    x0: the clean image that its answer implies, clamped if the scheduler clamps.
+    x0: the clean image that its answer implies, scaled, and clamped if the scheduler clamps.
     x_prev: what the solver goes on with; the images, after the last step.
     snn_steps: SNN time steps that each sample took, LongTensor [B], if the model leaves early; else None. [2 B] if the
         model was asked for both a class and none.
@@ -122,6 +122,7 @@ def denoise(
     num_inference_steps: int = 50,
     eta: float = 0.0,
     v_threshold: ThresholdSchedule = None,
+    x0_scale: float = 1.0,
     guidance: ClassGuidance | None = None,
 ) -> Iterator[DenoisingStep]:
     """Sample from a diffusion model, one step at a time.
@@ -138,11 +139,13 @@ def denoise(
         eta: DDIM's share of fresh noise, 0 to 1.
         v_threshold: firing threshold, {layer pattern: threshold}, or a function of (index, t) that gives either or
             None; None for the model's own.
+        x0_scale: times which the clean image that every answer implies is taken.
         guidance: classes to ask the model for; None for none.
 
     Raises:
-        UserError: at the call, for steps, eta or a scheduler that cannot be; on the way, for thresholds.
+        UserError: at the call, for steps, eta, a scale or a scheduler that cannot be; on the way, for thresholds.
     """
+    check_x0_scale(x0_scale)
     if len(generators) != len(x_T):
         raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
     T = model.config["T"] if isinstance(model, SpikingUNet2DModel) and model.config["synaptic_currents"] else None
@@ -153,7 +156,7 @@ def denoise(
     scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
     if "generator" in inspect.signature(scheduler.step).parameters:
         step_options["generator"] = list(generators)
-    steps = _denoise(model, scheduler, x_T, step_options, v_threshold, guidance)
+    steps = _denoise(model, scheduler, x_T, step_options, v_threshold, x0_scale, guidance)
     return steps if T is None else map(_decoded, steps)
 
 
@@ -168,12 +171,14 @@ def _denoise(
     x: Tensor,
     step_options: dict[str, Any],
     v_threshold: ThresholdSchedule,
+    x0_scale: float,
     guidance: ClassGuidance | None,
 ) -> Iterator[DenoisingStep]:
     prediction_type, clips = scheduler.config.prediction_type, clips_sample(scheduler)
     for index, t in enumerate(scheduler.timesteps.tolist()):
         thresholds = v_threshold(index, t) if callable(v_threshold) else v_threshold
         output = predict(model, x, t, thresholds, guidance)
+        output = scale_x0(prediction_type, scheduler.alphas_cumprod, output, x, t, x0_scale)
         x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
         x_prev = scheduler.step(output, t, x, **step_options).prev_sample
         snn_steps = model.snn_steps if isinstance(model, EarlyExit) else None

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sddpm.diffusion.objectives import predict_x0
+from sddpm.diffusion.objectives import check_x0_scale, predict_x0, scale_x0
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
 from sddpm.diffusion.solvers import clips_sample, is_multistep
 from sddpm.errors import UserError
@@ -32,14 +32,15 @@ def inpaint(
     resamplings: int,
     eta: float = 0.0,
     v_threshold: ThresholdSchedule = None,
+    x0_scale: float = 1.0,
     guidance: ClassGuidance | None = None,
 ) -> Iterator[DenoisingStep]:
     """Denoise where `unknown`, with the rest known: at every noise level it is put in at that level, and stretches of
     the way are walked several times, so that the two parts come to fit.
 
     Args:
-        model, scheduler, x_T, generators, num_inference_steps, eta, v_threshold, guidance: as of `denoise`; the index
-            that a function of (index, t) is given is that of the level.
+        model, scheduler, x_T, generators, num_inference_steps, eta, v_threshold, x0_scale, guidance: as of `denoise`;
+            the index that a function of (index, t) is given is that of the level.
         known: images [B, C, H, W] as the model sees them.
         unknown: bool, of a shape that broadcasts to theirs.
         jump_length, resamplings: as of `resampling_walk`.
@@ -47,6 +48,7 @@ def inpaint(
     Raises:
         UserError: as `denoise`, and a solver that looks back at earlier steps.
     """
+    check_x0_scale(x0_scale)
     if is_multistep(scheduler):
         raise UserError(
             "inpainting goes back and forth, which ddpm, ddim and the analytic solvers can: choose one of them"
@@ -54,7 +56,7 @@ def inpaint(
     scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
     step_options["generator"] = list(generators)
     walk = resampling_walk(num_inference_steps, jump_length, resamplings)
-    return _walk(model, scheduler, x_T, known, unknown, walk, step_options, v_threshold, guidance)
+    return _walk(model, scheduler, x_T, known, unknown, walk, step_options, v_threshold, x0_scale, guidance)
 
 
 def _walk(
@@ -66,6 +68,7 @@ def _walk(
     walk: list[int],
     step_options: dict[str, Any],
     v_threshold: ThresholdSchedule,
+    x0_scale: float,
     guidance: ClassGuidance | None,
 ) -> Iterator[DenoisingStep]:
     timesteps, generators = scheduler.timesteps.tolist(), step_options["generator"]
@@ -80,6 +83,7 @@ def _walk(
         t = timesteps[level]
         thresholds = v_threshold(level, t) if callable(v_threshold) else v_threshold
         output = predict(model, x, t, thresholds, guidance)
+        output = scale_x0(prediction_type, scheduler.alphas_cumprod, output, x, t, x0_scale)
         x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
         x_prev = scheduler.step(output, t, x, **step_options).prev_sample
         x_prev = with_known(x_prev, known, unknown, alphas[following], generators)

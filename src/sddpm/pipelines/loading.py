@@ -13,6 +13,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.logging import get_verbosity, set_verbosity
 from safetensors import SafetensorError, safe_open
 
+from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.errors import UserError
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
@@ -46,12 +47,17 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     spread = index.get("signal_range")
     if spread is not None and not (isinstance(spread, list) and list(map(type, spread)) == [float, float]):
         raise UserError(f"{folder / INDEX_NAME} is damaged: signal_range should be two numbers, not {spread!r}")
+    x0_scale = index.get("x0_scale")
     try:
+        if x0_scale is not None:
+            check_x0_scale(x0_scale)
         kept_thresholds(index.get("threshold_guidance"))
     except UserError as error:
         raise UserError(f"{folder / INDEX_NAME}: {error}") from error
     unet, scheduler = _load_unet(folder, index), _load_scheduler(folder, index)
-    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance"), names, spread).to(device)
+    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance"), names, spread, x0_scale).to(
+        device
+    )
 
 
 def pipeline_folder(path: str | PathLike[str]) -> Path:

@@ -37,6 +37,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             were found: what `sddpm guide` keeps with a model.
         class_names: one for each class that the model knows, if it knows any and they have names.
         signal_range: of a model of signals, what -1 and 1 stand for in the units of its data.
+        x0_scale: to sample with unless another is given; see calling it.
     """
 
     def __call__(
@@ -50,6 +51,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         class_labels: ClassLabels = None,
         guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
+        x0_scale: float | None = None,
         engine: str = "auto",
         exit_tolerance: float | None = None,
         output_type: str = "pil",
@@ -73,6 +75,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
                 of the trained ones such as "0.99x", a dict {layer pattern: threshold}, or a function of (index, t) that
                 gives any of them; None for those that threshold guidance keeps with the model, or else the trained
                 ones; {} for the trained ones in any case.
+            x0_scale: the clean image that the model predicts is taken times this at every step: a little over 1 where
+                samples vary less than the data; None for what is kept with the model, or else 1.
             engine: "eager" for the model as it is; "exact" or "fast" for a compiled form (`sddpm.inference.MODES`);
                 "auto" for the exact one where the model has one and it pays, else eager.
             exit_tolerance: leave the network for each sample once its readout changes by less than this from one SNN
@@ -101,6 +105,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             class_labels=class_labels,
             guidance_scale=guidance_scale,
             v_threshold=v_threshold,
+            x0_scale=x0_scale,
             engine=engine,
             exit_tolerance=exit_tolerance,
             callback=callback,
@@ -119,6 +124,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         class_labels: ClassLabels = None,
         guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
+        x0_scale: float | None = None,
         engine: str = "auto",
         output_type: str = "pil",
         progress: bool = True,
@@ -130,8 +136,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             frames: images from one seed to the next, both included; they are those that the seeds draw by themselves.
             class_labels: one for all, or one for each pair of seeds; "random" is drawn by the first of a pair.
             solver: as of calling the pipeline; one that adds no noise of its own.
-            batch_size, num_inference_steps, guidance_scale, v_threshold, engine, output_type, progress: as of calling
-                the pipeline.
+            batch_size, num_inference_steps, guidance_scale, v_threshold, x0_scale, engine, output_type, progress: as
+                of calling the pipeline.
 
         Returns:
             An object whose `images` are `frames` for the first pair of seeds, then for the next.
@@ -146,7 +152,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         check_seeds(seeds)
         pairs = list(pairwise(seeds))
         labels = self._resolve_labels(class_labels, guidance_scale, [first for first, _ in pairs], "pairs of seeds")
-        run = self._prepare(num_inference_steps, solver, 0.0, v_threshold, engine)
+        run = self._prepare(num_inference_steps, solver, 0.0, v_threshold, x0_scale, engine)
         if adds_noise(run.scheduler):
             raise UserError("interpolation needs a solver without noise of its own: ddim, dpm++, unipc or pndm")
         points = [(row, i / (frames - 1)) for row in range(len(pairs)) for i in range(frames)]
@@ -177,6 +183,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         class_labels: ClassLabels = None,
         guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
+        x0_scale: float | None = None,
         engine: str = "auto",
         output_type: str = "pil",
         callback: Callable[[DenoisingStep], None] | None = None,
@@ -208,7 +215,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             )
         check_seeds(seeds)
         labels = self._resolve_labels(class_labels, guidance_scale, seeds)
-        run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine)
+        run = self._prepare(num_inference_steps, solver, eta, v_threshold, x0_scale, engine)
         kept, unknown = kept.expand(count, -1, -1, -1), unknown.expand(count, -1, -1, -1)
         options = {**run.options, "jump_length": jump_length, "resamplings": resamplings}
 
@@ -236,6 +243,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         class_labels: ClassLabels = None,
         guidance_scale: float = 1.0,
         v_threshold: ThresholdSchedule = None,
+        x0_scale: float | None = None,
         engine: str = "auto",
         exit_tolerance: float | None = None,
         callback: Callable[[DenoisingStep], None] | None = None,
@@ -247,7 +255,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         """
         check_seeds(seeds)
         labels = self._resolve_labels(class_labels, guidance_scale, seeds)
-        run = self._prepare(num_inference_steps, solver, eta, v_threshold, engine, exit_tolerance)
+        run = self._prepare(num_inference_steps, solver, eta, v_threshold, x0_scale, engine, exit_tolerance)
 
         def begin(images: list[tuple[int, int]]) -> Iterator[DenoisingStep]:
             generators = generators_for([seed for seed, _ in images])

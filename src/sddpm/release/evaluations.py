@@ -52,7 +52,11 @@ def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
 def _rows(content: dict[str, Any], samples: dict[str, Any]) -> Iterable[Evaluation]:
     reference = content["reference"]
     copies = content.get("near_copies")
-    threshold = samples.get("v_threshold")
+    sampler = f"{samples['solver'].upper()}-{samples['steps']}"
+    if threshold := samples.get("v_threshold"):
+        sampler += f", threshold {threshold}"
+    if (scale := samples.get("x0_scale", 1)) != 1:
+        sampler += f", x0_scale {scale:g}"
     for metric in content["metrics"].values():
         statistics = " (published statistics)" if metric["label"] == "fad" and content.get("fad_statistics") else ""
         interval = metric.get("interval_95")
@@ -61,7 +65,7 @@ def _rows(content: dict[str, Any], samples: dict[str, Any]) -> Iterable[Evaluati
             metric["value"],
             (interval[0], interval[1]) if interval else None,
             samples["count"],
-            f"{samples['solver'].upper()}-{samples['steps']}" + (f", threshold {threshold}" if threshold else ""),
+            sampler,
             " ".join(part for part in (Path(reference["path"]).name, reference.get("split")) if part) + statistics,
             content["protocol"]["name"],
             tuple(metric["departures"]),

@@ -9,6 +9,7 @@ import torch
 
 import sddpm
 from sddpm.data import unit_to_uint8
+from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.energy import load_cost_model, measure_sampling
 from sddpm.energy.account import Account
@@ -41,6 +42,7 @@ def release(
     licence: str = "apache-2.0",
     evaluations: Iterable[Path] = (),
     solver: str = "ddim",
+    x0_scale: float = 1.0,
 ) -> CardFacts:
     """Write the model of a training run to `out`, in half precision and with a card.
 
@@ -55,10 +57,11 @@ def release(
         licence: of the weights, by its SPDX name.
         evaluations: JSON files of `sddpm evaluate --out`, of the released model: release once, evaluate, release again.
         solver: with which it samples unless another is asked for, a name of `sddpm.diffusion.solvers.SOLVERS`.
+        x0_scale: likewise, times which the clean image that it predicts is taken.
 
     Raises:
-        UserError: no complete run, an unknown solver, weights that half precision cannot hold, or evaluations of
-            another model.
+        UserError: no complete run, an unknown solver, a scale that cannot be, weights that half precision cannot hold,
+            or evaluations of another model.
     """
     config = _config_of(run)
     if not read_metrics(run):
@@ -66,13 +69,16 @@ def release(
     pipeline = load_pipeline(run)
     with atomic_path(out) as temporary:
         pipeline.register_modules(scheduler=switch_solver(pipeline.scheduler, solver))
+        check_x0_scale(x0_scale)
+        if x0_scale != 1:
+            pipeline.register_to_config(x0_scale=x0_scale)
         pipeline.unet.register_to_config(_name_or_path=name or out.name)  # not the folder it was read from
         pipeline.save_pretrained(temporary, safe_serialization=True)
         weights = temporary / "unet" / WEIGHTS_NAME
         if not weights.is_file():
             raise UserError(f"{run} holds a model of several weight files, which is too large to be released so")
         halve_file(weights)
-        _keep_model(out, temporary, solver)
+        _keep_model(out, temporary)
         released = load_pipeline(temporary)
         facts = CardFacts(
             name=name or out.name,
@@ -92,13 +98,14 @@ def release(
     return facts
 
 
-def _keep_model(before: Path, folder: Path, solver: str) -> None:
-    """Put the model files of `before` into `folder` if both have the same weights and solver: another version of the
-    package may write other configs, with more settings, and evaluations know a model by the hash of all its files."""
+def _keep_model(before: Path, folder: Path) -> None:
+    """Put the model files of `before` into `folder` if both have the same weights and sample alike: another version of
+    the package may write other configs, with more settings, and evaluations know a model by the hash of its files."""
     old, new = (path / "unet" / WEIGHTS_NAME for path in (before, folder))
     if not old.is_file() or old.read_bytes() != new.read_bytes():
         return
-    if load_pipeline(before).solver == solver:
+    one, other = map(load_pipeline, (before, folder))
+    if (one.solver, one.x0_scale) == (other.solver, other.x0_scale):
         for file in sorted(before.rglob("*.json")):
             shutil.copyfile(file, folder / file.relative_to(before))
 
