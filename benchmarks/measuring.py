@@ -107,12 +107,17 @@ class PairedFad:
         from sddpm.guidance.distances import frechet_to
 
         self._extractor = fad_extractor(weights, channels)
-        self._distance = frechet_to(read_statistics(statistics).gaussians["pool"])
+        reference = read_statistics(statistics).gaussians["pool"]
+        self._distance, self._variance = frechet_to(reference), reference.covariance.trace().item()
         self._draws = draw_weights(samples, resamples, seed=0)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Of uint8 images [N, C, H, W]: float64 [N, D]."""
         return self._extractor(images)["fad"].double()
+
+    def spread(self, features: torch.Tensor) -> float:
+        """How much features [N, D] vary, all dimensions together, as a share of what the reference's do."""
+        return features.var(0).sum().item() / self._variance
 
     def of(self, features: torch.Tensor, less: torch.Tensor | None = None) -> Any:
         """The distance of features, or by how much it is larger than that of others, as an `Estimate`."""

@@ -18,12 +18,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from measuring import Rows, fashion_fad
 
 from sddpm import load_pipeline
 from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
+from sddpm.data import open_dataset, to_model
+from sddpm.diffusion.schedule import add_noise
 from sddpm.files import atomic_path
+from sddpm.models.batch_norm import StepBatchNorm2d
 from sddpm.training import Config, load_config, read_metrics, train
 from sddpm.training.config_files import check_config
 
@@ -40,12 +44,14 @@ BASE = (
 @dataclass(frozen=True)
 class Stage:
     """A training: overrides, and which share of the arm's compute it gets. start: "" for random weights, "weights" of
-    the stage before, "converted" for its spiking form at T = 4; taught: by the network of the stage before."""
+    the stage before, "converted" for its spiking form at T = 4; taught: by the network of the stage before; renormed:
+    the batch-norm statistics are then those of the averaged weights, measured anew."""
 
     overrides: tuple[str, ...] = ()
     share: float = 1.0
     start: str = ""
     taught: bool = False
+    renormed: bool = False
 
 
 def arm(*overrides: str) -> tuple[Stage, ...]:
@@ -66,10 +72,17 @@ ARMS = {
     "atan, alpha 4": arm("model.surrogate_alpha=4"),
     "readout decay 1": arm("model.readout_decay=1"),
     "TSM": arm("model.temporal_modulation=true"),
+    "in two stages": (Stage((), 0.7), Stage((GENTLY,), 0.3, "weights")),
+    "in two stages, TSM in the second": (
+        Stage((), 0.7),
+        Stage((GENTLY, "model.temporal_modulation=true"), 0.3, "weights"),
+    ),
+    "batch norms measured anew": (Stage(renormed=True),),
     "EMA 0.98": arm("train.ema_decay=0.98"),
     "EMA 0.999": arm("train.ema_decay=0.999"),
     "lr 5e-4": arm("train.lr=5e-4"),
     "lr 2e-3": arm("train.lr=2e-3"),
+    "warm-up of 150 steps": arm("train.warmup_steps=150"),
     "batch 32": arm("train.batch_size=32"),
     "batch 128": arm("train.batch_size=128"),
     "epsilon": arm("diffusion.prediction_type=epsilon"),
@@ -133,6 +146,8 @@ def train_arm(name: str, seed: int, costs: Rows, args: argparse.Namespace) -> di
             result = train(with_train(config, steps=steps), run, init_from=start, progress=False)
             if result.stopped_by != "steps":
                 raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
+            if stage.renormed:
+                measure_norms(run / "model", args.data / "fashion-mnist")
         rows = read_metrics(run)
         loss = statistics.mean(row["loss"] for row in rows[-10:])
         found.append({"steps": steps, "images": steps * config.train.batch_size, "loss": loss})
@@ -140,6 +155,27 @@ def train_arm(name: str, seed: int, costs: Rows, args: argparse.Namespace) -> di
     assert before is not None
     score = fashion_fad(before, args)
     return {"stages": found, "fad": score.value, "interval_95": score.interval}
+
+
+def measure_norms(model: Path, data: Path, images: int = 4096, batch_size: int = 64) -> None:
+    """Give a saved model the batch-norm statistics of its own weights, on noisy training images."""
+    pipeline = load_pipeline(model)
+    unet, config = pipeline.unet.train(), pipeline.unet.config
+    norms = [module for module in unet.modules() if isinstance(module, StepBatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    dataset = open_dataset("fashion-mnist", data, "train", image_size=config.sample_size, channels=config.in_channels)
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(dataset), generator=generator)[:images]
+    t = torch.randint(pipeline.scheduler.config.num_train_timesteps, (images,), generator=generator)
+    x0 = to_model(dataset.gather(chosen))
+    x_t = add_noise(pipeline.scheduler.alphas_cumprod, x0, torch.randn(x0.shape, generator=generator), t)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for x, steps in zip(x_t.split(batch_size), t.split(batch_size), strict=True):
+            unet(x, steps)
+    with atomic_path(model) as temporary:
+        pipeline.save_pretrained(temporary)
 
 
 def summarise(rows: list[dict], out: Path) -> None:

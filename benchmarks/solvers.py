@@ -1,12 +1,14 @@
 """Which solver draws the best pictures for how many evaluations of the network: FAD of the same seeds by each.
 
-    python benchmarks/solvers.py MODEL --fad-weights FILE.pth --statistics FILE.npz [--samples 500] [--engine auto]
-                                 [--runs ddim:50 sde-dpm++:50:x0=1.01 ddim:50:eta=1 dpm++:25:v=0.98x ...] [--out F.json]
+    python benchmarks/solvers.py MODEL --fad-weights FILE.pth --statistics FILE.npz [--samples 500]
+                                 [--first-seed 0] [--engine auto] [--out F.json]
+                                 [--runs ddim:50 sde-dpm++:50:x0=1.01 ddim:50:eta=1 dpm++:25:v=0.98x ...]
 
 MODEL is a saved model of grey or colour images; weights and statistics are those of FSVAE's autoencoder for its data. A
 run is SOLVER:STEPS, with eta, firing thresholds and x0_scale if they are to differ from 0 and the model's own.
 Intervals are 95 %, of a bootstrap over seeds; differences are to the first run, of the same seeds, drawn again
-together. Few samples score higher than many: compare within one table. Runs that F.json has are not sampled again.
+together; the variance is that of the features, as a share of the test images'. Few samples score higher than many:
+compare within one table. Runs that F.json has are not sampled again.
 """
 
 import argparse
@@ -42,6 +44,9 @@ def main() -> None:
     parser.add_argument("--statistics", type=Path, required=True)
     parser.add_argument("--runs", nargs="+", default=RUNS)
     parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="of the samples; other ones to choose by than to judge"
+    )
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--out", type=Path)
@@ -49,24 +54,25 @@ def main() -> None:
     pipeline, rows = load_pipeline(args.model), Rows(args.out)
     counts = {"channels": pipeline.unet.config.in_channels, "samples": args.samples, "resamples": RESAMPLES}
     fad = PairedFad(args.fad_weights, args.statistics, **counts)
-    print("| run | FAD, 95 % interval | less the first | seconds |\n|---|---|---|---|", flush=True)
+    print("| run | FAD, 95 % interval | less the first | variance | seconds |\n|---|---|---|---|---|", flush=True)
     first = None
     for run in args.runs:
         key = {"model": str(args.model), "run": run, "samples": args.samples, "engine": args.engine}
+        key |= {"first_seed": args.first_seed}
         found = next((row for row in rows.rows if key.items() <= row.items()), None)
         if found is None:
             start = time.perf_counter()
             options = {"batch_size": args.batch_size, "engine": args.engine, "progress": False}
-            images = torch.cat(
-                [batch for _, batch in pipeline.stream(range(args.samples), **options, **options_of(run))]
-            )
+            seeds = range(args.first_seed, args.first_seed + args.samples)
+            images = torch.cat([batch for _, batch in pipeline.stream(seeds, **options, **options_of(run))])
             seconds = time.perf_counter() - start
             rows.add({**key, "seconds": seconds, "features": fad.features(unit_to_uint8(images)).tolist()})
             found = rows.rows[-1]
         features = torch.tensor(found["features"], dtype=torch.float64)
         difference = "" if first is None else as_text(fad.of(features, less=first), "+")
         first = features if first is None else first
-        print(f"| {run} | {as_text(fad.of(features))} | {difference} | {found['seconds']:.0f} |", flush=True)
+        cells = [run, as_text(fad.of(features)), difference, f"{fad.spread(features):.3f}", f"{found['seconds']:.0f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def as_text(estimate: Any, sign: str = "") -> str:

@@ -46,14 +46,16 @@ def balance(q: Tensor, weight: Tensor) -> Tensor:
         weight: [O, k k, I], which q round.
     """
 
-    def cancel(q: Tensor, weight: Tensor, dim: int) -> Tensor:
+    def cancel(q: Tensor, weight: Tensor) -> Tensor:
         error = q - weight
-        excess = error.sum(dim, keepdim=True).round()
-        worst_first = (error * excess.sign()).argsort(dim, descending=True).argsort(dim)
-        return q - where(worst_first < excess.abs(), excess.sign(), 0.0)
+        excess = error.sum(-1, keepdim=True).round()
+        most = int(excess.abs().max())
+        worst = (error * excess.sign()).topk(most).indices
+        change = where(torch.arange(most) < excess.abs(), -excess.sign(), 0.0)
+        return q.scatter_add(-1, worst, change)
 
-    kernels = cancel(q, weight, 1)
-    return cancel(kernels.flatten(1), weight.flatten(1), 1).view_as(q)
+    kernels = cancel(q.mT.contiguous(), weight.mT.contiguous()).mT
+    return cancel(kernels.flatten(1), weight.flatten(1)).view_as(q)
 
 
 def interleave(q: Tensor, channels: int, group: int, multiple: int) -> Tensor:
