@@ -36,6 +36,18 @@ def test_rows_are_not_measured_again(measuring, tmp_path):
     assert [row["seconds"]["a"] for row in rows.rows] == [0.5, 0.9]
 
 
+def test_runs_of_the_solver_benchmark_say_how_the_pipeline_is_called(measuring):
+    from solvers import options_of
+
+    assert options_of("sde-dpm++:50:v=0.98x:x0=1.01") == {
+        "solver": "sde-dpm++",
+        "num_inference_steps": 50,
+        "v_threshold": "0.98x",
+        "x0_scale": 1.01,
+    }
+    assert options_of("ddim:20:eta=0.5") == {"solver": "ddim", "num_inference_steps": 20, "eta": 0.5}
+
+
 def test_medians_take_turns(measuring):
     now, order = [0.0], []
 
