@@ -36,10 +36,9 @@ class FaintModel(ModelMixin, ConfigMixin):
         return SimpleNamespace(sample=target(self.config.prediction_type, A, x0, noise, t))
 
 
-def pipeline(solver="ddim", prediction_type="epsilon", **about):
+def pipeline(solver="ddim", prediction_type="epsilon", share=1.0):
     scheduler = make_scheduler(solver, prediction_type=prediction_type, clip_sample=False)
-    share = about.pop("share", 1.0)
-    return SpikingDiffusionPipeline(FaintModel(share, prediction_type), scheduler, **about).to(torch.float64)
+    return SpikingDiffusionPipeline(FaintModel(share, prediction_type), scheduler).to(torch.float64)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ class SamplingSettings:
 def label_of(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str | None:
     """The `class_labels` that the pipeline is called with."""
     return drawn_by_seed(pipeline.num_classes) if settings.class_label is None else settings.class_label
+
+
+def with_own(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> SamplingSettings:
+    """The settings with the model's own solver and x0_scale where none is given."""
+    x0_scale = pipeline.x0_scale if settings.x0_scale is None else settings.x0_scale
+    return replace(settings, solver=settings.solver or pipeline.solver, x0_scale=x0_scale)
 
 
 def is_model(path: Path) -> bool:
@@ -114,10 +120,8 @@ def sample_images(
 def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str:
     """The name under which samples are kept: the same only where the same model, settings and kind of device are."""
     thresholds = settings.v_threshold
-    plain: dict[str, Any] = asdict(settings) | {
+    plain: dict[str, Any] = asdict(with_own(settings, pipeline)) | {
         "v_threshold": None if thresholds is None else to_json(thresholds),
-        "solver": settings.solver or pipeline.solver,
-        "x0_scale": pipeline.x0_scale if settings.x0_scale is None else settings.x0_scale,
         "engine": pipeline.resolve_engine(settings.engine, settings.steps, settings.exit_tolerance),
         "class_label": label_of(settings, pipeline),
         "model": digest,

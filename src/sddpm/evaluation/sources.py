@@ -13,7 +13,7 @@ from sddpm.errors import UserError
 from sddpm.evaluation.features.weights import sha256_of
 from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.processes import Processes
-from sddpm.evaluation.sampling import is_model, label_of, model_digest, sample_images
+from sddpm.evaluation.sampling import is_model, label_of, model_digest, sample_images, with_own
 from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
 from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file, read_statistics
 from sddpm.pipelines import load_pipeline
@@ -118,11 +118,7 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
     digest = model_digest(path)
     s = settings.sampling
     check_guidance(pipeline.num_classes, label_of(s, pipeline), s.guidance_scale)
-    s = replace(
-        s,
-        solver=s.solver or pipeline.solver,
-        x0_scale=pipeline.x0_scale if s.x0_scale is None else s.x0_scale,
-    )
+    s = with_own(s, pipeline)
     if s.v_threshold is None:
         s = replace(s, v_threshold=pipeline.guided_thresholds)
     about = {

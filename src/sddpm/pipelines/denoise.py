@@ -88,6 +88,24 @@ def predict(
         return answer.to(x.dtype)
 
 
+def answer_and_x0(
+    model: nn.Module,
+    scheduler: Any,
+    x: Tensor,
+    t: int,
+    thresholds: Thresholds | None,
+    x0_scale: float,
+    guidance: ClassGuidance | None,
+) -> tuple[Tensor, Tensor]:
+    """What the solver is told at x_t [B, ...], and the clean image that it implies, scaled, and clamped if the scheduler
+    clamps. Raises `UserError` as `predict`."""
+    prediction_type, alphas_cumprod = scheduler.config.prediction_type, scheduler.alphas_cumprod
+    answer = predict(model, x, t, thresholds, guidance)
+    answer = scale_x0(prediction_type, alphas_cumprod, answer, x, t, x0_scale)
+    x0 = predict_x0(prediction_type, alphas_cumprod, answer, x, t)
+    return answer, x0.clamp(-1.0, 1.0) if clips_sample(scheduler) else x0
+
+
 def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> tuple[Any, dict[str, Any]]:
     """A copy of the scheduler, set to that many steps, and the keyword arguments its step takes besides generators.
 
@@ -174,13 +192,10 @@ def _denoise(
     x0_scale: float,
     guidance: ClassGuidance | None,
 ) -> Iterator[DenoisingStep]:
-    prediction_type, clips = scheduler.config.prediction_type, clips_sample(scheduler)
     for index, t in enumerate(scheduler.timesteps.tolist()):
         thresholds = v_threshold(index, t) if callable(v_threshold) else v_threshold
-        output = predict(model, x, t, thresholds, guidance)
-        output = scale_x0(prediction_type, scheduler.alphas_cumprod, output, x, t, x0_scale)
-        x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
-        x_prev = scheduler.step(output, t, x, **step_options).prev_sample
+        answer, x0 = answer_and_x0(model, scheduler, x, t, thresholds, x0_scale, guidance)
+        x_prev = scheduler.step(answer, t, x, **step_options).prev_sample
         snn_steps = model.snn_steps if isinstance(model, EarlyExit) else None
-        yield DenoisingStep(index, t, x, x0.clamp(-1.0, 1.0) if clips else x0, x_prev, snn_steps)
+        yield DenoisingStep(index, t, x, x0, x_prev, snn_steps)
         x = x_prev

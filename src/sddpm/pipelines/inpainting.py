@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sddpm.diffusion.objectives import check_x0_scale, predict_x0, scale_x0
+from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
-from sddpm.diffusion.solvers import clips_sample, is_multistep
+from sddpm.diffusion.solvers import is_multistep
 from sddpm.errors import UserError
 from sddpm.pipelines.class_guidance import ClassGuidance
-from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, predict, prepare_scheduler
+from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, answer_and_x0, prepare_scheduler
 
 Images = Tensor | Image.Image | Sequence[Image.Image]
 
@@ -73,7 +73,6 @@ def _walk(
 ) -> Iterator[DenoisingStep]:
     timesteps, generators = scheduler.timesteps.tolist(), step_options["generator"]
     alphas = [float(scheduler.alphas_cumprod[t]) for t in timesteps] + [1.0]
-    prediction_type, clips = scheduler.config.prediction_type, clips_sample(scheduler)
     index = 0
     x = with_known(x, known, unknown, alphas[0], generators)
     for level, following in pairwise(walk):
@@ -82,12 +81,10 @@ def _walk(
             continue
         t = timesteps[level]
         thresholds = v_threshold(level, t) if callable(v_threshold) else v_threshold
-        output = predict(model, x, t, thresholds, guidance)
-        output = scale_x0(prediction_type, scheduler.alphas_cumprod, output, x, t, x0_scale)
-        x0 = predict_x0(prediction_type, scheduler.alphas_cumprod, output, x, t)
-        x_prev = scheduler.step(output, t, x, **step_options).prev_sample
+        answer, x0 = answer_and_x0(model, scheduler, x, t, thresholds, x0_scale, guidance)
+        x_prev = scheduler.step(answer, t, x, **step_options).prev_sample
         x_prev = with_known(x_prev, known, unknown, alphas[following], generators)
-        yield DenoisingStep(index, t, x, x0.clamp(-1.0, 1.0) if clips else x0, x_prev)
+        yield DenoisingStep(index, t, x, x0, x_prev)
         index, x = index + 1, x_prev
 
 
