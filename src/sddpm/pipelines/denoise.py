@@ -97,8 +97,8 @@ def answer_and_x0(
     x0_scale: float,
     guidance: ClassGuidance | None,
 ) -> tuple[Tensor, Tensor]:
-    """What the solver is told at x_t [B, ...], and the clean image that it implies, scaled, and clamped if the scheduler
-    clamps. Raises `UserError` as `predict`."""
+    """What the solver is told at x_t [B, ...], and the clean image that it implies, scaled, and clamped if the
+    scheduler clamps. Raises `UserError` as `predict`."""
     prediction_type, alphas_cumprod = scheduler.config.prediction_type, scheduler.alphas_cumprod
     answer = predict(model, x, t, thresholds, guidance)
     answer = scale_x0(prediction_type, alphas_cumprod, answer, x, t, x0_scale)
