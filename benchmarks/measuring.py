@@ -130,16 +130,23 @@ class PairedFad:
 
 
 class Rows:
-    """Rows of a JSON file, if there is one: those that are there are not measured again."""
+    """Rows of a JSON file, if there is one: those that are there are not measured again. Other processes may add."""
 
     def __init__(self, path: Path | None):
         self.path = path
-        self.rows: list[Row] = json.loads(path.read_text()) if path is not None and path.exists() else []
+        self.rows: list[Row] = []
+        self._read()
+
+    def _read(self) -> None:
+        if self.path is not None and self.path.exists():
+            self.rows = json.loads(self.path.read_text())
 
     def has(self, **key: Any) -> bool:
+        self._read()
         return any(all(row.get(name) == value for name, value in key.items()) for row in self.rows)
 
     def add(self, row: Row) -> None:
+        self._read()
         self.rows.append(row)
         if self.path is not None:
             with atomic_path(self.path) as temporary:

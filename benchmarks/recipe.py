@@ -4,9 +4,12 @@
 
 DATA holds fashion-mnist/ (the four idx files) and fad/ (FSVAE's autoencoder fashion_64.pth and fashion_test_64.npz).
 Every arm differs from fashion_mnist_small in what its line below says, and gets as many steps as fit into the same CPU
-time: what a step costs is measured first, so that a cheap network takes more of them. Then come FAD of samples of DDIM
-with 20 steps, the same seeds for all. OUT gets the runs, recipe.json and recipe.md, new after every training. Started
-again, with more arms or seeds, it goes on where it was stopped.
+time: what a step costs is measured first, once for all arms that compute the same, so that a cheap network takes more
+of them. Then come FAD of samples of DDIM with 20 steps, the same seeds for all, and the error of the prediction on
+1,024 test images, for the arms that predict v on the linear schedule. OUT gets the runs, recipe.json, recipe.md and
+costs.json, new after every training. Started again, with more arms or seeds, it goes on where it was stopped; elsewhere
+too, with the two .json files, and then the trainings get as many steps there. Two cores: start it on each, with other
+arms.
 """
 
 import argparse
@@ -20,6 +23,7 @@ from pathlib import Path
 
 import torch
 from measuring import Rows, fashion_fad
+from prediction_error import prediction_error
 
 from sddpm import load_pipeline
 from sddpm.conversion.ann import convert_ann
@@ -121,14 +125,24 @@ def with_train(config: Config, **values: object) -> Config:
 
 
 def seconds_a_step(config: Config, start: Path | None) -> float:
-    """CPU time of a step: of sixteen less that of four, so that what a run does once does not count."""
+    """CPU time of a step: of 28 less that of four, so that what a run does once does not count."""
     times = []
-    for steps in (4, 16):
+    for steps in (4, 28):
         with tempfile.TemporaryDirectory() as folder:
             began = time.process_time()
             train(with_train(config, steps=steps), Path(folder, "run"), init_from=start, progress=False)
             times.append(time.process_time() - began)
-    return (times[1] - times[0]) / 12
+    return (times[1] - times[0]) / 24
+
+
+def cost_of(config: Config, start: Path | None, costs: Rows) -> float:
+    """Seconds a step of this config takes, measured unless they are known of one that computes the same."""
+    content = config.to_dict()
+    model = content["model"] | {"v_threshold": None}  # a number or a number a layer: the same work
+    key = {"model": model, "batch_size": config.train.batch_size, "taught": config.train.teacher is not None}
+    if not costs.has(**key):
+        costs.add(key | {"seconds": seconds_a_step(config, start)})
+    return next(row["seconds"] for row in costs.rows if all(row[name] == value for name, value in key.items()))
 
 
 def train_arm(name: str, seed: int, costs: Rows, args: argparse.Namespace) -> dict:
@@ -137,10 +151,7 @@ def train_arm(name: str, seed: int, costs: Rows, args: argparse.Namespace) -> di
     for number, stage in enumerate(ARMS[name]):
         run = args.out / "runs" / f"{name.replace(' ', '-')}-{seed}-{number}"
         config, start = config_of(stage, before, seed, args)
-        if not costs.has(arm=name, stage=number):
-            costs.add({"arm": name, "stage": number, "seconds": seconds_a_step(config, start)})
-        cost = next(row["seconds"] for row in costs.rows if (row["arm"], row["stage"]) == (name, number))
-        steps = max(1, round(60 * args.minutes * stage.share / cost))
+        steps = max(1, round(60 * args.minutes * stage.share / cost_of(config, start, costs)))
         if not (run / "model").is_dir() or read_metrics(run)[-1]["step"] < steps:
             shutil.rmtree(run, ignore_errors=True)
             result = train(with_train(config, steps=steps), run, init_from=start, progress=False)
@@ -154,7 +165,18 @@ def train_arm(name: str, seed: int, costs: Rows, args: argparse.Namespace) -> di
         before = run
     assert before is not None
     score = fashion_fad(before, args)
-    return {"stages": found, "fad": score.value, "interval_95": score.interval}
+    error = error_on_test_images(before, args.data / "fashion-mnist")
+    return {"stages": found, "error": error, "fad": score.value, "interval_95": score.interval}
+
+
+def error_on_test_images(run: Path, data: Path, images: int = 1024) -> float | None:
+    """None for a prediction or a schedule that the other arms do not have: no error of theirs says which is better."""
+    pipeline = load_pipeline(run)
+    unet, config = pipeline.unet.eval(), pipeline.scheduler.config
+    if (config.prediction_type, config.beta_schedule) != ("v_prediction", "linear"):
+        return None
+    dataset = open_dataset("fashion-mnist", data, "test", image_size=unet.config.sample_size, channels=1)
+    return prediction_error(unet, pipeline.scheduler, dataset.gather(range(images)), batch_size=64)
 
 
 def measure_norms(model: Path, data: Path, images: int = 4096, batch_size: int = 64) -> None:
@@ -179,19 +201,21 @@ def measure_norms(model: Path, data: Path, images: int = 4096, batch_size: int =
 
 
 def summarise(rows: list[dict], out: Path) -> None:
-    """A line an arm: images of each stage, the last loss, and FAD of each seed, best arms first."""
+    """A line an arm, the best first: images of each stage, and of each seed the error on test images, FAD, and by how
+    much FAD is more than that of "as it is" with this seed."""
     arms: dict[str, list[dict]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["seed"]):
         arms.setdefault(row["arm"], []).append(row)
-    lines = ["| arm | images | loss | FAD, a seed each | mean |", "|---|---|---|---|---|"]
+    plain = {row["seed"]: row["fad"] for row in arms.get("as it is", [])}
+    lines = ["| arm | images | error | FAD, 95 % interval | less `as it is` |", "|---|---|---|---|---|"]
     for name, found in sorted(arms.items(), key=lambda item: statistics.mean(row["fad"] for row in item[1])):
         images = " + ".join(f"{stage['images']:,}" for stage in found[0]["stages"])
-        loss = statistics.mean(row["stages"][-1]["loss"] for row in found)
+        errors = "; ".join("" if row["error"] is None else f"{row['error']:.4f}" for row in found)
         scores = "; ".join(
-            f"{row['fad']:.2f} [{row['interval_95'][0]:.2f}, {row['interval_95'][1]:.2f}]" for row in found
+            f"{row['fad']:.1f} [{row['interval_95'][0]:.1f}, {row['interval_95'][1]:.1f}]" for row in found
         )
-        mean = statistics.mean(row["fad"] for row in found)
-        lines.append(f"| {name} | {images} | {loss:.4f} | {scores} | **{mean:.2f}** |")
+        less = "; ".join(f"{row['fad'] - plain[row['seed']]:+.1f}" for row in found if row["seed"] in plain)
+        lines.append(f"| {name} | {images} | {errors} | {scores} | {less} |")
     with atomic_path(out / "recipe.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 

@@ -37,9 +37,10 @@ QUICK = ("--metric", "fad", "--fad-weights", "fad.pth", "--samples", 100, "--ste
          "--refine", 0, "--resamples", 40, "--device", "cpu")  # fmt: skip
 
 
-def make_reference(sddpm, threshold):
-    """400 samples with that threshold, so that it is the best."""
-    options = ("--seeds", "5000-5399", "--steps", 2, "--v-threshold", threshold, "--batch-size", 50)
+def make_reference(sddpm, threshold, x0_scale=1):
+    """400 samples with that threshold and scale, so that they are the best."""
+    options = ("--seeds", "5000-5399", "--steps", 2, "--v-threshold", threshold, "--x0-scale", x0_scale)
+    options += ("--batch-size", 50)
     assert sddpm("sample", "model", *options, "--device", "cpu", "--out", "real.npz")[0] == 0
 
 
@@ -80,6 +81,22 @@ def test_search_keep_sample_and_clear(sddpm, model, tmp_path):
     assert "samples with" not in sddpm("info", model)[1]
 
 
+def test_a_scale_is_found_kept_and_cleared(sddpm, model, tmp_path):
+    before = (tmp_path / "model" / "model_index.json").read_text()
+    make_reference(sddpm, 1.0, 0.3)
+    options = ("--search", "x0-scale", "--grid", "0.3,0.6", "--figure", "x.png")
+    code, out, err = sddpm("guide", model, "--reference", "real.npz", *QUICK, *options)
+    assert code == 0, err
+    assert out.splitlines()[0].split()[:3] == ["x0_scale", "fad", "difference"]
+    assert "verdict: x0_scale 0.3 beats x0_scale 1 beyond noise" in out and "proxy" not in out
+    assert "--x0-scale 1, or guide --clear --search x0-scale, undoes it" in out
+    assert Image.open("x.png").size[0] > 500
+    assert "x0_scale     0.3" in sddpm("info", model)[1]
+    assert json.loads((tmp_path / "model" / "model_index.json").read_text())["x0_scale"] == 0.3
+    assert "without an x0_scale" in sddpm("guide", model, "--clear", "--search", "x0-scale")[1]
+    assert (tmp_path / "model" / "model_index.json").read_text() == before
+
+
 def test_what_does_not_win_is_kept_only_if_asked(sddpm, model, tmp_path):
     make_reference(sddpm, 1.0)
     before = (tmp_path / "model" / "model_index.json").read_text()
@@ -99,10 +116,10 @@ def test_what_does_not_win_is_kept_only_if_asked(sddpm, model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model", "--grid", "0"], "thresholds must be positive numbers, not 0"),
-        (["model", "--grid", "nan"], "thresholds must be positive numbers, not nan"),
+        (["model", "--grid", "0"], "thresholds and scales must be positive numbers, not 0"),
+        (["model", "--grid", "nan"], "thresholds and scales must be positive numbers, not nan"),
         (["model", "--grid", "low"], "'low' is neither a number nor"),
-        (["model", "--grid", ","], "--grid needs at least one threshold"),
+        (["model", "--grid", ","], "--grid needs at least one number"),
         (["model", "--budget", "2"], "--budget 2 is too small"),
         (["model", "--samples", "50"], "50 samples are too few"),
         (["model", "--search", "layers"], "--budget is needed"),
@@ -112,6 +129,7 @@ def test_what_does_not_win_is_kept_only_if_asked(sddpm, model, tmp_path):
         (["nothing"], "no model at nothing"),
         (["damaged"], "damaged"),
         (["nothing", "--clear"], "no model at nothing"),
+        (["model", "--clear", "--search", "depth"], "unknown search 'depth'"),
         (["model", "--metric", "is"], "guidance goes by one metric"),
         (["model", "--out", "."], "is a folder"),
         (["model", "--steps", "0"], "steps must be"),

@@ -43,24 +43,25 @@ def fad(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sampled_at(pipeline, tmp_path_factory):
-    """sampled_at(thresholds): an .npz with 400 samples of the model at these thresholds, of seeds of their own."""
+    """sampled_at(thresholds, x0_scale): an .npz with 400 samples of the model at these, of seeds of their own."""
 
     made = {}
 
-    def make(v_threshold):
-        if repr(v_threshold) in made:
-            return made[repr(v_threshold)]
+    def make(v_threshold, x0_scale=1.0):
+        if (key := repr((v_threshold, x0_scale))) in made:
+            return made[key]
         images = pipeline(
             seeds=range(10**6, 10**6 + 400),
             num_inference_steps=STEPS,
             solver="ddim",
             v_threshold=v_threshold,
+            x0_scale=x0_scale,
             output_type="np",
             progress=False,
         ).images
         path = tmp_path_factory.mktemp("reference") / "images.npz"
         np.savez(path, np.round(images * 255).astype(np.uint8))
-        return made.setdefault(repr(v_threshold), str(path))
+        return made.setdefault(key, str(path))
 
     return make
 

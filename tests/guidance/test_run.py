@@ -8,7 +8,7 @@ import torch
 
 from sddpm.errors import UserError
 from sddpm.evaluation import SamplingSettings
-from sddpm.guidance import guide
+from sddpm.guidance import guide, store_guidance
 from sddpm.guidance.record import as_json, kept_with_model
 from sddpm.guidance.report import draw, in_words, table, verdict
 from sddpm.guidance.settings import FRESH
@@ -116,6 +116,33 @@ def test_parts_of_the_denoising(settings, sampled_at):
     assert (kept["early"], kept["late"], kept["boundary"]) == (*report.chosen, 500)
 
 
+def test_the_scale_of_the_reference_is_found_with_the_thresholds_that_are_kept(settings, sampled_at, model):
+    store_guidance(model, {"v_threshold": 0.8})
+    report = guide(settings(sampled_at(0.8, 0.3), search="x0-scale", grid=(0.3, 0.6, 1.4), proxy_images=4))
+    assert report.chosen == (0.3,) and report.beats_trained
+    assert report.space.axes == ["x0_scale"] and report.proxy is None
+    assert verdict(report)[1:] == ["verdict: x0_scale 0.3 beats x0_scale 1 beyond noise"]
+    found = json.loads(as_json(report, "sddpm guide", True))
+    assert found["chosen_x0_scale"] == 0.3 and found["chosen"] is None and found["sampling"]["v_threshold"] == 0.8
+    assert [trial["x0_scale"] for trial in found["trials"]] == [1.0, 0.3, 0.6, 1.4]
+    draw(report)
+
+
+def test_where_no_scale_is_the_truth_none_is_better(settings, sampled_at):
+    report = guide(settings(sampled_at(1.0), search="x0-scale", grid=(0.6, 1.4)))
+    assert not report.beats_trained and "x0_scale 1" in verdict(report)[0] + verdict(report)[-1]
+
+
+def test_a_threshold_and_a_scale_together(settings, sampled_at):
+    reference = sampled_at(0.7, 0.3)
+    report = guide(settings(reference, search="scalar-x0-scale", method="bayes", budget=16, low=0.25, high=1.1))
+    assert report.space.axes == ["threshold", "x0_scale"] and report.beats_trained
+    assert report.chosen[0] < 0.9 and report.chosen[1] < 0.9
+    kept = kept_with_model(report)
+    assert (kept["v_threshold"], kept["protocol"]["x0_scale"]) == report.chosen
+    assert table(report).splitlines()[0].split()[:2] == ["threshold", "x0_scale"]
+
+
 def test_the_loss_is_ranked_against_the_metric(settings, sampled_at, monkeypatch):
     asked = settings(sampled_at(0.8), proxy_images=12)
     report = guide(asked)
@@ -164,10 +191,16 @@ def test_the_json_holds_what_repeats_it(settings, sampled_at):
         ({"low": float("nan"), "search": "layers", "budget": 9}, "must be positive numbers"),
         ({"low": 1.0}, "from below 1 to above"),
         ({"budget": 3}, "--budget 3 is too small: grid needs at least 4"),
-        ({"search": "layers"}, "--budget is needed: how many thresholds may be tried, at least 7"),
+        ({"search": "layers"}, "--budget is needed: how many choices may be tried, at least 7"),
         ({"search": "layers", "budget": 6}, "--budget 6 is too small: coordinate needs at least 7"),
         ({"search": "layers-time", "budget": 13, "method": "bayes"}, "bayes needs at least 14"),
-        ({"search": "time", "method": "grid"}, "a grid is for one threshold"),
+        ({"search": "time", "method": "grid"}, "a grid is for one number"),
+        ({"search": "scalar-x0-scale", "method": "grid"}, "a grid is for one number, not for 2"),
+        (
+            {"search": "x0-scale", "method": "coordinate"},
+            "--budget is needed: how many choices may be tried, at least 3",
+        ),
+        ({"search": "x0-scale", "evaluation": {"sampling": SamplingSettings(2, x0_scale=1.1)}}, "leave out x0_scale"),
         ({"method": "random"}, "unknown method 'random'"),
         ({"search": "layers", "budget": 9, "groups": ("tail",)}, "unknown group of layers 'tail'"),
         ({"seed_sets": 0}, "--seed-sets must be at least 1"),
@@ -190,10 +223,11 @@ def test_what_cannot_be_is_refused_before_sampling(settings, sampled_at, sampled
     assert sampled == []
 
 
-def test_a_model_without_spikes(settings, tmp_path, monkeypatch):
+def test_a_model_without_spikes_has_no_threshold_but_a_scale(settings, sampled_at, monkeypatch):
     monkeypatch.setattr("sddpm.guidance.run.spiking_neurons", lambda unet: {})
     with pytest.raises(UserError, match="no spiking neurons"):
         guide(settings("digits"))
+    assert guide(settings(sampled_at(1.0, 0.3), search="x0-scale", grid=(0.3,))).chosen == (0.3,)
 
 
 def test_a_damaged_model(settings, model):

@@ -73,6 +73,18 @@ def test_both():
     assert resolve_thresholds(TRAINED, staged(0, 0))["down.0.n1"] == 1.0
 
 
+def test_a_scale():
+    scale = space("x0-scale", trained={})
+    assert scale.axes == ["x0_scale"] and scale.origin == (1.0,)
+    assert scale.thresholds((1.02,)) is None and scale.x0_scale((1.02,)) == 1.02
+    assert scale.describe((1.02,)) == "x0_scale 1.02"
+    both = space("scalar-x0-scale", dict.fromkeys(TRAINED, 0.5))
+    assert both.axes == ["threshold", "x0_scale"] and both.origin == (1.0, 1.0)
+    assert both.thresholds((0.9, 1.02)) == 0.45 and both.x0_scale((0.9, 1.02)) == 1.02
+    assert both.describe((0.9, 1.02)) == "threshold 0.45, x0_scale 1.02"
+    assert space("scalar").x0_scale((0.9,)) is None
+
+
 def test_multiples_of_what_was_trained():
     mixed = {"encoder.neuron": 0.5, "middle.0.n1": 2.0, "up.0.n1": 1.0}
     assert space("scalar", mixed).thresholds((1.1,)) == {

@@ -7,7 +7,7 @@ import torch
 
 from sddpm.errors import UserError
 from sddpm.evaluation.sampling import model_digest
-from sddpm.guidance import store_guidance
+from sddpm.guidance import store_guidance, store_x0_scale
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 
 QUICK = {"seeds": range(4), "num_inference_steps": 2, "output_type": "pt", "progress": False}
@@ -37,6 +37,25 @@ def test_what_is_kept_is_sampled_with_and_nothing_else_changes(model):
     assert model_digest(model) == digest
     store_guidance(model, None)
     assert (model / "model_index.json").read_text() == before
+
+
+def test_a_scale_is_kept_beside_the_thresholds_and_taken_out(model):
+    before, digest = (model / "model_index.json").read_text(), model_digest(model)
+    as_trained = sample(load_pipeline(model))
+    store_guidance(model, GUIDANCE, 0.9)
+    assert (load_pipeline(model).guided_thresholds, load_pipeline(model).x0_scale) == (0.8, 0.9)
+    store_guidance(model, GUIDANCE)
+    assert load_pipeline(model).x0_scale == 0.9
+    store_x0_scale(model, 0.8)
+    assert (load_pipeline(model).guided_thresholds, load_pipeline(model).x0_scale) == (0.8, 0.8)
+    store_guidance(model, None)
+    images = sample(load_pipeline(model))
+    assert torch.equal(images, sample(load_pipeline(model), x0_scale=0.8)) and not torch.equal(images, as_trained)
+    assert model_digest(model) == digest
+    store_x0_scale(model, 1.0)
+    assert (model / "model_index.json").read_text() == before
+    with pytest.raises(UserError, match="x0_scale must be a positive number"):
+        store_x0_scale(model, -1.0)
 
 
 @pytest.mark.parametrize(

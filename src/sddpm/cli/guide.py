@@ -1,4 +1,5 @@
-"""`sddpm guide`: firing thresholds with which a model samples better, searched, validated and kept with it."""
+"""`sddpm guide`: firing thresholds or an x0_scale with which a model samples better, searched, validated and kept with
+it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,7 +39,7 @@ def guide(
     ] = None,
     limit_reference: Annotated[int | None, typer.Option(help="The first so many reference images only.")] = None,
     samples: Annotated[int, typer.Option(help="Samples of one seed set.")] = 2000,
-    seed_sets: Annotated[int, typer.Option(help="Seed sets of the search; the same at every threshold.")] = 2,
+    seed_sets: Annotated[int, typer.Option(help="Seed sets of the search; the same for every choice.")] = 2,
     validation_sets: Annotated[int, typer.Option(help="Fresh seed sets, for the verdict.")] = 2,
     seed: Annotated[int, typer.Option(help="First seed of the search; fresh ones are 2^31 further.")] = 0,
     solver: OwnSolver = None,
@@ -46,23 +47,30 @@ def guide(
     eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
     engine: Engine = "auto",
-    search: Annotated[str, typer.Option(help="What is free: scalar, layers, time or layers-time.")] = "scalar",
-    method: Annotated[
-        str | None, typer.Option(help="grid (scalar only, default there), coordinate or bayes.", metavar="NAME")
-    ] = None,
-    grid: Annotated[
+    search: Annotated[
         str,
         typer.Option(
-            help="Thresholds with commas, in multiples of the trained one; paper is 0.997 to 1.003, wide 0.9 to 1.1.",
+            help="What is free: thresholds (scalar, layers, time or layers-time), x0-scale, or scalar-x0-scale."
+        ),
+    ] = "scalar",
+    method: Annotated[
+        str | None,
+        typer.Option(help="grid (where one number is free, default there), coordinate or bayes.", metavar="NAME"),
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            help="With commas, thresholds in multiples of the trained one, or scales; paper is 0.997 to 1.003, wide 0.9"
+            " to 1.1, scales 0.995 to 1.07. (default: paper,wide or scales)",
             metavar="LIST",
         ),
-    ] = "paper,wide",
+    ] = None,
     refine: Annotated[int, typer.Option(help="How often the grid is refined around its best.")] = 2,
     range_: Annotated[
-        str, typer.Option("--range", help="Least and largest multiple of coordinate and bayes.", metavar="LOW,HIGH")
+        str, typer.Option("--range", help="Least and largest number of coordinate and bayes.", metavar="LOW,HIGH")
     ] = "0.9,1.1",
     budget: Annotated[
-        int | None, typer.Option(help="Thresholds tried at most, the trained ones included. (default: the grid's)")
+        int | None, typer.Option(help="Choices tried at most, the model as trained included. (default: the grid's)")
     ] = None,
     groups: Annotated[
         str, typer.Option(help="Groups of layers: encoder, middle, decoder, or name patterns.", metavar="NAMES")
@@ -71,7 +79,9 @@ def guide(
         int | None, typer.Option(help="Early is from this diffusion step on. (default: half)", metavar="T")
     ] = None,
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 300,
-    proxy_images: Annotated[int, typer.Option(help="Images for the noise-prediction loss; 0: leave it out.")] = 256,
+    proxy_images: Annotated[
+        int, typer.Option(help="Images for the noise-prediction loss over thresholds; 0: leave it out.")
+    ] = 256,
     held_out: Annotated[
         str | None, typer.Option(help="Whence they come. (default: the reference's test split)", metavar="WHAT")
     ] = None,
@@ -79,11 +89,13 @@ def guide(
         bool | None,
         typer.Option(
             "--store/--no-store",
-            help="Keep the choice with the model, whatever the verdict, or never. (default: if it beats the trained"
-            " thresholds beyond noise)",
+            help="Keep the choice with the model, whatever the verdict, or never. (default: if it beats the model as"
+            " trained beyond noise)",
         ),
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Only take out what was kept with the model.")] = False,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Only take out what such a search kept with the model.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write all there is to know here.", metavar="FILE.json")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the curve here.", metavar="FILE.png")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
@@ -94,18 +106,15 @@ def guide(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
 ) -> None:
-    """Find firing thresholds with which a model samples better (threshold guidance).
+    """Find firing thresholds with which a model samples better (threshold guidance), or an x0_scale.
 
     Every choice is sampled with the same seeds; the best is judged on fresh ones. What is kept with the model is used
-    by sample and evaluate unless they are given --v-threshold.
+    by sample and evaluate unless they are given --v-threshold or --x0-scale.
     """
     from sddpm.files import refuse_existing
 
     if clear:
-        from sddpm.guidance import store_guidance
-
-        store_guidance(model, None)
-        typer.echo(f"{model}: samples with the thresholds it was trained with")
+        _clear(model, search)
         return
     for path in (out, figure):
         if path is not None:
@@ -119,9 +128,9 @@ def guide(
         own_folder(model)  # for its checks, before the long work
     low, high = _range(range_)
     trained: dict[str, Any] = trained_on(str(model)) if reference is None else {}
-    chosen_grid = parse_grid(grid)
+    chosen_grid = None if grid is None else parse_grid(grid)
     from sddpm.evaluation import EvaluationSettings, SamplingSettings
-    from sddpm.guidance import GuidanceSettings, store_guidance
+    from sddpm.guidance import GuidanceSettings
     from sddpm.guidance import guide as run_guide
 
     report = run_guide(
@@ -166,7 +175,7 @@ def guide(
     )
     if report is not None:
         keep = report.beats_trained if store is None else store
-        _show(report, model, keep, store, out, figure)
+        _show(report, model, search, keep, store, out, figure)
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
@@ -180,7 +189,7 @@ def parse_grid(text: str) -> tuple[float, ...]:
         except ValueError as error:
             raise UserError(f"--grid: {part!r} is neither a number nor {' nor '.join(GRIDS)}") from error
     if not found:
-        raise UserError("--grid needs at least one threshold")
+        raise UserError("--grid needs at least one number")
     return tuple(sorted(found))
 
 
@@ -192,15 +201,37 @@ def _range(text: str) -> tuple[float, float]:
     return low, high
 
 
+def _clear(model: Path, search: str) -> None:
+    from sddpm.guidance import store_guidance, store_x0_scale
+    from sddpm.guidance.space import SEARCHES
+
+    if search not in SEARCHES:
+        raise UserError(f"unknown search {search!r}: choose one of {', '.join(SEARCHES)}")
+    if search == "x0-scale":
+        store_x0_scale(model, 1.0)
+        typer.echo(f"{model}: samples without an x0_scale")
+    else:
+        scaled = search.endswith("x0-scale")
+        store_guidance(model, None, 1.0 if scaled else None)
+        without = " and without an x0_scale" if scaled else ""
+        typer.echo(f"{model}: samples with the thresholds it was trained with{without}")
+
+
 def _show(
-    report: "GuidanceReport", model: Path, keep: bool, asked: bool | None, out: Path | None, figure: Path | None
+    report: "GuidanceReport",
+    model: Path,
+    search: str,
+    keep: bool,
+    asked: bool | None,
+    out: Path | None,
+    figure: Path | None,
 ) -> None:
     """Keep the choice, print table and verdict, write the JSON and the figure."""
     import shlex
     import sys
 
     from sddpm.files import atomic_path
-    from sddpm.guidance import store_guidance
+    from sddpm.guidance import store_guidance, store_x0_scale
     from sddpm.guidance.record import as_json, kept_with_model
     from sddpm.guidance.report import draw, table, verdict
 
@@ -214,7 +245,14 @@ def _show(
     for line in verdict(report):
         typer.echo(line)
     if keep:
-        store_guidance(model, kept_with_model(report))
-        typer.echo(f"kept with {model}: sample and evaluate use it; --v-threshold trained, or guide --clear, undoes it")
+        space, scale = report.space, report.space.x0_scale(report.chosen)
+        if space.groups:
+            store_guidance(model, kept_with_model(report), scale)
+        elif scale is not None:
+            store_x0_scale(model, scale)
+        undone = ["--v-threshold trained"] if space.groups else []
+        undone += ["--x0-scale 1"] if space.scaled else []
+        clear = f"guide --clear{f' --search {search}' if space.scaled else ''}"
+        typer.echo(f"kept with {model}: sample and evaluate use it; {' '.join(undone)}, or {clear}, undoes it")
     else:
         typer.echo(f"{model} was not changed" + ("" if asked is False else "; --store keeps the choice all the same"))

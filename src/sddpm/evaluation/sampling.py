@@ -58,14 +58,15 @@ def is_model(path: Path) -> bool:
 
 
 def model_digest(path: Path) -> str:
-    """SHA-256 over the configs and weights of a saved model, by name; the thresholds that guidance keeps with it do not
-    count, since samples are told apart by the thresholds they were made with."""
+    """SHA-256 over the configs and weights of a saved model, by name; the thresholds and the x0_scale that guidance
+    keeps with it do not count, since samples are told apart by those they were made with."""
     folder = pipeline_folder(path)
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".safetensors")):
         digest.update(file.relative_to(folder).as_posix().encode())
         if file == folder / INDEX_NAME:
-            plain = {key: value for key, value in read_json(file).items() if key != "threshold_guidance"}
+            index = read_json(file)
+            plain = {key: value for key, value in index.items() if key not in ("threshold_guidance", "x0_scale")}
             digest.update(hashlib.sha256((json.dumps(plain, indent=2, sort_keys=True) + "\n").encode()).digest())
             continue
         with file.open("rb") as stream:

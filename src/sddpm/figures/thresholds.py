@@ -26,16 +26,24 @@ class Curve:
 
 
 def threshold_curves(
-    thresholds: Sequence[float], curves: Sequence[Curve], *, trained: int, chosen: int, title: str = ""
+    thresholds: Sequence[float],
+    curves: Sequence[Curve],
+    *,
+    trained: int,
+    chosen: int,
+    title: str = "",
+    label: str = "firing threshold",
 ) -> Figure:
-    """Curves over one threshold, below each other. Each bar is the interval of the difference to the trained threshold,
-    drawn from the trained value: where it does not cross the line, the difference is beyond noise.
+    """Curves over one threshold (or another number), below each other. Each bar is the interval of the difference to
+    the trained threshold, drawn from the trained value: where it does not cross the line, the difference is beyond
+    noise.
 
     Args:
         thresholds: ascending.
         curves: what to draw.
         trained, chosen: the numbers of these thresholds.
         title: of the figure.
+        label: of the axis.
 
     Raises:
         UserError: nothing to draw, or values without their thresholds.
@@ -46,7 +54,7 @@ def threshold_curves(
         if distances and distances[-1] > 8 * distances[0]:
             _stretch(axes, thresholds[trained], distances[0])
         _draw(axes, thresholds, curve, colour, trained, chosen, line=True)
-    panels[-1].set_xlabel("firing threshold")
+    panels[-1].set_xlabel(label)
     _ticks(panels, thresholds)
     return figure
 

@@ -1,5 +1,5 @@
-"""Threshold guidance: other firing thresholds than the trained ones, found, validated and kept (SDDPM section 4.3).
-Names are imported on first use (torch is slow to load)."""
+"""Threshold guidance: other firing thresholds than the trained ones, found, validated and kept (SDDPM section 4.3);
+and x0_scale, in the same way. Names are imported on first use (torch is slow to load)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -9,9 +9,16 @@ if TYPE_CHECKING:
     from sddpm.guidance.run import guide as guide
     from sddpm.guidance.settings import GuidanceSettings as GuidanceSettings
     from sddpm.guidance.store import store_guidance as store_guidance
+    from sddpm.guidance.store import store_x0_scale as store_x0_scale
 
-_LAZY = {"GuidanceReport": "results", "GuidanceSettings": "settings", "guide": "run", "store_guidance": "store"}
-__all__ = ["GuidanceReport", "GuidanceSettings", "guide", "store_guidance"]
+_LAZY = {
+    "GuidanceReport": "results",
+    "GuidanceSettings": "settings",
+    "guide": "run",
+    "store_guidance": "store",
+    "store_x0_scale": "store",
+}
+__all__ = ["GuidanceReport", "GuidanceSettings", "guide", "store_guidance", "store_x0_scale"]
 
 
 def __getattr__(name: str):

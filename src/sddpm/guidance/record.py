@@ -1,4 +1,4 @@
-"""Threshold guidance as data: all of it as JSON, with everything to repeat it, and what is kept with a model."""
+"""What guidance found as data: all of it as JSON, with everything to repeat it, and what is kept with a model."""
 
 import json
 import math
@@ -8,16 +8,17 @@ from typing import Any
 from sddpm.evaluation.report import versions
 from sddpm.guidance.bootstrap import Estimate
 from sddpm.guidance.results import Comparison, GuidanceReport
-from sddpm.pipelines.threshold_guidance import to_json
+from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 
 
 def kept_with_model(report: GuidanceReport) -> dict[str, Any]:
-    """What is worth keeping beside the chosen thresholds: which they replace, and why."""
+    """What is worth keeping beside the chosen thresholds: which they replace, and why. (An x0_scale alone is kept as a
+    number.)"""
     found = report.validation or next(each for each in report.trials if each.point == report.chosen)
     seeds = report.search.validation_seeds if report.validation is not None else report.search.search_seeds
     return {
-        "v_threshold": to_json(report.space.thresholds(report.chosen)),
-        "trained_v_threshold": to_json(report.space.thresholds(report.space.origin)),
+        "v_threshold": _plain(report.space.thresholds(report.chosen)),
+        "trained_v_threshold": _plain(report.space.thresholds(report.space.origin)),
         "metric": report.label,
         "value": found.value,
         "trained_value": found.trained_value,
@@ -26,6 +27,7 @@ def kept_with_model(report: GuidanceReport) -> dict[str, Any]:
         "beats_trained": report.beats_trained,
         "protocol": {
             **report.facts["sampling"],
+            **({"x0_scale": report.space.x0_scale(report.chosen)} if report.space.scaled else {}),
             "samples_per_seed_set": report.samples,
             "seed_sets": seeds,
             "reference": report.facts["reference"],
@@ -57,9 +59,10 @@ def as_json(report: GuidanceReport, command: str, stored: bool) -> str:
                 "budget": search.budget,
                 "first_seeds": search.search_seeds,
             },
-            "trained": to_json(space.thresholds(space.origin)),
+            "trained": _plain(space.thresholds(space.origin)),
             "trials": [_comparison(report, each) for each in report.trials],
-            "chosen": to_json(space.thresholds(report.chosen)),
+            "chosen": _plain(space.thresholds(report.chosen)),
+            **({"chosen_x0_scale": space.x0_scale(report.chosen)} if space.scaled else {}),
             "validation": None
             if report.validation is None
             else {"first_seeds": search.validation_seeds, **_comparison(report, report.validation)},
@@ -73,7 +76,7 @@ def as_json(report: GuidanceReport, command: str, stored: bool) -> str:
                 "rank_correlation": None if math.isnan(proxy.correlation) else proxy.correlation,
                 "p_value": proxy.p_value,
                 "trusted": proxy.trusted,
-                "would_choose": to_json(space.thresholds(proxy.best)),
+                "would_choose": _plain(space.thresholds(proxy.best)),
                 "steps": proxy.tenths,
                 "losses": [
                     {
@@ -91,6 +94,10 @@ def as_json(report: GuidanceReport, command: str, stored: bool) -> str:
     )
 
 
+def _plain(thresholds: PlainThresholds | None) -> Any:
+    return None if thresholds is None else to_json(thresholds)
+
+
 def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "standard_error": estimate.standard_error, "interval_95": estimate.interval}
 
@@ -98,7 +105,8 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
 def _comparison(report: GuidanceReport, each: Comparison) -> dict[str, Any]:
     return {
         "multiples": each.point,
-        "v_threshold": to_json(report.space.thresholds(each.point)),
+        "v_threshold": _plain(report.space.thresholds(each.point)),
+        **({"x0_scale": report.space.x0_scale(each.point)} if report.space.scaled else {}),
         "value": each.value,
         "difference": _estimate(each.difference),
         "seed_sets": [

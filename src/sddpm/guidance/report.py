@@ -1,4 +1,4 @@
-"""Threshold guidance in words and as a figure: a table, verdicts, the curve."""
+"""What guidance found in words and as a figure: a table, verdicts, the curve."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from sddpm.guidance.space import Point
 
 
 def table(report: GuidanceReport) -> str:
-    """A line for each choice of thresholds, in their order; differences are to the trained ones, on the same seeds."""
+    """A line for each choice, in their order; differences are to the model as it was trained, on the same seeds."""
     losses = {loss.point: loss for loss in report.proxy.losses} if report.proxy is not None else {}
     sets = len(report.search.search_seeds)
     header = [*report.space.axes, report.label, "difference", "95 % interval"]
@@ -20,7 +20,7 @@ def table(report: GuidanceReport) -> str:
     rows = [header]
     for each in sorted(report.trials, key=lambda each: each.point):
         trained = each.point == report.space.origin
-        row = [f"{report.space.value(x):g}" for x in each.point] + [f"{each.value:.6g}"]
+        row = [f"{x:g}" for x in report.space.values(each.point)] + [f"{each.value:.6g}"]
         row += ["trained", ""] if trained else [f"{each.difference.value:+.4g}", _interval(each.difference)]
         row += ["" if trained else f"{one.value:+.4g}" for one in each.differences] if sets > 1 else []
         if losses:
@@ -39,9 +39,9 @@ def table(report: GuidanceReport) -> str:
 
 def verdict(report: GuidanceReport) -> list[str]:
     """What was chosen and whether it is better beyond noise; whether the loss could have told."""
-    name = report.space.describe
+    name, start = report.space.describe, report.space.start
     if report.validation is None:
-        return [f"chosen: the trained thresholds ({name(report.chosen)}); none tried was better", *_proxy(report)]
+        return [f"chosen: {start}{_in_numbers(report)}; none tried was better", *_proxy(report)]
     found = report.validation
     sets, count = len(report.search.validation_seeds), report.samples
     lines = [
@@ -51,13 +51,11 @@ def verdict(report: GuidanceReport) -> list[str]:
         + (f", by seed set {', '.join(f'{one.value:+.4g}' for one in found.differences)}" if sets > 1 else "")
     ]
     if found.difference.below_zero:
-        lines.append(f"verdict: {name(report.chosen)} beats the trained thresholds beyond noise")
+        lines.append(f"verdict: {name(report.chosen)} beats {start} beyond noise")
     elif found.difference.above_zero:
-        lines.append(
-            f"verdict: {name(report.chosen)} is worse than the trained thresholds on fresh seeds, beyond noise"
-        )
+        lines.append(f"verdict: {name(report.chosen)} is worse than {start} on fresh seeds, beyond noise")
     else:
-        lines.append(f"verdict: {name(report.chosen)} is not better than the trained thresholds beyond noise")
+        lines.append(f"verdict: {name(report.chosen)} is not better than {start} beyond noise")
     return [*lines, *_proxy(report)]
 
 
@@ -79,8 +77,14 @@ def in_words(guidance: Mapping[str, Any]) -> str:
     )
 
 
+def _in_numbers(report: GuidanceReport) -> str:
+    return f" ({report.space.describe(report.space.origin)})" if report.space.groups else ""
+
+
 def _proxy(report: GuidanceReport) -> list[str]:
     proxy = report.proxy
+    if report.space.scaled:
+        return []
     if proxy is None:
         return ["proxy: the noise-prediction loss was not measured (no images: give --reference or --held-out)"]
     seen = "" if proxy.held_out else ", not held out as far as is known"
@@ -108,10 +112,11 @@ def _interval(estimate: Estimate) -> str:
 
 
 def draw(report: GuidanceReport) -> Any:
-    """The metric and the loss over the thresholds, a matplotlib figure: save it with `figure.savefig(path)`."""
+    """The metric over the choices, and the loss if it was measured, a matplotlib figure: save it with
+    `figure.savefig(path)`."""
     from sddpm.figures.thresholds import Curve, threshold_curves, threshold_trials
 
-    one = report.space.axes == ["threshold"]
+    one = len(report.space.axes) == 1
     trials = sorted(report.trials, key=lambda each: each.point) if one else report.trials
     points = [each.point for each in trials]
     intervals = [each.difference.interval for each in trials]
@@ -128,5 +133,7 @@ def draw(report: GuidanceReport) -> Any:
         f"samples, {sampling['solver']} with {sampling['steps']} steps"
     )
     if one:
-        return threshold_curves([report.space.value(x) for (x,) in points], curves, title=title, **places)
+        label = "firing threshold" if report.space.groups else "x0_scale"
+        values = [report.space.values(point)[0] for point in points]
+        return threshold_curves(values, curves, title=title, label=label, **places)
     return threshold_trials([report.space.describe(point) for point in points], curves, title=title, **places)

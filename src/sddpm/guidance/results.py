@@ -1,4 +1,4 @@
-"""What threshold guidance finds."""
+"""What guidance finds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from sddpm.guidance.space import Point, Space
 
 @dataclass(frozen=True)
 class Comparison:
-    """The metric at a point, and its difference to the trained thresholds on the same seeds (below 0 is better):
+    """The metric at a point, and its difference to the model as trained on the same seeds (below 0 is better):
     of all samples together, and of each seed set by itself."""
 
     point: Point
@@ -21,7 +21,7 @@ class Comparison:
 
     @property
     def trained_value(self) -> float:
-        """The metric of the trained thresholds on the same seeds."""
+        """The metric of the model as trained, on the same seeds."""
         return self.value - self.difference.value
 
 
@@ -65,8 +65,8 @@ class Proxy:
 class GuidanceReport:
     """What `guide` found.
 
-    trials: on the seeds of the search, in the order tried; the trained thresholds are among them.
-    chosen: the best of them. validation: chosen, on fresh seeds; None if those trained with were the best.
+    trials: on the seeds of the search, in the order tried; the model as trained is among them.
+    chosen: the best of them. validation: chosen, on fresh seeds; None if nothing was better than as trained.
     """
 
     label: str
@@ -81,5 +81,5 @@ class GuidanceReport:
 
     @property
     def beats_trained(self) -> bool:
-        """Whether the chosen thresholds are better beyond noise on seeds that the search never saw."""
+        """Whether the choice is better beyond noise on seeds that the search never saw."""
         return self.validation is not None and self.validation.difference.below_zero

@@ -1,4 +1,4 @@
-"""Threshold guidance from beginning to end: search, validate on fresh seeds, judge the cheap proxy."""
+"""Guidance from beginning to end: search, validate on fresh seeds, judge the cheap proxy."""
 
 import math
 import time
@@ -34,7 +34,7 @@ _LEAST_FOR_RANKS = 4
 
 
 def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: None) -> GuidanceReport | None:
-    """Find firing thresholds with which a model samples better than with those it was trained with.
+    """Find firing thresholds, or an x0_scale, with which a model samples better than as it was trained.
 
     Samples, features, losses and resampled distances are kept in `evaluation.work`, so that an interrupted search goes
     on where it was. Started by torchrun, several processes share the sampling; the first returns the report, the others
@@ -51,6 +51,8 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     evaluation = settings.evaluation
     if evaluation.sampling.v_threshold is not None:
         raise UserError("guidance chooses the thresholds itself: leave out v_threshold")
+    if evaluation.sampling.x0_scale is not None and settings.search.endswith("x0-scale"):
+        raise UserError("guidance chooses the scale itself: leave out x0_scale")
     if len(evaluation.metrics or ()) != 1 or (evaluation.metrics or ("",))[0] not in METRICS:
         raise UserError(f"guidance goes by one metric: choose one of {', '.join(METRICS)}")
     plan = make_plan(evaluation)
@@ -77,6 +79,8 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         samples = open_samples(evaluation, plan, device)
         reference = open_reference(evaluation, plan, samples)
         noisy, images, held_out = _noisy_images(settings, samples, total)
+        if space.scaled:  # the loss of each prediction is best without a scale: it says nothing of samples
+            noisy = None
         trials, about = _open_trials(settings, plan, pipeline, space, samples, reference, noisy, processes, device)
         label = f"{metric.name}-{plan.dim}" if metric.features == "pool" else metric.name
         say(_announce(settings, search, space, samples, label))
@@ -93,11 +97,13 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         found = [_compare(trials, point, search.search_seeds) for point in values]
         validation = None if chosen == space.origin else _compare(trials, chosen, search.validation_seeds)
         proxy = _judge_proxy(trials, found, images, held_out, total, say) if noisy is not None else None
+    fixed = ["solver", "steps", "eta", "batch_size", "engine"]
+    fixed += ([] if space.scaled else ["x0_scale"]) + ([] if space.groups else ["v_threshold"])
     facts = {
         "model": str(evaluation.source),
         "sha256": samples.about["sha256"],
         "metric": label,
-        "sampling": {key: samples.about[key] for key in ("solver", "steps", "eta", "x0_scale", "batch_size", "engine")},
+        "sampling": {key: samples.about[key] for key in fixed},
         "samples_per_seed_set": samples.count,
         **about,
         "preprocessing": plan.preprocessing if metric.features != "fad" else None,
@@ -162,7 +168,7 @@ def _announce(settings: GuidanceSettings, search: SearchPlan, space: Space, samp
     steps = settings.evaluation.sampling.steps
     images = search.budget * settings.seed_sets * samples.count
     return (
-        f"{search.method} search by {label}{axes}: at most {search.budget} thresholds x {settings.seed_sets} seed sets "
+        f"{search.method} search by {label}{axes}: at most {search.budget} choices x {settings.seed_sets} seed sets "
         f"x {samples.count:,} samples = {images:,} images of {steps} steps, then fresh seeds for the verdict"
     )
 
@@ -176,7 +182,7 @@ def _search(
     say: Callable[[str], None],
     label: str,
 ) -> dict[Point, float]:
-    """The metric at every point tried, the trained thresholds first."""
+    """The metric at every point tried, the model as trained first."""
 
     def measure(point: Point) -> float:
         value = processes.agree(trials.value(point, search.search_seeds))

@@ -1,4 +1,4 @@
-"""What threshold guidance is asked to do."""
+"""What guidance is asked to do."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from sddpm.guidance.search import smallest_budget
 GRIDS = {
     "paper": (0.997, 0.998, 0.999, 1.0, 1.001, 1.002, 1.003),
     "wide": (0.9, 0.95, 0.98, 0.99, 1.0, 1.01, 1.02, 1.05, 1.1),
+    "scales": (0.995, 1.0, 1.005, 1.01, 1.02, 1.04, 1.07),
 }
 DEFAULT_GRID = tuple(sorted({*GRIDS["paper"], *GRIDS["wide"]}))
 METRICS = ("fid", "sfid", "kid", "fad")
@@ -23,13 +24,14 @@ FRESH = 2**31
 
 @dataclass(frozen=True)
 class GuidanceSettings:
-    """As the options of `sddpm guide`. Thresholds are multiples of the trained ones (which are 1 in SDDPM).
+    """As the options of `sddpm guide`. Thresholds are multiples of the trained ones (which are 1 in SDDPM),
+    x0_scale is what it is.
 
     evaluation: the model, one metric, the reference, how to sample; `samples` are those of one seed set.
     seed_sets, validation_sets: on which the search and the validation measure.
-    search: a name of `SEARCHES`. method: one of `METHODS`; None: grid for a scalar search, else coordinate.
-    grid, refinements: of the method grid. low, high: the range of the others. budget: thresholds tried, the trained
-    ones included; None: what the grid needs.
+    search: a name of `SEARCHES`. method: one of `METHODS`; None: grid where one number is free, else coordinate.
+    grid, refinements: of the method grid; None: `DEFAULT_GRID`, or that of scales. low, high: the range of the others.
+    budget: choices tried, the model as trained included; None: what the grid needs.
     groups, boundary: of layers and of the denoising, as of `make_space`.
     resamples: of the bootstrap.
     proxy_images: on which the noise-prediction loss is measured; 0 for none. held_out: whence (a data set, of which the
@@ -41,7 +43,7 @@ class GuidanceSettings:
     validation_sets: int = 2
     search: str = "scalar"
     method: str | None = None
-    grid: tuple[float, ...] = DEFAULT_GRID
+    grid: tuple[float, ...] | None = None
     refinements: int = 2
     low: float = 0.9
     high: float = 1.1
@@ -55,7 +57,7 @@ class GuidanceSettings:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """The settings with their defaults filled in. `grid` holds the trained thresholds too."""
+    """The settings with their defaults filled in. `grid` holds 1, the model as trained, too."""
 
     method: str
     grid: tuple[float, ...]
@@ -69,20 +71,22 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
 
     Args:
         settings: what is asked.
-        axes: how many thresholds are free.
+        axes: how many numbers are free.
         samples: of a seed set.
 
     Raises:
         UserError: values that cannot be, in one line that says what can.
     """
-    method = settings.method or ("grid" if settings.search == "scalar" else "coordinate")
+    method = settings.method or ("grid" if settings.search in ("scalar", "x0-scale") else "coordinate")
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
     if method == "grid" and axes > 1:
-        raise UserError(f"a grid is for one threshold, not for {axes}: choose --method coordinate or bayes")
-    for multiple in (*settings.grid, settings.low, settings.high):
+        raise UserError(f"a grid is for one number, not for {axes}: choose --method coordinate or bayes")
+    default = GRIDS["scales"] if settings.search == "x0-scale" else DEFAULT_GRID
+    grid = default if settings.grid is None else settings.grid
+    for multiple in (*grid, settings.low, settings.high):
         if not (math.isfinite(multiple) and multiple > 0):
-            raise UserError(f"thresholds must be positive numbers, not {multiple:g}")
+            raise UserError(f"thresholds and scales must be positive numbers, not {multiple:g}")
     if not settings.low < 1 < settings.high:
         raise UserError(f"the range must go from below 1 to above, not from {settings.low:g} to {settings.high:g}")
     for name, value, least in (
@@ -96,15 +100,17 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
             raise UserError(f"{name} must be at least {least}, not {value}")
     if settings.proxy_images == 1:
         raise UserError("--proxy-images must be 0, for none, or at least 2")
-    grid = tuple(sorted({*settings.grid, 1.0}))
+    grid = tuple(sorted({*grid, 1.0}))
     least = smallest_budget(method, axes, grid)
     budget = settings.budget
     if budget is None:
         if method != "grid":
-            raise UserError(f"--budget is needed: how many thresholds may be tried, at least {least}")
+            raise UserError(f"--budget is needed: how many choices may be tried, at least {least}")
         budget = len(grid) + 3 * settings.refinements
     if budget < least:
-        raise UserError(f"--budget {budget} is too small: {method} needs at least {least}, the trained ones included")
+        raise UserError(
+            f"--budget {budget} is too small: {method} needs at least {least}, the model as trained included"
+        )
     first = settings.evaluation.sampling.first_seed
     if first < 0 or first + settings.seed_sets * samples > FRESH:
         raise UserError(f"the seeds of the search must lie in 0 to {FRESH - 1}: choose another --seed")

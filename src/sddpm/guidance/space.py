@@ -1,5 +1,5 @@
-"""The thresholds among which guidance searches: multiples of the trained ones, by group of layers and part of the
-denoising."""
+"""Among what guidance searches: multiples of the trained thresholds, by group of layers and part of the denoising, and
+the scale of the predicted clean image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,16 @@ from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.threshold_guidance import PlainThresholds, StagedThresholds
 
 Point = tuple[float, ...]
-"""One multiple of the trained thresholds for each axis of a space; all 1 is the model as it was trained."""
+"""One number for each axis of a space: multiples of the trained thresholds, then the x0_scale if it is free; all 1 is
+the model as it was trained."""
 
 SEARCHES = {
     "scalar": "one threshold for all, as in the paper",
     "layers": "one for each group of layers",
     "time": "one for each part of the denoising",
     "layers-time": "one for each group of layers and part of the denoising",
+    "x0-scale": "how many times the predicted clean image is taken; the thresholds are the model's own",
+    "scalar-x0-scale": "one threshold for all, and x0_scale",
 }
 GROUPS = {"encoder": ("encoder.*", "down.*"), "middle": ("middle.*",), "decoder": ("up.*", "readout.*")}
 """Names for parts of the U-Net, as patterns of layer names."""
@@ -24,49 +27,67 @@ GROUPS = {"encoder": ("encoder.*", "down.*"), "middle": ("middle.*",), "decoder"
 
 @dataclass(frozen=True)
 class Space:
-    """Thresholds as points.
+    """Thresholds, and x0_scale, as points.
 
     trained: layer name -> the threshold it was trained with.
-    groups: group -> patterns of layer names, no layer in two of them.
+    groups: group -> patterns of layer names, no layer in two of them; none if the thresholds are not free.
     stages: ("early", "late"), or ("",) if the thresholds stay the same over the denoising.
     boundary: the diffusion step t from which on (towards noise) the denoising is early.
+    scaled: whether x0_scale is free, the last axis.
     """
 
     trained: Mapping[str, float]
     groups: Mapping[str, tuple[str, ...]]
     stages: tuple[str, ...]
     boundary: int
+    scaled: bool = False
 
     @property
     def axes(self) -> list[str]:
-        """What each number of a point is for: "threshold", "encoder", "late", "encoder late"."""
-        return [" ".join(filter(None, (group, stage))) or "threshold" for stage in self.stages for group in self.groups]
+        """What each number of a point is for: "threshold", "encoder", "late", "encoder late", "x0_scale"."""
+        names = [
+            " ".join(filter(None, (group, stage))) or "threshold" for stage in self.stages for group in self.groups
+        ]
+        return [*names, "x0_scale"] if self.scaled else names
 
     @property
     def origin(self) -> Point:
-        """The thresholds as trained."""
-        return (1.0,) * (len(self.stages) * len(self.groups))
+        """The thresholds as trained, no scale."""
+        return (1.0,) * len(self.axes)
 
-    def thresholds(self, point: Point) -> PlainThresholds:
-        """What a pipeline takes as `v_threshold` for that point, in its shortest form."""
+    @property
+    def start(self) -> str:
+        """What the origin is, in words."""
+        return "the trained thresholds" if self.groups else "x0_scale 1"
+
+    def thresholds(self, point: Point) -> PlainThresholds | None:
+        """What a pipeline takes as `v_threshold` for that point, in its shortest form; None, the model's own, where
+        they are not free."""
         width = len(self.groups)
-        stages = [self._of_stage(point[i : i + width]) for i in range(0, len(point), width)]
+        if width == 0:
+            return None
+        stages = [self._of_stage(point[i * width : (i + 1) * width]) for i in range(len(self.stages))]
         if len(stages) == 1 or stages[0] == stages[1]:
             return stages[0]
         return StagedThresholds(stages[0], stages[1], self.boundary)
 
-    def value(self, multiple: float) -> float:
-        """A multiple as the threshold it means, if all layers were trained with one; otherwise the multiple."""
-        values = set(self.trained.values())
-        return round(multiple * values.pop(), 6) if len(values) == 1 else multiple
+    def x0_scale(self, point: Point) -> float | None:
+        """What a pipeline takes as `x0_scale` for that point; None, the model's own, where it is not free."""
+        return point[-1] if self.scaled else None
+
+    def values(self, point: Point) -> list[float]:
+        """Multiples as the thresholds they mean, if all layers were trained with one; x0_scale as it is."""
+        trained = set(self.trained.values())
+        unit = trained.pop() if len(trained) == 1 else 1.0
+        multiples = point[:-1] if self.scaled else point
+        return [round(multiple * unit, 6) for multiple in multiples] + list(point[len(multiples) :])
 
     def describe(self, point: Point) -> str:
         """The point in words, e.g. "0.998" or "encoder 0.98, middle 1, decoder 1.02"."""
         unit = "" if len(set(self.trained.values())) == 1 else " x trained"
-        numbers = [f"{self.value(multiple):g}{unit}" for multiple in point]
-        if self.axes == ["threshold"]:
-            return numbers[0]
-        return ", ".join(f"{axis} {number}" for axis, number in zip(self.axes, numbers, strict=True))
+        named = list(zip(self.axes, self.values(point), strict=True))
+        words = [f"{axis} {value:g}{'' if axis == 'x0_scale' else unit}" for axis, value in named]
+        return words[0].removeprefix("threshold ") if len(words) == 1 else ", ".join(words)
 
     def _of_stage(self, multiples: Point) -> Thresholds:
         changed: dict[str, float] = {}
@@ -98,15 +119,18 @@ def make_space(
     Raises:
         UserError: no neurons, an unknown search or group, layers in two groups, a boundary outside the denoising.
     """
-    if not trained:
-        raise UserError("this model has no spiking neurons, and so no threshold to guide it by")
     if search not in SEARCHES:
         raise UserError(f"unknown search {search!r}: choose one of {', '.join(SEARCHES)}")
+    if search == "x0-scale":
+        return Space(dict(trained), {}, ("",), 0, scaled=True)
+    if not trained:
+        raise UserError("this model has no spiking neurons, and so no threshold to guide it by")
     boundary = num_train_timesteps // 2 if boundary is None else boundary
     if not 0 < boundary < num_train_timesteps:
         raise UserError(f"the boundary must be a diffusion step from 1 to {num_train_timesteps - 1}, not {boundary}")
     chosen = _groups(list(trained), groups) if search in ("layers", "layers-time") else {"": ("*",)}
-    return Space(dict(trained), chosen, ("early", "late") if search in ("time", "layers-time") else ("",), boundary)
+    stages = ("early", "late") if search in ("time", "layers-time") else ("",)
+    return Space(dict(trained), chosen, stages, boundary, scaled=search == "scalar-x0-scale")
 
 
 def _groups(layers: list[str], names: Sequence[str]) -> dict[str, tuple[str, ...]]:

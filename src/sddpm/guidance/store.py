@@ -1,28 +1,48 @@
-"""Keeping chosen thresholds with a saved model, beside those it was trained with."""
+"""Keeping with a saved model what guidance chose, beside the thresholds it was trained with."""
 
 import json
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.files import atomic_path
 from sddpm.pipelines.loading import INDEX_NAME, own_folder, read_json
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 
 
-def store_guidance(model: str | PathLike[str], guidance: Mapping[str, Any] | None) -> None:
-    """Write `threshold_guidance` into the model_index.json of a saved model, or with None take it out.
+def store_guidance(
+    model: str | PathLike[str], guidance: Mapping[str, Any] | None, x0_scale: float | None = None
+) -> None:
+    """Write `threshold_guidance` into the model_index.json of a saved model, or with None take it out, and if given an
+    x0_scale, which 1 takes out.
 
     The weights and the thresholds of the training stay as they are. The file is replaced whole or not at all.
 
     Raises:
-        UserError: no saved model there, or one that comes with the package; guidance without thresholds; a file that
-            cannot be written.
+        UserError: no saved model there, or one that comes with the package; guidance without thresholds; a scale that
+            is none; a file that cannot be written.
     """
     kept_thresholds(guidance)
+    _write(model, {"threshold_guidance": dict(guidance) if guidance is not None else None} | _scale(x0_scale))
+
+
+def store_x0_scale(model: str | PathLike[str], x0_scale: float) -> None:
+    """Write `x0_scale` into the model_index.json of a saved model, or with 1 take it out; as `store_guidance`."""
+    _write(model, _scale(x0_scale))
+
+
+def _scale(x0_scale: float | None) -> dict[str, Any]:
+    if x0_scale is None:
+        return {}
+    check_x0_scale(x0_scale)
+    return {"x0_scale": None if x0_scale == 1 else x0_scale}
+
+
+def _write(model: str | PathLike[str], entries: Mapping[str, Any]) -> None:
+    """Set entries, or take out those that are None."""
     path = own_folder(model) / INDEX_NAME
-    index = {key: value for key, value in read_json(path).items() if key != "threshold_guidance"}
-    if guidance is not None:
-        index["threshold_guidance"] = dict(guidance)
+    index = {key: value for key, value in read_json(path).items() if key not in entries}
+    index |= {key: value for key, value in entries.items() if value is not None}
     with atomic_path(path) as temporary:  # in the form of diffusers, so that nothing else in the file changes
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

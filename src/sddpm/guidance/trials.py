@@ -1,4 +1,4 @@
-"""What the samples of each choice of thresholds score, kept in the work folder, so that nothing is done twice."""
+"""What the samples of each choice score, kept in the work folder, so that nothing is done twice."""
 
 import hashlib
 import json
@@ -27,9 +27,9 @@ from sddpm.pipelines.threshold_guidance import to_json
 class Trials:
     """Samples, distances and losses at the points of a space.
 
-    digest: of the model. sampling: all but thresholds and seeds. count: samples of a seed set; a seed set is named by
-    its first seed. feature: of the extractor's, in which `distance` measures. noisy: what the loss is measured on.
-    stores: the features that were opened, by thresholds and seed set.
+    digest: of the model. sampling: all but seeds and what the space has. count: samples of a seed set; a seed set is
+    named by its first seed. feature: of the extractor's, in which `distance` measures. noisy: what the loss is
+    measured on. stores: the features that were opened, by choice and seed set.
     """
 
     pipeline: SpikingDiffusionPipeline
@@ -66,6 +66,7 @@ class Trials:
         noisy = self.noisy
         assert noisy is not None
         thresholds = self.space.thresholds(point)
+        assert thresholds is not None
         identity = hashlib.sha256(noisy.images.numpy().tobytes()).hexdigest()
         key = ["losses", self.digest, to_json(thresholds), identity, noisy.first_seed, self.pipeline.device.type]
         return self._kept("losses", key, len(noisy.images), lambda: noise_losses(self.pipeline, noisy, thresholds))
@@ -80,10 +81,11 @@ class Trials:
 
     def _store(self, point: Point, first_seed: int) -> Shards:
         """The features of a seed set; its samples are made if they are not there."""
-        thresholds = self.space.thresholds(point)
-        name = json.dumps([to_json(thresholds), first_seed])
+        name = json.dumps([point, first_seed])
         if name not in self.stores:
-            sampling = replace(self.sampling, v_threshold=thresholds, first_seed=first_seed)
+            sampling = replace(self.sampling, v_threshold=self.space.thresholds(point), first_seed=first_seed)
+            if self.space.scaled:
+                sampling = replace(sampling, x0_scale=self.space.x0_scale(point))
             images = sample_images(self.pipeline, self.digest, sampling, self.count, self.work, self.processes)
             found = extract(self.extractor, ImageSet(images, self.count), self.work, self.processes)
             self.stores[name] = found[self.feature]
