@@ -14,6 +14,7 @@ arms.
 
 import argparse
 import json
+import math
 import shutil
 import statistics
 import tempfile
@@ -24,6 +25,7 @@ from pathlib import Path
 import torch
 from measuring import Rows, fashion_fad
 from prediction_error import prediction_error
+from scipy.special import stdtrit
 
 from sddpm import load_pipeline
 from sddpm.conversion.ann import convert_ann
@@ -201,23 +203,43 @@ def measure_norms(model: Path, data: Path, images: int = 4096, batch_size: int =
 
 
 def summarise(rows: list[dict], out: Path) -> None:
-    """A line an arm, the best first: images of each stage, and of each seed the error on test images, FAD, and by how
-    much FAD is more than that of "as it is" with this seed."""
+    """A line an arm, the best first: images of each stage; of each seed the error on test images and FAD with the
+    interval of its samples; and FAD as a share of that of "as it is" with the same seed, the geometric mean over seeds
+    with the interval of trainings, once there are two seeds to tell from."""
     arms: dict[str, list[dict]] = {}
     for row in sorted(rows, key=lambda row: row["seed"]):
         arms.setdefault(row["arm"], []).append(row)
     plain = {row["seed"]: row["fad"] for row in arms.get("as it is", [])}
-    lines = ["| arm | images | error | FAD, 95 % interval | less `as it is` |", "|---|---|---|---|---|"]
+    logs = {
+        name: [math.log(row["fad"] / plain[row["seed"]]) for row in found if row["seed"] in plain]
+        for name, found in arms.items()
+    }
+    spread, freedom = pooled_spread([values for name, values in logs.items() if name != "as it is"])
+    lines = ["| arm | images | error | FAD, 95 % interval | of `as it is` |", "|---|---|---|---|---|"]
     for name, found in sorted(arms.items(), key=lambda item: statistics.mean(row["fad"] for row in item[1])):
         images = " + ".join(f"{stage['images']:,}" for stage in found[0]["stages"])
         errors = "; ".join("" if row["error"] is None else f"{row['error']:.4f}" for row in found)
         scores = "; ".join(
             f"{row['fad']:.1f} [{row['interval_95'][0]:.1f}, {row['interval_95'][1]:.1f}]" for row in found
         )
-        less = "; ".join(f"{row['fad'] - plain[row['seed']]:+.1f}" for row in found if row["seed"] in plain)
-        lines.append(f"| {name} | {images} | {errors} | {scores} | {less} |")
+        share = ""
+        if logs[name]:
+            middle = statistics.mean(logs[name])
+            share = f"{math.exp(middle):.2f}"
+            if freedom and name != "as it is":
+                width = stdtrit(freedom, 0.975) * spread / math.sqrt(len(logs[name]))
+                share += f" [{math.exp(middle - width):.2f}, {math.exp(middle + width):.2f}]"
+        lines.append(f"| {name} | {images} | {errors} | {scores} | {share} |")
     with atomic_path(out / "recipe.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
+
+
+def pooled_spread(groups: list[list[float]]) -> tuple[float, int]:
+    """Standard deviation of one value about the mean of its group, from all groups together, and its degrees of
+    freedom: two seeds of one arm say little of how much trainings vary, two of every arm say enough."""
+    freedom = sum(max(len(values) - 1, 0) for values in groups)
+    squares = sum((value - statistics.mean(values)) ** 2 for values in groups for value in values)
+    return (math.sqrt(squares / freedom) if freedom else 0.0), freedom
 
 
 def main() -> None:
