@@ -94,6 +94,8 @@ ARMS = {
     "epsilon": arm("diffusion.prediction_type=epsilon"),
     "min-SNR 5": arm("diffusion.min_snr_gamma=5"),
     "cosine schedule": arm("diffusion.beta_schedule=cosine"),
+    "T = 2 throughout": arm("model.T=2"),
+    "T = 8 throughout": arm("model.T=8"),
     "T = 1, then 4": (Stage(("model.T=1",), 0.5), Stage((GENTLY,), 0.5, "weights")),
     "T = 2, then 4": (Stage(("model.T=2",), 0.5), Stage((GENTLY,), 0.5, "weights")),
     "quantised ANN, then spikes": (Stage(QUANTIZED, 0.6), Stage((GENTLY,), 0.4, "converted")),
