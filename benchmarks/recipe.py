@@ -206,42 +206,57 @@ def measure_norms(model: Path, data: Path, images: int = 4096, batch_size: int =
 
 def summarise(rows: list[dict], out: Path) -> None:
     """A line an arm, the best first: images of each stage; of each seed the error on test images and FAD with the
-    interval of its samples; and FAD as a share of that of "as it is" with the same seed, the geometric mean over seeds
-    with the interval of trainings, once there are two seeds to tell from."""
-    arms: dict[str, list[dict]] = {}
+    interval of its samples; and the share of "as it is" with the interval of trainings."""
+    arms: dict[str, dict[int, dict]] = {}
     for row in sorted(rows, key=lambda row: row["seed"]):
-        arms.setdefault(row["arm"], []).append(row)
-    plain = {row["seed"]: row["fad"] for row in arms.get("as it is", [])}
-    logs = {
-        name: [math.log(row["fad"] / plain[row["seed"]]) for row in found if row["seed"] in plain]
-        for name, found in arms.items()
-    }
-    spread, freedom = pooled_spread([values for name, values in logs.items() if name != "as it is"])
+        arms.setdefault(row["arm"], {})[row["seed"]] = row
+    shares = shares_of("as it is", {name: {s: row["fad"] for s, row in found.items()} for name, found in arms.items()})
     lines = ["| arm | images | error | FAD, 95 % interval | of `as it is` |", "|---|---|---|---|---|"]
-    for name, found in sorted(arms.items(), key=lambda item: statistics.mean(row["fad"] for row in item[1])):
-        images = " + ".join(f"{stage['images']:,}" for stage in found[0]["stages"])
-        errors = "; ".join("" if row["error"] is None else f"{row['error']:.4f}" for row in found)
+    for name, found in sorted(arms.items(), key=lambda item: statistics.mean(row["fad"] for row in item[1].values())):
+        seeds = list(found.values())
+        images = " + ".join(f"{stage['images']:,}" for stage in seeds[0]["stages"])
+        errors = "; ".join(f"{row['error']:.4f}" for row in seeds if row["error"] is not None)
         scores = "; ".join(
-            f"{row['fad']:.1f} [{row['interval_95'][0]:.1f}, {row['interval_95'][1]:.1f}]" for row in found
+            f"{row['fad']:.1f} [{row['interval_95'][0]:.1f}, {row['interval_95'][1]:.1f}]" for row in seeds
         )
-        share = ""
-        if logs[name]:
-            middle = statistics.mean(logs[name])
-            share = f"{math.exp(middle):.2f}"
-            if freedom and name != "as it is":
-                width = stdtrit(freedom, 0.975) * spread / math.sqrt(len(logs[name]))
-                share += f" [{math.exp(middle - width):.2f}, {math.exp(middle + width):.2f}]"
-        lines.append(f"| {name} | {images} | {errors} | {scores} | {share} |")
+        lines.append(f"| {name} | {images} | {errors} | {scores} | {' '.join(shares.get(name, []))} |")
     with atomic_path(out / "recipe.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
 
 
-def pooled_spread(groups: list[list[float]]) -> tuple[float, int]:
-    """Standard deviation of one value about the mean of its group, from all groups together, and its degrees of
-    freedom: two seeds of one arm say little of how much trainings vary, two of every arm say enough."""
-    freedom = sum(max(len(values) - 1, 0) for values in groups)
-    squares = sum((value - statistics.mean(values)) ** 2 for values in groups for value in values)
-    return (math.sqrt(squares / freedom) if freedom else 0.0), freedom
+def shares_of(base: str, scores: dict[str, dict[int, float]]) -> dict[str, list[str]]:
+    """Of each arm's scores by seed, the geometric mean of their shares of the base's with the same seed, and, once
+    there are two seeds, its 95 % interval."""
+    logs = {name: {seed: math.log(value) for seed, value in found.items()} for name, found in scores.items()}
+    spread, freedom = spread_of_trainings(logs)
+    shares = {}
+    for name, found in logs.items():
+        differences = [found[seed] - value for seed, value in logs.get(base, {}).items() if seed in found]
+        if not differences:
+            continue
+        middle = statistics.mean(differences)
+        shares[name] = [f"{math.exp(middle):.2f}"]
+        if freedom and name != base:  # two trainings differ, the arm's and the base's
+            width = stdtrit(freedom, 0.975) * spread * math.sqrt(2 / len(differences))
+            shares[name].append(f"[{math.exp(middle - width):.2f}, {math.exp(middle + width):.2f}]")
+    return shares
+
+
+def spread_of_trainings(values: dict[str, dict[int, float]]) -> tuple[float, int]:
+    """Standard deviation of one training's value beyond what its arm and its seed make of it (analysis of variance in
+    two ways), and its degrees of freedom. Two trainings of one arm say little of it, two of every arm enough."""
+    seeds = {seed for found in values.values() for seed in found}
+    rows = [[found[seed] for seed in sorted(seeds)] for found in values.values() if len(found) == len(seeds)]
+    freedom = (len(rows) - 1) * (len(seeds) - 1)
+    if freedom <= 0:
+        return 0.0, 0
+    of_arm = [statistics.mean(row) for row in rows]
+    of_seed = [statistics.mean(column) for column in zip(*rows, strict=True)]
+    mean = statistics.mean(of_arm)
+    squares = sum(
+        (value - of_arm[i] - of_seed[k] + mean) ** 2 for i, row in enumerate(rows) for k, value in enumerate(row)
+    )
+    return math.sqrt(squares / freedom), freedom
 
 
 def main() -> None:
