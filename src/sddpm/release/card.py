@@ -58,7 +58,7 @@ def _header(facts: CardFacts) -> str:
 def _sections(facts: CardFacts) -> list[str]:
     data, model, train = facts.config.data, facts.config.model, facts.config.train
     average = f"EMA, {train.ema_decay}" if train.ema_decay else "of the last step"
-    last = facts.stages[-1]
+    last = [stage for stage in facts.stages if stage.what == "trained"][-1]
     what = "signals" if _of_signals(facts) else "images"
     kind = "spiking U-Net" if facts.account.ledger.spiking else "U-Net without spikes"
     spikes = f", T = {facts.account.ledger.T} SNN time steps" if facts.account.ledger.spiking else ""
@@ -121,14 +121,19 @@ def _sections(facts: CardFacts) -> list[str]:
 
 
 def _earlier(stages: Sequence[Stage]) -> list[str]:
-    """What came before the training above, if anything did."""
+    """What came before the training above, and after it, if anything did."""
     if len(stages) < 2:
         return []
-    rows = ["It did not start from random weights. All stages, that training last:", ""]
+    rows = ["That training was not all. The stages, in their order:", ""]
     rows += ["| stage | network | T | data | steps | images | minutes | taught by |", "|---" * 8 + "|"]
     for stage in stages:
         numbers = (stage.steps, stage.images, round(stage.seconds / 60))
-        cells = [stage.what, stage.kind, str(stage.T), stage.dataset or ""]
+        cells = [
+            f"{stage.what}: {stage.parts}" if stage.parts else stage.what,
+            stage.kind,
+            str(stage.T),
+            stage.dataset or "",
+        ]
         cells += [f"{number:,}" if number else "" for number in numbers]
         rows.append(f"| {' | '.join([*cells, stage.teacher or ''])} |")
     return [*rows, ""]

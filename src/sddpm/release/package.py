@@ -50,7 +50,7 @@ def release(
     only what is written about it is new.
 
     Args:
-        run: the folder of a training run: config.yaml, metrics.jsonl, model/.
+        run: the folder of a training run: config.yaml, metrics.jsonl, model/; or of an average of such.
         out: the folder to write; replaced as a whole if it exists.
         name: what to call the model; the folder's name unless said.
         hardware: what it was trained on, in words.
@@ -64,7 +64,9 @@ def release(
             or evaluations of another model.
     """
     config = _config_of(run)
-    if not read_metrics(run):
+    stages = stages_of(run)
+    averaged = bool(stages) and stages[-1].what == "averaged"
+    if not averaged and not read_metrics(run):
         raise UserError(f"{run} has no metrics: its training has not begun")
     pipeline = load_pipeline(run)
     with atomic_path(out) as temporary:
@@ -83,7 +85,7 @@ def release(
         facts = CardFacts(
             name=name or out.name,
             config=config,
-            stages=stages_of(run),
+            stages=stages,
             hardware=hardware,
             licence=licence,
             parameters=sum(p.numel() for p in released.unet.parameters()),

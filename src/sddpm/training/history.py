@@ -21,8 +21,9 @@ HISTORY = "history.yaml"
 
 
 class Stage(BaseModel):
-    """One of them. what: "trained" or "converted"; kind: of the network that came out of it; images: seen, in all
-    steps; seconds: of training; teacher: name of the model that was learned from, if any."""
+    """One of them. what: "trained", "converted" or "averaged"; kind: of the network that came out of it; images: seen,
+    in all steps; seconds: of training; teacher: name of the model that was learned from, if any; parts: what was
+    averaged, such as "0.6 a + 0.4 b"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,6 +35,7 @@ class Stage(BaseModel):
     images: int = 0
     seconds: float = 0.0
     teacher: str | None = None
+    parts: str | None = None
 
 
 def trained(config: Config, steps: int, seconds: float) -> Stage:
@@ -56,11 +58,21 @@ def stages_of(path: str | PathLike[str]) -> list[Stage]:
     Raises:
         UserError: nothing at `path`, or a history that is damaged.
     """
-    folder = Path(path) if (Path(path) / "config.yaml").is_file() else pipeline_folder(path)
+    config = config_path(path)
+    folder = pipeline_folder(path) if config is None else config.parent
     stages = read_history(folder)
     if (folder / "metrics.jsonl").is_file() and (rows := read_metrics(folder)):
         stages.append(trained(load_config(folder / "config.yaml"), rows[-1]["step"], rows[-1]["seconds"]))
     return stages
+
+
+def config_path(path: str | PathLike[str]) -> Path | None:
+    """Of a run, or of a model that keeps the config it was trained by; None without. Raises `UserError` if there is
+    neither run nor model."""
+    config = Path(path, "config.yaml")
+    if not config.is_file():
+        config = pipeline_folder(path) / "config.yaml"
+    return config if config.is_file() else None
 
 
 def read_history(folder: Path) -> list[Stage]:

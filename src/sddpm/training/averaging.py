@@ -1,0 +1,89 @@
+"""One model from several: the mean of their weights.
+
+Trainings that went on from one another, or from one start, end in the same valley of the loss at different places, each
+as far from its floor as the noise of the last steps left it. The mean lies lower, as that of one training's last steps
+does (EMA), and costs nothing to train: model soups (Wortsman et al., 2022), SWA (Izmailov et al., 2018). Models that
+were trained apart from the start have nothing to average.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from torch import Tensor
+
+from sddpm.errors import UserError
+from sddpm.files import atomic_path
+from sddpm.models import ANNUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.training.history import Stage, config_path, stages_of, write_history
+
+DIFFUSION = ("num_train_timesteps", "prediction_type", "beta_schedule", "beta_start", "beta_end")
+
+
+def mean_state(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
+    """The weighted mean of state dicts of equal keys and shapes; whole numbers are the first one's."""
+    return {
+        name: sum((share * state[name] for share, state in zip(shares, states, strict=True)), start=0.0 * value)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+
+
+def average(
+    models: Sequence[str | PathLike[str]], out: str | PathLike[str], shares: Sequence[float] | None = None
+) -> SpikingDiffusionPipeline:
+    """Write the mean of saved models, or of runs, to the folder `out`, with the config and history of the first one.
+
+    What thresholds and x0_scale were kept with a model are its own and are left out.
+
+    Args:
+        models: at least two, trained on from one another or from one start.
+        out: a new folder for the model; `sddpm train out/config.yaml --init-from out` trains it on.
+        shares: of each model, summing to 1; equal ones unless given.
+
+    Raises:
+        UserError: fewer than two models, shares that are not theirs, or models that differ in more than weights.
+    """
+    if len(models) < 2:
+        raise UserError(f"an average needs two models or more, not {len(models)}")
+    shares = [1 / len(models)] * len(models) if shares is None else shares
+    if len(shares) != len(models):
+        raise UserError(f"there are {len(models)} models and {len(shares)} shares: give one for each")
+    if not abs(sum(shares) - 1) < 1e-6:  # nor nan
+        raise UserError(f"the shares must sum to 1, not {sum(shares):g}")
+    pipelines = [load_pipeline(model) for model in models]
+    for path, pipeline in zip(models[1:], pipelines[1:], strict=True):
+        _check_alike(pipelines[0], pipeline, str(models[0]), str(path))
+    first, before = pipelines[0], stages_of(models[0])
+    first.unet.load_state_dict(mean_state([pipeline.unet.state_dict() for pipeline in pipelines], shares))
+    result = SpikingDiffusionPipeline(
+        first.unet, first.scheduler, class_names=first.class_names, signal_range=first.signal_range
+    )
+    stage = Stage(
+        what="averaged",
+        kind=before[-1].kind if before else "ann" if isinstance(first.unet, ANNUNet2DModel) else "spiking",
+        T=first.unet.config.get("T", 1),
+        parts=" + ".join(f"{share:g} {Path(path).name}" for share, path in zip(shares, models, strict=True)),
+    )
+    with atomic_path(Path(out)) as temporary:
+        result.save_pretrained(temporary)
+        write_history(temporary, [*before, stage])
+        if (config := config_path(models[0])) is not None:
+            shutil.copyfile(config, temporary / "config.yaml")
+    return result
+
+
+def _check_alike(first: SpikingDiffusionPipeline, other: SpikingDiffusionPipeline, name: str, its_name: str) -> None:
+    if type(first.unet) is not type(other.unet):
+        kinds = (type(first.unet).__name__, type(other.unet).__name__)
+        raise UserError(f"{name} is of {kinds[0]} and {its_name} of {kinds[1]}: they have no mean")
+    networks = [{k: v for k, v in model.unet.config.items() if not k.startswith("_")} for model in (first, other)]
+    noises = [{key: model.scheduler.config.get(key) for key in DIFFUSION} for model in (first, other)]
+    for one, another in (networks, noises):
+        if different := sorted(key for key in one if one[key] != another.get(key)):
+            raise UserError(f"{name} and {its_name} differ in {', '.join(different)}: only weights can be averaged")
+    if first.class_names != other.class_names:
+        raise UserError(f"{name} and {its_name} differ in their classes: only weights can be averaged")
