@@ -23,8 +23,8 @@ def average(
 ) -> None:
     """Average the weights of models that were trained on from one another, or from one start (a model soup).
 
-    Costs no training and is often better than any of them. Training goes on with sddpm train OUT/config.yaml
-    --init-from OUT, where the first model has a config.
+    It costs no training, and may be better than any of them: evaluate it. Training goes on with sddpm train
+    OUT/config.yaml --init-from OUT, where the first model has a config.
     """
     from sddpm.files import refuse_existing
     from sddpm.training.averaging import average as write
