@@ -1,11 +1,12 @@
 #!/bin/sh
 # CIFAR-10: a spiking network by the recipe of docs/recipe.md beside its ANN twin after as many images, and beside the
-# paper's recipe after as many minutes. For a GPU: 250,000 steps of 128 images in all.
+# paper's recipe after as many minutes. For a GPU.
 #
 #   benchmarks/cifar10.sh DATA OUT [STEPS [BATCH [SAMPLES]]]
 #
-# DATA: folder with cifar10 (as `sddpm train` reads it) and inception.pth (the 2015 weights). STEPS (100000): of the
-# spiking network; the first 60 % without SNN time. SAMPLES (10000): of each FID-768 and KID, against the test images.
+# DATA: folder with cifar10 (as `sddpm train` reads it) and inception.pth (the 2015 weights). STEPS (100000) of BATCH
+# (128) images: of the spiking network, the first 60 % without SNN time, and of the twin. SAMPLES (10000): of each FID-768
+# and KID, against the test images.
 # Started again, it goes on where it was stopped, except the paper's recipe, whose minutes are counted in one go.
 set -eu
 data=$1 out=$2 steps=${3:-100000} batch=${4:-128} samples=${5:-10000}
@@ -22,7 +23,7 @@ trained() {  # run, arguments of `sddpm train` -> the run to its end, from its l
     fi
 }
 
-# 16.7 million parameters, 34 MB in half precision.
+# 16.8 million parameters, 34 MB in half precision.
 size="--set model.base_channels=128 --set model.channel_mult=[1,2,2] --set train.compile=true"
 trained "$out/quantized" cifar10_small $size --set model.kind=quantized --set train.steps=$first --set train.lr=1.5e-3
 [ -d "$out/converted" ] || sddpm convert-ann "$out/quantized" "$out/converted" --T 4
