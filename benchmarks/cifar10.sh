@@ -6,7 +6,7 @@
 #
 # DATA: folder with cifar10 (as `sddpm train` reads it) and inception.pth (the 2015 weights). STEPS (100000) of BATCH
 # (128) images: of the spiking network, the first 60 % without SNN time, and of the twin. SAMPLES (10000): of each FID-768
-# and KID, against the test images.
+# and KID, against the test images; FID in 768 features needs more than 768.
 # Started again, it goes on where it was stopped, except the paper's recipe, whose minutes are counted in one go.
 set -eu
 data=$1 out=$2 steps=${3:-100000} batch=${4:-128} samples=${5:-10000}

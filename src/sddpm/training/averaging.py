@@ -1,9 +1,9 @@
 """One model from several: the mean of their weights.
 
 Trainings that went on from one another, or from one start, end in the same valley of the loss at different places, each
-as far from its floor as the noise of the last steps left it. The mean may lie lower, as that of one training's last steps
-does (EMA), and costs nothing to train: model soups (Wortsman et al., 2022), SWA (Izmailov et al., 2018). Models that
-were trained apart from the start have nothing to average.
+as far from its floor as the noise of the last steps left it. The mean may lie lower, as that of one training's last
+steps does (EMA), and costs nothing to train: model soups (Wortsman et al., 2022), SWA (Izmailov et al., 2018). Models
+that were trained apart from the start have nothing to average.
 """
 
 import shutil
