@@ -90,7 +90,8 @@ def test_paths_that_are_wrong(tmp_path):
             open_signals(name, path)
 
 
-def test_from_a_file_to_samples_in_its_units(tmp_path):
+def test_from_a_file_to_samples_in_its_units(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where samples.png, the default, does not exist
     wave = np.sin(np.linspace(0, 6 * np.pi, 16))
     signals = np.stack([level * np.stack([wave, -wave]) + 100 for level in np.linspace(1, 20, 12)])
     np.savez(tmp_path / "waves.npz", signals=signals, labels=np.arange(12) % 2)
