@@ -32,9 +32,8 @@ trained "$out/spiking" "$out/converted/config.yaml" --init-from "$out/converted"
 trained "$out/twin" cifar10_small $size --set model.kind=ann --set train.steps=$steps
 
 if [ ! -f "$out/paper/finished" ]; then
-    # shellcheck disable=SC2016  the dollar is Python's
-    seconds=$(python -c 'import json, sys
-print(max(1, round(sum(json.loads(open(f"{run}/metrics.jsonl").readlines()[-1])["seconds"] for run in sys.argv[1:]))))' \
+    seconds=$(python -c 'import sys; from sddpm.training import read_metrics
+print(max(1, round(sum(read_metrics(run)[-1]["seconds"] for run in sys.argv[1:]))))' \
         "$out/quantized" "$out/spiking")
     rm -rf "$out/paper"
     # It stops at the signal, and saves what it has.

@@ -94,7 +94,7 @@ def _sections(facts: CardFacts) -> list[str]:
         f"| weights | {average}; convolutions in float16 |",
         f"| neuron | {getattr(model, 'neuron', 'none').upper()} |",
         "",
-        *_earlier(facts.stages),
+        *_all_stages(facts.stages),
         "## Quality",
         "",
         *_quality(facts.evaluations),
@@ -120,8 +120,8 @@ def _sections(facts: CardFacts) -> list[str]:
     ]
 
 
-def _earlier(stages: Sequence[Stage]) -> list[str]:
-    """What came before the training above, and after it, if anything did."""
+def _all_stages(stages: Sequence[Stage]) -> list[str]:
+    """What came before the training above and after it, if anything did."""
     if len(stages) < 2:
         return []
     rows = ["That training was not all. The stages, in their order:", ""]
