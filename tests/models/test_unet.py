@@ -198,7 +198,7 @@ def test_saved_and_loaded_is_the_same(tmp_path):
         ({"channel_mult": ()}, "channel_mult"),
         ({"channel_mult": (1, 0)}, "channel_mult"),
         ({"num_res_blocks": 0}, "num_res_blocks"),
-        ({"neuron": "izhikevich"}, "unknown neuron 'izhikevich'; choose one of if, lif, plif"),
+        ({"neuron": "izhikevich"}, "unknown neuron 'izhikevich': choose one of if, lif, plif"),
         ({"surrogate": "tanh"}, "unknown surrogate 'tanh'"),
         ({"surrogate_alpha": 0.0}, "surrogate_alpha must be positive"),
         ({"neuron": "lif", "tau": 0.5}, "tau"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sddpm.choices import check_choice
 from sddpm.cli.app import app
 from sddpm.cli.evaluate import refuse_unwritable, trained_on
 from sddpm.cli.options import Engine, OwnSolver
@@ -205,8 +206,7 @@ def _clear(model: Path, search: str) -> None:
     from sddpm.guidance import store_guidance, store_x0_scale
     from sddpm.guidance.space import SEARCHES
 
-    if search not in SEARCHES:
-        raise UserError(f"unknown search {search!r}: choose one of {', '.join(SEARCHES)}")
+    check_choice("search", search, SEARCHES)
     if search == "x0-scale":
         store_x0_scale(model, 1.0)
         typer.echo(f"{model}: samples without an x0_scale")

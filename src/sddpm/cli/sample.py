@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sddpm.choices import check_choice
 from sddpm.cli.app import app
 from sddpm.cli.options import Classes, Engine, ExitTolerance, GuidanceScale, OwnSolver, X0Scale
 from sddpm.errors import UserError
@@ -212,8 +213,7 @@ def output_format(out: Path, format: str | None) -> str:
         UserError: neither says.
     """
     if format is not None:
-        if format not in FORMATS:
-            raise UserError(f"unknown --format {format!r}: choose one of {', '.join(FORMATS)}")
+        check_choice("--format", format, FORMATS)
         return format
     if out.is_dir():
         return "folder"

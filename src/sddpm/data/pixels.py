@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 
 FILTERS = {
@@ -130,7 +131,6 @@ def check_spec(channels: int | None, image_size: int | None, resize: str, crop: 
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels!r}")
     if image_size is not None and (type(image_size) is not int or not 2 <= image_size <= 4096):
         raise UserError(f"image_size must be a whole number from 2 to 4096, not {image_size!r}")
-    if resize not in FILTERS:
-        raise UserError(f"unknown resize filter {resize!r}: choose one of {', '.join(FILTERS)}")
-    if crop is not None and crop not in CROPS:
-        raise UserError(f"unknown crop {crop!r}: choose one of {', '.join(CROPS)}")
+    check_choice("resize filter", resize, FILTERS)
+    if crop is not None:
+        check_choice("crop", crop, CROPS)

@@ -1,12 +1,12 @@
 """The data sets known by name, and where each is found. Imports no torch: `sddpm --help` lists this table."""
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sddpm.choices import nearest
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -163,8 +163,8 @@ def unknown_dataset(name: str) -> UserError:
     """The error for a name that is neither a data set nor a path, with the nearest name."""
     if os.sep in name or Path(name).suffix:
         return UserError(f"no such folder or zip: {name}")
-    near = difflib.get_close_matches(_plain(name), [_plain(key) for key in DATASETS], 1, 0.5)
-    hint = next((f": did you mean {key}?" for key in DATASETS if near and _plain(key) == near[0]), ".")
+    near = nearest(name, DATASETS, cutoff=0.5, spelling=_plain)
+    hint = "." if near is None else f": did you mean {near}?"
     return UserError(f"unknown data set {name!r}{hint} Known are {', '.join(DATASETS)}, or a path to a folder or zip")
 
 

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from sddpm.choices import check_choice
 from sddpm.diffusion.schedule import signal_and_noise_rates
 from sddpm.errors import UserError
 
@@ -17,8 +18,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction")
 
 def check_prediction_type(prediction_type: str) -> None:
     """Raise UserError unless `prediction_type` is one of `PREDICTION_TYPES`."""
-    if prediction_type not in PREDICTION_TYPES:
-        raise UserError(f"unknown prediction_type {prediction_type!r}: choose one of {', '.join(PREDICTION_TYPES)}")
+    check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
 
 
 def target(prediction_type: str, alphas_cumprod: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:

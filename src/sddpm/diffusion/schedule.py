@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 
 BETA_SCHEDULES = ("linear", "cosine")
@@ -39,8 +40,7 @@ class NoiseSchedule:
     beta_end: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.beta_schedule not in BETA_SCHEDULES:
-            raise UserError(f"unknown beta_schedule {self.beta_schedule!r}: choose one of {', '.join(BETA_SCHEDULES)}")
+        check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
         if self.num_train_timesteps < 1:
             raise UserError(f"num_train_timesteps must be at least 1, not {self.num_train_timesteps}")
         if not 0.0 < self.beta_start <= self.beta_end < 1.0:

@@ -10,6 +10,7 @@ from typing import Any
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from sddpm.choices import check_choice
 from sddpm.diffusion.analytic import AnalyticDPMScheduler
 from sddpm.diffusion.objectives import check_prediction_type
 from sddpm.diffusion.respaced import (
@@ -134,8 +135,7 @@ def make_scheduler(
     Raises:
         UserError: an unknown name, or values that make no schedule.
     """
-    if solver not in SOLVERS:
-        raise UserError(f"unknown solver {solver!r}: choose one of {', '.join(SOLVERS)}")
+    check_choice("solver", solver, SOLVERS)
     check_prediction_type(prediction_type)
     NoiseSchedule(num_train_timesteps, beta_schedule, beta_start, beta_end)  # for its checks
     scheduler: Any = SOLVERS[solver](

@@ -1,6 +1,5 @@
 """What an operation costs: cost models as data, those of the package (cost_models/*.yaml) or one's own YAML."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sddpm.choices import did_you_mean
 from sddpm.energy.operations import LayerCount
 from sddpm.errors import UserError
 
@@ -115,8 +115,7 @@ def _read(name: str) -> tuple[str, str]:
         return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name
     path = Path(name)
     if not path.is_file():
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}, or give a YAML file"
+        hint = did_you_mean(name, names, f"known are {', '.join(names)}, or give a YAML file")
         raise UserError(f"no cost model {name!r}: {hint}")
     try:
         return path.read_text(encoding="utf-8"), name

@@ -1,6 +1,5 @@
 """Features of a set of images, kept in shards by the images' pixels and the network, so that none is computed twice."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from sddpm.evaluation.features.extractor import Extractor
 from sddpm.evaluation.images import ImageSet
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
+from sddpm.hashes import short_hash
 
 SHARD = 256
 _EDITION = 2  # raised when the same settings give other features, so that old ones are not mixed in
@@ -42,4 +42,4 @@ def extract(
 def feature_key(extractor: Extractor, feature: str, images: ImageSet) -> str:
     """The name under which features are kept."""
     plain = json.dumps([_EDITION, extractor.about, feature, images.identity], sort_keys=True)
-    return f"{feature}-{hashlib.sha256(plain.encode()).hexdigest()[:24]}"
+    return f"{feature}-{short_hash(plain)}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sddpm.errors import UserError
+from sddpm.choices import check_choice
 from sddpm.evaluation.metrics.registry import Metric
 
 
@@ -67,8 +67,7 @@ class Conditions:
 
 def find_protocol(name: str) -> Protocol:
     """The protocol called `name`. Raises `UserError` if there is none."""
-    if name not in PROTOCOLS:
-        raise UserError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    check_choice("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 

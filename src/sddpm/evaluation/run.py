@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sddpm.evaluation.copies import near_copies, refuse_overlap
 from sddpm.evaluation.features.extractor import Extractor
-from sddpm.evaluation.features.weights import INCEPTION_SHA256, sha256_of
+from sddpm.evaluation.features.weights import INCEPTION_SHA256
 from sddpm.evaluation.images import ImageSet
 from sddpm.evaluation.metrics import Features, Metric, Score
 from sddpm.evaluation.preparation import check_counts, compute_features, feature_name, known_targets, open_extractors
@@ -18,6 +18,7 @@ from sddpm.evaluation.protocols import Conditions, departures
 from sddpm.evaluation.reduction import sum_moments
 from sddpm.evaluation.settings import EvaluationSettings, Plan, make_plan
 from sddpm.evaluation.sources import Reference, Samples, open_reference, open_samples, open_training, other_crop
+from sddpm.hashes import sha256_of
 
 GRID = 64
 

@@ -14,6 +14,7 @@ from sddpm.errors import UserError
 from sddpm.evaluation.images import ShardImages
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
+from sddpm.hashes import sha256_of, short_hash
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.class_guidance import drawn_by_seed
 from sddpm.pipelines.loading import INDEX_NAME, pipeline_folder, read_json
@@ -69,8 +70,7 @@ def model_digest(path: Path) -> str:
             plain = {key: value for key, value in index.items() if key not in ("threshold_guidance", "x0_scale")}
             digest.update(hashlib.sha256((json.dumps(plain, indent=2, sort_keys=True) + "\n").encode()).digest())
             continue
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(sha256_of(file)))
     return digest.hexdigest()
 
 
@@ -135,4 +135,4 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
         del plain["x0_scale"]
     if pipeline.num_classes is None:
         del plain["class_label"], plain["guidance_scale"]
-    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:24]
+    return short_hash(json.dumps(plain))

@@ -10,12 +10,12 @@ import torch
 from sddpm.data.dataset import ImageDataset
 from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
-from sddpm.evaluation.features.weights import sha256_of
 from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.sampling import is_model, label_of, model_digest, sample_images, with_own
 from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
 from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file, read_statistics
+from sddpm.hashes import sha256_of
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
 from sddpm.pipelines.threshold_guidance import to_json

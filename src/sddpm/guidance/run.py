@@ -11,7 +11,6 @@ import torch
 
 from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
-from sddpm.evaluation.features.weights import sha256_of
 from sddpm.evaluation.metrics import Features, Metric
 from sddpm.evaluation.preparation import check_counts, compute_features, feature_name, known_targets, open_extractors
 from sddpm.evaluation.processes import Processes, launched_processes, local_device
@@ -26,6 +25,7 @@ from sddpm.guidance.search import BudgetSpent, Objective, coordinate_search, gri
 from sddpm.guidance.settings import METRICS, GuidanceSettings, SearchPlan, default_held_out, plan_search
 from sddpm.guidance.space import Point, Space, make_space
 from sddpm.guidance.trials import Trials
+from sddpm.hashes import sha256_of
 from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 

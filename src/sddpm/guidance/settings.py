@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sddpm.choices import check_choice
 from sddpm.diffusion.noise import MAX_SEED
 from sddpm.errors import UserError
 from sddpm.evaluation.settings import EvaluationSettings
@@ -78,8 +79,7 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
         UserError: values that cannot be, in one line that says what can.
     """
     method = settings.method or ("grid" if settings.search in ("scalar", "x0-scale") else "coordinate")
-    if method not in METHODS:
-        raise UserError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    check_choice("method", method, METHODS)
     if method == "grid" and axes > 1:
         raise UserError(f"a grid is for one number, not for {axes}: choose --method coordinate or bayes")
     default = GRIDS["scales"] if settings.search == "x0-scale" else DEFAULT_GRID

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.threshold_guidance import PlainThresholds, StagedThresholds
@@ -119,8 +120,7 @@ def make_space(
     Raises:
         UserError: no neurons, an unknown search or group, layers in two groups, a boundary outside the denoising.
     """
-    if search not in SEARCHES:
-        raise UserError(f"unknown search {search!r}: choose one of {', '.join(SEARCHES)}")
+    check_choice("search", search, SEARCHES)
     if search == "x0-scale":
         return Space(dict(trained), {}, ("",), 0, scaled=True)
     if not trained:

@@ -19,6 +19,7 @@ from sddpm.guidance.bootstrap import draw_weights
 from sddpm.guidance.distances import Distance, mean_of
 from sddpm.guidance.proxy import NoisyImages, noise_losses
 from sddpm.guidance.space import Point, Space
+from sddpm.hashes import short_hash
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import to_json
 
@@ -92,7 +93,7 @@ class Trials:
         return self.stores[name]
 
     def _kept(self, kind: str, key: list, count: int, make: Callable[[], Tensor]) -> Tensor:
-        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+        name = short_hash(json.dumps(key))
         shards = Shards(self.work / kind / name, count, count)
         if shards.missing():
             shards.write(0, make().numpy())

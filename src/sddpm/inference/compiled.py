@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 from sddpm.inference.arithmetic import arithmetic_for
 from sddpm.inference.network import FoldedUNet
@@ -31,8 +32,7 @@ def compile_model(unet: SpikingUNet2DModel, mode: str = "exact") -> "CompiledUNe
     Raises:
         UserError: an unknown mode, or a model that cannot be compiled, with the reason.
     """
-    if mode not in MODES:
-        raise UserError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}")
+    check_choice("mode", mode, MODES)
     compiled = CompiledUNet(unet, mode)
     compiled.refresh()
     return compiled

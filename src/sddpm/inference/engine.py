@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 from sddpm.inference.compiled import MODES, CompiledUNet, compile_model
 from sddpm.inference.dense import Dense
@@ -35,8 +36,7 @@ class Engines:
         Raises:
             UserError: an engine that does not exist, or that this model cannot be compiled for.
         """
-        if engine not in ENGINES:
-            raise UserError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+        check_choice("engine", engine, ENGINES)
         if engine == "eager":
             return engine
         if engine == "auto" and not _worthwhile(unet, steps):

@@ -8,7 +8,6 @@ The environment variable SDDPM_TRAINING_CONV chooses, and is read at every call:
     torch     PyTorch's
 """
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sddpm.errors import UserError
+from sddpm.choices import choice_from_environment
 from sddpm.neurons.kernels import amx, fused_allowed, native, winograd
 
 VARIABLE = "SDDPM_TRAINING_CONV"
@@ -34,9 +33,7 @@ class TrainingConv:
     def choose(self, part: str, x: Tensor, weight: Tensor) -> str:
         """Which kernels do a part ("convolve", "input_gradient" or "weight_gradient") of a convolution of x, or of
         anything of its shape and type: "amx", "winograd" or "torch"."""
-        wanted = os.environ.get(VARIABLE, "auto")
-        if wanted not in CHOICES:
-            raise UserError(f"{VARIABLE} must be one of {', '.join(CHOICES)}, got {wanted!r}")
+        wanted = choice_from_environment(VARIABLE, CHOICES)
         if wanted == "torch" or x.dtype != self.dtype:
             return "torch"
         if wanted != "winograd" and amx.covers(x, weight, self.geometry, upsample=self.upsample):

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 from sddpm.neurons.surrogates import resolve_surrogate, spike
 
@@ -63,8 +64,7 @@ class Dynamics:
     signed: bool = False
 
     def __post_init__(self):
-        if self.neuron not in NEURONS:
-            raise UserError(f"unknown neuron {self.neuron!r}; choose one of {', '.join(NEURONS)}")
+        check_choice("neuron", self.neuron, NEURONS)
         if self.neuron == "lif" and not self.tau >= 1:
             raise UserError(f"tau of a LIF neuron must be at least 1 time step, got {self.tau}")
         if self.neuron == "plif" and not self.tau > 1:

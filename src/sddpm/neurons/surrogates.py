@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 
 
@@ -65,8 +66,7 @@ SURROGATES: dict[str, Surrogate] = {
 
 def resolve_surrogate(name: str, alpha: float | None) -> float:
     """The alpha to use: the surrogate's default for None. Raises `UserError` for an unknown name or alpha <= 0."""
-    if name not in SURROGATES:
-        raise UserError(f"unknown surrogate {name!r}; choose one of {', '.join(SURROGATES)}")
+    check_choice("surrogate", name, SURROGATES)
     if alpha is not None and not alpha > 0:
         raise UserError(f"surrogate_alpha must be positive (it is the inverse width), got {alpha}")
     return SURROGATES[name].default_alpha if alpha is None else float(alpha)

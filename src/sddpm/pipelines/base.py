@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
+from sddpm.choices import check_choice
 from sddpm.diffusion.noise import draw_noise
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import solver_name, switch_solver
@@ -200,8 +201,7 @@ class SamplingPipeline(DiffusionPipeline):
 
 def check_output_type(output_type: str) -> None:
     """Raise `UserError` unless `output_type` is one of `OUTPUT_TYPES`."""
-    if output_type not in OUTPUT_TYPES:
-        raise UserError(f"unknown output_type {output_type!r}: choose one of {', '.join(OUTPUT_TYPES)}")
+    check_choice("output_type", output_type, OUTPUT_TYPES)
 
 
 def split_batches(items: Sequence[Any], batch_size: int | None) -> list[list[Any]]:

@@ -1,6 +1,5 @@
 """Images of a class: by which names it may be asked for, and classifier-free guidance towards it."""
 
-import difflib
 import hashlib
 import math
 import numbers
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sddpm.choices import did_you_mean
 from sddpm.errors import UserError
 
 ClassLabel = int | str
@@ -101,8 +101,7 @@ def class_index(label: ClassLabel, num_classes: int, names: Sequence[str] | None
             return known[label.casefold()]
         if label.isdecimal() and int(label) < num_classes:
             return int(label)
-        near = difflib.get_close_matches(label.casefold(), list(known), 1)
-        hint = f"did you mean {near[0]}?" if near else _choices(num_classes, names)
+        hint = did_you_mean(label.casefold(), known, _choices(num_classes, names))
         raise UserError(f"unknown class {label!r}: {hint}")
     if isinstance(label, bool) or not isinstance(label, numbers.Integral) or not 0 <= label <= num_classes:
         raise UserError(f"unknown class {label!r}: {_choices(num_classes, names)}")

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sddpm.choices import check_choice
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
 from sddpm.diffusion.solvers import is_multistep
@@ -123,8 +124,7 @@ def region_mask(name: str, height: int, width: int) -> Tensor:
     Raises:
         UserError: a name that is not one of `REGIONS`.
     """
-    if name not in REGIONS:
-        raise UserError(f"unknown region {name!r}: choose one of {', '.join(REGIONS)}")
+    check_choice("region", name, REGIONS)
     row, column = torch.arange(height)[:, None], torch.arange(width)[None, :]
     middle = (
         (row >= height // 4) & (row < height - height // 4) & (column >= width // 4) & (column < width - width // 4)

@@ -5,7 +5,6 @@
 state.json is written last and holds the SHA-256 of the others, so that a damaged checkpoint is known as such.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from torch import Tensor
 import sddpm
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
+from sddpm.hashes import sha256_of
 from sddpm.training.state import TrainState
 
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
@@ -71,7 +71,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], de
         hashes = {}
         for name, values in tensors.items():
             save_file({key: value.contiguous() for key, value in values.items()}, folder / name)
-            hashes[name] = _sha256(folder / name)
+            hashes[name] = sha256_of(folder / name)
         text = json.dumps({**description, "sha256": hashes}, indent=1)
         (folder / STATE_FILE).write_text(text, encoding="utf-8")
         for file in folder.iterdir():
@@ -101,7 +101,7 @@ def read_description(path: Path) -> dict[str, Any]:
     for name, value in expected.items():
         if not (path / name).is_file():
             raise UserError(f"checkpoint {path} is damaged: {name} is missing")
-        if _sha256(path / name) != value:
+        if sha256_of(path / name) != value:
             raise UserError(f"checkpoint {path} is damaged: {name} is not whole")
     return description
 
@@ -178,11 +178,6 @@ def _restore_optimizer(state: TrainState, tensors: Mapping[str, Tensor]) -> None
         if kind != "step":  # moments must lie in memory as the parameter does
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         state.optimizer.state[parameter][kind] = value
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

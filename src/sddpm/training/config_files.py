@@ -1,6 +1,5 @@
 """From a YAML and `--set` overrides to a checked `Config`, with errors that name the key and the nearest right one."""
 
-import difflib
 import json
 import re
 from collections.abc import Container, Iterable, Mapping
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 import sddpm
+from sddpm.choices import did_you_mean, nearest
 from sddpm.errors import UserError
 from sddpm.training.config import HARMLESS, KINDS, Config, SpikingConfig
 
@@ -57,8 +57,7 @@ def find_config(name: str | Path) -> Path:
     for folder in CONFIG_FOLDERS:
         if (path := folder / f"{name}.yaml").is_file():
             return path
-    near = difflib.get_close_matches(str(name), config_names(), 1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(config_names())}"
+    hint = did_you_mean(str(name), config_names(), f"known are {', '.join(config_names())}")
     raise UserError(f"no config {str(name)!r}, neither a file nor a name: {hint}")
 
 
@@ -170,7 +169,7 @@ def _explain_unknown(keys: list[str], sections: Mapping[str, type[BaseModel]]) -
     words = keys[-1].lower().replace("_", " ")
     near = (
         [key for key in known if key.rpartition(".")[2] == keys[-1]]
-        or difflib.get_close_matches(here, known, 1, 0.75)
+        or [key for key in [nearest(here, known, cutoff=0.75)] if key is not None]
         or [key for key, field in fields.items() if (field.description or "").lower().startswith(words)]
     )
     if near:

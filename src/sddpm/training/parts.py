@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sddpm.errors import UserError
+from sddpm.hashes import sha256_of
 
 MANIFEST = "manifest.json"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -88,7 +89,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     missing = [name for name, _ in parts if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{', '.join(missing)} of {len(parts)} parts missing in {folder}: copy them there too")
-    damaged = [name for name, value in parts if _sha256(folder / name) != value]
+    damaged = [name for name, value in parts if sha256_of(folder / name) != value]
     if damaged:
         raise UserError(f"{', '.join(damaged)} in {folder} not whole: copy them again")
     return manifest
@@ -110,8 +111,3 @@ class PartReader:
             self._file.close()
             self._file = None
         return b""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,6 +7,7 @@ import psutil
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 from sddpm.pipelines.devices import pick_device
 
@@ -24,8 +25,7 @@ def make_accelerator(device: str, precision: str, compile: bool = False) -> Acce
     Raises:
         UserError: a device or precision that this machine lacks; processes that do not know of each other.
     """
-    if device not in DEVICES:
-        raise UserError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)} (CUDA_VISIBLE_DEVICES numbers)")
+    check_choice("device", device, DEVICES)
     kind = pick_device(device).type
     if precision == "float64" and kind == "mps":
         raise UserError("train.precision float64 does not exist on mps: choose float32")

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 from sddpm.evaluation.features.fad import FAD_DIM, FadEncoder, preprocess_fad
 from sddpm.evaluation.features.inception import FEATURES, InceptionV3
 from sddpm.evaluation.features.preprocess import PREPROCESSINGS, preprocess
-from sddpm.evaluation.features.weights import inception_weights, load_weights, sha256_of
+from sddpm.evaluation.features.weights import inception_weights, load_weights
+from sddpm.hashes import sha256_of
 from sddpm.inference.torch_ops import without_tf32
 
 
@@ -61,8 +63,7 @@ def inception_extractor(
     Raises:
         UserError: unknown names; weights that are missing, damaged, or lack a layer that the features need.
     """
-    if preprocessing not in PREPROCESSINGS:
-        raise UserError(f"unknown preprocessing {preprocessing!r}: choose one of {', '.join(PREPROCESSINGS)}")
+    check_choice("preprocessing", preprocessing, PREPROCESSINGS)
     network = InceptionV3(features)
     path = inception_weights(weights)
     load_weights(network, path, f"the features {', '.join(features)}")

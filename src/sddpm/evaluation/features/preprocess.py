@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from sddpm.errors import UserError
+from sddpm.choices import check_choice
 from sddpm.evaluation.features.inception import INPUT_SIZE
 
 
@@ -42,6 +42,5 @@ def preprocess(images: Tensor, name: str) -> Tensor:
     Raises:
         UserError: an unknown name of `PREPROCESSINGS`.
     """
-    if name not in PREPROCESSINGS:
-        raise UserError(f"unknown preprocessing {name!r}: choose one of {', '.join(PREPROCESSINGS)}")
+    check_choice("preprocessing", name, PREPROCESSINGS)
     return PREPROCESSINGS[name](images).expand(-1, 3, -1, -1)

@@ -1,6 +1,5 @@
 """Weights of the feature networks: found or downloaded, checked by their hash, read without executing a pickle."""
 
-import hashlib
 import os
 import pickle
 import re
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from sddpm.data.decode import reason
 from sddpm.data.download import default_cache, fetch
 from sddpm.errors import UserError
+from sddpm.hashes import sha256_of
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -43,15 +43,6 @@ def inception_weights(path: Path | None = None, base_url: str | None = None, cac
         except UserError as error:
             raise UserError(f"{error}, or give --inception PATH") from error
     return target
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal. Raises `UserError` if it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _check_name(path: Path) -> None:

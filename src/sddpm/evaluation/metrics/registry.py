@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sddpm.choices import check_choice
 from sddpm.errors import UserError
 from sddpm.evaluation.metrics.frechet import frechet
 from sddpm.evaluation.metrics.inception_score import inception_score
@@ -52,6 +53,5 @@ def find_metrics(names: Sequence[str]) -> list[Metric]:
     if not names:
         raise UserError(f"no metric given: choose among {', '.join(METRICS)}")
     for name in names:
-        if name not in METRICS:
-            raise UserError(f"unknown metric {name!r}: choose among {', '.join(METRICS)}")
+        check_choice("metric", name, METRICS)
     return [METRICS[name] for name in dict.fromkeys(names)]

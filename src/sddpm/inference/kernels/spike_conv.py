@@ -12,12 +12,12 @@ The environment variable SDDPM_SPIKE_CONV chooses, and is read whenever a layer 
 """
 
 import logging
-import os
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from sddpm.choices import choice_from_environment
 from sddpm.errors import UserError
 from sddpm.inference.kernels import native, onednn
 from sddpm.inference.kernels.native import FAST, NativeSpikeConv2d
@@ -58,11 +58,9 @@ def _best() -> str:
 
 def spike_conv_kernel() -> str:
     """The implementation in use, one of `CHOICES`. Raises `UserError` if what the environment asks for cannot be."""
-    choice = os.environ.get(VARIABLE, "auto")
+    choice = choice_from_environment(VARIABLE, ("auto", *CHOICES))
     if choice == "auto":
         return _best()
-    if choice not in CHOICES:
-        raise UserError(f"{VARIABLE} must be auto or one of {', '.join(CHOICES)}, got {choice!r}")
     reason = unsupported(choice)
     if reason is not None:
         raise UserError(f"{VARIABLE}={choice}, but that is impossible: {reason}")

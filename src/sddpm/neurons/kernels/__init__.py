@@ -11,7 +11,6 @@ torch.compile it is the definition that is compiled, which then fuses with what 
 """
 
 import logging
-import os
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -19,6 +18,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from sddpm.choices import choice_from_environment
 from sddpm.errors import UserError
 from sddpm.neurons import functional
 from sddpm.neurons.functional import Dynamics
@@ -30,10 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def _choice() -> str:
-    choice = os.environ.get(VARIABLE, "auto")
-    if choice not in ("auto", "eager", "fused"):
-        raise UserError(f"{VARIABLE} must be auto, eager or fused, got {choice!r}")
-    return choice
+    return choice_from_environment(VARIABLE, ("auto", "eager", "fused"))
 
 
 def fused_allowed() -> bool:
