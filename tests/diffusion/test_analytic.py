@@ -3,7 +3,6 @@
 from itertools import combinations, pairwise
 
 import numpy as np
-import published_updates as published
 import pytest
 import torch
 from diffusers.utils import logging
@@ -23,6 +22,7 @@ from sddpm.diffusion.reverse_variance import (
 from sddpm.diffusion.schedule import NoiseSchedule
 from sddpm.diffusion.solvers import SOLVERS, make_scheduler, switch_solver
 from sddpm.errors import UserError
+from tests.helpers import published_updates as published
 
 A = NoiseSchedule().alphas_cumprod
 STRIDES = [(999, 0), (999, 998), (500, 100), (40, 39), (1, 0)]

@@ -1,4 +1,4 @@
-"""Every solver against its paper, on Gaussian data with the exact epsilon, clipping off (see published_updates.py).
+"""Every solver against its paper, on Gaussian data with the exact epsilon, clipping off (helpers/published_updates.py).
 
 diffusers' tables are float32, hence a tolerance of 1e-4.
 """
@@ -6,7 +6,6 @@ diffusers' tables are float32, hence a tolerance of 1e-4.
 from types import SimpleNamespace
 
 import numpy as np
-import published_updates as published
 import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
@@ -17,6 +16,7 @@ from sddpm.diffusion.schedule import NoiseSchedule
 from sddpm.diffusion.solvers import SOLVERS, make_scheduler, solver_name, switch_solver
 from sddpm.errors import UserError
 from sddpm.pipelines.denoise import denoise
+from tests.helpers import published_updates as published
 
 A_LINEAR = NoiseSchedule().alphas_cumprod.numpy()
 DATA = published.Gaussian(A_LINEAR, mu=0.3, s=0.5)

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from inception_by_hand import block_e, max_of_neighbours, mean_of_neighbours
-from inception_by_hand import features as features_by_hand
 
 from sddpm.data import open_dataset
 from sddpm.errors import UserError
@@ -11,6 +9,8 @@ from sddpm.evaluation.features.extractor import Extractor, inception_extractor
 from sddpm.evaluation.features.inception import FEATURES, InceptionV3
 from sddpm.evaluation.features.preprocess import preprocess
 from sddpm.evaluation.features.weights import load_weights
+from tests.helpers.inception_by_hand import block_e, max_of_neighbours, mean_of_neighbours
+from tests.helpers.inception_by_hand import features as features_by_hand
 
 
 @pytest.fixture(scope="module")

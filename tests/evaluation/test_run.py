@@ -6,9 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from inception_by_hand import features as features_by_hand
 from PIL import Image
-from test_preprocess import bilinear_weights
 
 from sddpm.data import open_dataset
 from sddpm.diffusion.solvers import make_scheduler
@@ -29,6 +27,8 @@ from sddpm.evaluation.shards import Shards
 from sddpm.evaluation.sources import Reference, other_crop
 from sddpm.models import SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from tests.helpers.inception_by_hand import features as features_by_hand
+from tests.helpers.resize_weights import bilinear_weights
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from standins import PointwiseModel
 
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.guidance.proxy import BINS, NoisyImages, bin_edges, noise_losses
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import StagedThresholds
+from tests.helpers.standins import PointwiseModel
 
 IMAGES = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

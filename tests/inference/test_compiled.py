@@ -9,6 +9,7 @@ import torch
 from sddpm.conversion import from_reference
 from sddpm.errors import UserError
 from sddpm.inference import compile_model
+from sddpm.training.firing_rates import record_rates
 
 CASES = ["sddpm_rgb16_T4", "sddpm_grey32_T8", "sdm_tsm_rgb16_T4"]
 
@@ -26,14 +27,11 @@ def difference(actual, expected):
 @torch.no_grad()
 def test_every_variant_in_float64(variant):
     compiled, x = compile_model(variant), noise(variant)
-    rates = {}
-    for name, neuron in variant.neurons().items():
-        neuron.register_forward_hook(lambda _m, _i, out, name=name: rates.__setitem__(name, out.mean().item()))
     for t in (0, 999):
-        expected = variant(x, t).sample
-        assert min(rates.values()) > 0.01 and max(rates.values()) < 0.99  # or the comparison would say little
-        for neuron in variant.neurons().values():
-            neuron._forward_hooks.clear()
+        with record_rates(variant) as rates:
+            expected = variant(x, t).sample
+        assert rates.mean.keys() == variant.neurons().keys()
+        assert min(rates.mean.values()) > 0.01 and max(rates.mean.values()) < 0.99  # or it would say little
         assert difference(compiled(x, t).sample, expected) < 1e-10
         assert difference(compiled(x, torch.tensor(t), return_dict=False)[0], expected) < 1e-10
 

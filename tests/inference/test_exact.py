@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from layer_by_layer import assert_exact
 
 from sddpm.conversion import from_reference
 from sddpm.inference import compile_model
+from tests.helpers.layer_by_layer import assert_exact
 
 CASES = ["sddpm_rgb16_T4", "sddpm_grey32_T8", "sdm_tsm_rgb16_T4"]
 

@@ -4,13 +4,13 @@ import logging
 
 import pytest
 import torch
-from layer_by_layer import assert_exact
 
 from sddpm.inference import compile_model, dense
 from sddpm.inference.dense import Dense
 from sddpm.inference.engine import PAYS_FROM_STEPS, Engines
 from sddpm.inference.kernels import firing, native, spike_conv
 from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, unsupported
+from tests.helpers.layer_by_layer import assert_exact
 
 HERE = [kernel for kernel in CHOICES if unsupported(kernel) is None]
 NATIVE = [kernel for kernel in HERE if kernel not in ("onednn", "float32")]

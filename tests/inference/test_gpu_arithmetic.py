@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from layer_by_layer import Feeding
 
 from sddpm.inference import compile_model
 from sddpm.inference.arithmetic import arithmetic_for
 from sddpm.inference.network import FoldedUNet
+from tests.helpers.layer_by_layer import Feeding
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

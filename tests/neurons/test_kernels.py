@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import any_dynamics, spikes_and_gradients
 
 from sddpm.errors import UserError
 from sddpm.neurons import SURROGATES, Dynamics, SpikingNeuron, functional, kernels
 from sddpm.neurons.kernels import cpu, native
+from tests.helpers.neuron_oracle import any_dynamics, spikes_and_gradients
 
 built = pytest.mark.skipif(native.library() is None, reason="the native kernel was not built")
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]

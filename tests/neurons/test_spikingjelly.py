@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import spikes_and_gradients, spikingjelly_node
 
 from sddpm.neurons import Dynamics
 from sddpm.neurons.functional import multi_step
+from tests.helpers.neuron_oracle import spikes_and_gradients, spikingjelly_node
 
 SHARED_SURROGATES = ["atan", "sigmoid", "rectangle", "piecewise_quadratic"]
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import any_dynamics, spikes_and_gradients
 
 from sddpm.errors import UserError
 from sddpm.neurons import SURROGATES, Dynamics, functional, kernels
+from tests.helpers.neuron_oracle import any_dynamics, spikes_and_gradients
 
 pytest.importorskip("triton")
 from sddpm.neurons.kernels import triton_neuron

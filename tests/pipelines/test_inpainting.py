@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from standins import PointwiseModel
 
 from sddpm.diffusion.noise import generators_for
 from sddpm.diffusion.repaint import resampling_walk
@@ -17,6 +16,7 @@ from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.inpainting import as_images, as_mask, inpaint
+from tests.helpers.standins import PointwiseModel
 
 A = NoiseSchedule().alphas_cumprod
 MEAN = torch.tensor([0.2, -0.3], dtype=torch.float64)

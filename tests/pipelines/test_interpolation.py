@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from standins import PointwiseModel
 
 from sddpm.diffusion.moments import Moments
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline
+from tests.helpers.standins import PointwiseModel
 
 QUICK = {"num_inference_steps": 4, "output_type": "pt", "progress": False}
 

@@ -1,9 +1,9 @@
 import torch
-from standins import PointwiseModel
 
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.recorder import DenoisingRecorder
+from tests.helpers.standins import PointwiseModel
 
 
 def test_it_keeps_first_and_last_step_of_the_first_samples():

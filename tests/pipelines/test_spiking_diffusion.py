@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DModel
-from standins import PointwiseModel
 
 from sddpm.diffusion.moments import Moments
 from sddpm.diffusion.noise import seeded_noise
 from sddpm.diffusion.solvers import SOLVERS, make_scheduler
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline, denoise
+from tests.helpers.standins import PointwiseModel
 
 QUICK = {"num_inference_steps": 4, "output_type": "pt", "progress": False}
 
