@@ -17,7 +17,7 @@ setup: $(VENV)/.ready
 
 # torch first and pinned: a newer build brings several GB of CUDA packages. spikingjelly is for the tests alone and
 # without its dependencies, of which they need only loguru.
-$(VENV)/.ready: pyproject.toml setup.py constraints.txt $(shell find src -name "*.cpp" -o -name "*.h")
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/sddpm/csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'

@@ -5,6 +5,7 @@ The kernels are optional: without a C++ compiler the installation succeeds and a
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -22,10 +23,7 @@ UNIX_FLAGS = [
     "-fvisibility=hidden",
 ]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
-KERNELS = "src/sddpm/neurons/kernels"
-NATIVE = ("norm", "neuron", "winograd", "amx_convolve", "amx_weight_gradient", "amx_available", "platform")
-SPIKES = "src/sddpm/inference/kernels"
-DENSE = [f"src/sddpm/inference/{name}.cpp" for name in ("dense_conv", "dense_amx", "readout")]
+SOURCES = "src/sddpm/csrc"
 
 
 class BuildKernel(build_ext):
@@ -66,17 +64,9 @@ class BuildPackage(build_py):
 setup(
     ext_modules=[
         Extension(
-            "sddpm.neurons.kernels._cpu",
-            [
-                *(f"{KERNELS}/{name}.cpp" for name in NATIVE),
-                *DENSE,
-                *(f"{SPIKES}/{name}.cpp" for name in ("spike_conv", "portable", "avx512", "amx", "fire")),
-            ],
-            depends=[
-                *(f"{KERNELS}/{name}.h" for name in ("platform", "neuron", "amx", "amx_conv")),
-                "src/sddpm/inference/dense_conv.h",
-                *(f"{SPIKES}/{name}.h" for name in ("spike_conv", "avx512_patterns")),
-            ],
+            "sddpm._native",
+            sorted(glob(f"{SOURCES}/*.cpp")),
+            depends=sorted(glob(f"{SOURCES}/*.h")),
             language="c++",
             optional=True,
         )

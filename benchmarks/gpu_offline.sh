@@ -11,6 +11,6 @@ if [ ! -d "$site" ]; then
     python3 -m pip install -q --no-index --no-deps --no-compile --target "$site.new" "$wheels"/*.whl
     mv "$site.new" "$site"
 fi
-ls "$root"/src/sddpm/neurons/kernels/_cpu*.so >/dev/null 2>&1 ||
+ls "$root"/src/sddpm/_native*.so >/dev/null 2>&1 ||
     (cd "$root" && python3 setup.py -q build_ext --inplace >/dev/null 2>&1) || echo "native kernels were not built"
 PYTHONPATH="$root/src:$site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 exec "$@"

@@ -17,8 +17,9 @@ import torch
 from measuring import medians
 from torch import Tensor
 
+from sddpm import native
 from sddpm.neurons import Dynamics, functional
-from sddpm.neurons.kernels import cpu, describe, native
+from sddpm.neurons.kernels import cpu, describe
 
 DYNAMICS = Dynamics()  # SDDPM's: IF, hard reset, attached, ATan(2)
 SHAPES = [(4, 32, 64, 16, 16), (4, 4, 128, 32, 32), (4, 1, 32, 32, 32)]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sddpm.neurons.kernels import amx
+from sddpm.models.kernels import amx
 
 SHAPES = [(256, 64, 64, 16), (256, 128, 64, 16), (256, 192, 64, 16), (256, 128, 128, 8), (256, 256, 128, 8),
           (256, 128, 128, 4), (256, 256, 128, 4), (256, 32, 32, 32), (32, 128, 128, 32)]  # fmt: skip

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sddpm import native
 from sddpm.inference.dense import Dense, TorchDense, has_half
 from sddpm.inference.folding import FoldedConv
-from sddpm.neurons.kernels import native
 
 CPU = torch.device("cpu")
 needs_native = pytest.mark.skipif(not Dense.available(), reason="the native kernels were not built")

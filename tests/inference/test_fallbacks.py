@@ -8,7 +8,7 @@ import torch
 from sddpm.inference import compile_model, dense
 from sddpm.inference.dense import Dense
 from sddpm.inference.engine import PAYS_FROM_STEPS, Engines
-from sddpm.inference.kernels import firing, native, spike_conv
+from sddpm.inference.kernels import firing, native_conv, spike_conv
 from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, unsupported
 from tests.helpers.layer_by_layer import assert_exact
 
@@ -20,7 +20,7 @@ CONFIGS = {"if": {}, "tsm": {"temporal_modulation": True, "T": 3}, "plif": {"neu
 @pytest.fixture
 def nothing_built(monkeypatch):
     """As on a machine without a C++ compiler."""
-    for module in (dense, firing, native):
+    for module in (dense, firing, native_conv):
         monkeypatch.setattr(module, "library", lambda: None)
     spike_conv._best.cache_clear()
     yield

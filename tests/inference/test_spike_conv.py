@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sddpm.errors import UserError
-from sddpm.inference.kernels import native, onednn, spike_conv
-from sddpm.inference.kernels.native import NativeSpikeConv2d
+from sddpm.inference.kernels import native_conv, onednn, spike_conv
+from sddpm.inference.kernels.native_conv import NativeSpikeConv2d
 from sddpm.inference.kernels.packing import balance, digits, most_of
 from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, make_spike_conv, spike_conv_kernel, unsupported
 from sddpm.neurons import Dynamics, SpikingNeuron, functional
@@ -143,7 +143,9 @@ def test_fast_is_coarser_but_close(kernel):
     assert 1e-5 < rms < largest < bound
 
 
-@pytest.mark.parametrize("kernel", [*NATIVE, *(native.FAST[kernel] for kernel in NATIVE if kernel in native.FAST)])
+@pytest.mark.parametrize(
+    "kernel", [*NATIVE, *(native_conv.FAST[kernel] for kernel in NATIVE if kernel in native_conv.FAST)]
+)
 def test_sums_that_use_the_whole_word(kernel):
     """Weights of one sign, where all inputs together reach the largest integer; and of which one outweighs the rest."""
     weight, _ = layer(16, 96)
@@ -153,7 +155,7 @@ def test_sums_that_use_the_whole_word(kernel):
         conv = NativeSpikeConv2d(weights, kernel=kernel)
         for spikes in (torch.ones(2, 1, 6, 6, 96, dtype=torch.uint8), random_spikes(2, 1, 6, 6, 96)):
             expected = definition(spikes, weights, torch.zeros(16))
-            tolerance = 4e-3 if kernel in native.FAST.values() else 1e-6
+            tolerance = 4e-3 if kernel in native_conv.FAST.values() else 1e-6
             assert (conv(spikes) - expected).abs().max() <= tolerance * weights.abs().sum((1, 2, 3)).max()
 
 
@@ -234,11 +236,11 @@ def test_the_choice(monkeypatch, caplog):
     with pytest.raises(UserError, match="must be one of auto, "):
         spike_conv_kernel()
 
-    monkeypatch.setattr(native, "available", lambda kernel: kernel == "portable")
+    monkeypatch.setattr(native_conv, "available", lambda kernel: kernel == "portable")
     monkeypatch.setenv(VARIABLE, "avx512")
     with pytest.raises(UserError, match="no such instructions"):
         spike_conv_kernel()
-    monkeypatch.setattr(native, "available", lambda kernel: False)
+    monkeypatch.setattr(native_conv, "available", lambda kernel: False)
     with pytest.raises(UserError, match="it was not built"):
         spike_conv_kernel()
     monkeypatch.setenv(VARIABLE, "auto")
@@ -254,8 +256,8 @@ def test_the_choice(monkeypatch, caplog):
 def test_onednn_where_there_is_amx_but_our_kernel_for_it_was_not_built(monkeypatch):
     monkeypatch.setenv(VARIABLE, "auto")
     monkeypatch.setattr(spike_conv, "_has_amx", lambda: True)
-    built = native.available
-    monkeypatch.setattr(native, "available", lambda kernel: kernel != "amx" and built(kernel))
+    built = native_conv.available
+    monkeypatch.setattr(native_conv, "available", lambda kernel: kernel != "amx" and built(kernel))
     spike_conv._best.cache_clear()
     assert spike_conv_kernel() == "onednn"
     onednn.available.cache_clear()

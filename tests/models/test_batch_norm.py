@@ -6,11 +6,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from sddpm import native
 from sddpm.models.batch_norm import StepBatchNorm2d, frozen_statistics, synchronize_batch_norm
 from sddpm.models.layers import StepConv2d
 from sddpm.models.spiking_conv import spiking_conv
 from sddpm.neurons import Dynamics, SpikingNeuron
-from sddpm.neurons.kernels import VARIABLE, native
+from sddpm.neurons.kernels import VARIABLE
 
 # Batch norm alone, before a neuron and a convolution, and alone where it is not fused (channels outermost).
 KINDS = ["norm", "spiking conv", "norm, not fused"]

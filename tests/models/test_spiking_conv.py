@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from sddpm import SpikingUNet2DModel
+from sddpm import SpikingUNet2DModel, native
 from sddpm.models.batch_norm import StepBatchNorm2d
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
 from sddpm.models.spiking_conv import spiking_conv
 from sddpm.neurons import SURROGATES, Dynamics, SpikingNeuron
-from sddpm.neurons.kernels import VARIABLE, native
+from sddpm.neurons.kernels import VARIABLE
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the native kernels were not built")
 FUSED = "_SpikingConvBackward"

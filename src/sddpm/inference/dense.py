@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sddpm.inference.folding import FoldedConv
-from sddpm.neurons.kernels.native import library, run, threads_for
+from sddpm.native import library, run, threads_for
 
 PANEL = 16  # output channels of a panel of weights in dense_conv.cpp and dense_amx.cpp
 STEP = 32  # input channels of a step of dense_amx.cpp

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from sddpm.neurons.kernels import fused_allowed, native, norm
+from sddpm import native
+from sddpm.models.kernels import norm
+from sddpm.neurons.kernels import fused_allowed
 
 
 class _SumOverProcesses(torch.autograd.Function):

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sddpm.models.batch_norm import BatchStatistics, StepBatchNorm2d, batch_statistics, fusable, innermost
+from sddpm.models.kernels import norm as norm_kernels
+from sddpm.models.kernels.norm import NeuronCall
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_nearest
 from sddpm.models.training_conv import TrainingConv, autocast_dtype
 from sddpm.neurons import QuantizedReLU, SpikingNeuron
-from sddpm.neurons.kernels import cpu, fused_allowed, native
-from sddpm.neurons.kernels import norm as norm_kernels
-from sddpm.neurons.kernels.norm import NeuronCall
+from sddpm.neurons.kernels import cpu, fused_allowed
 from sddpm.neurons.modules import normalize_and_fire, watched
 
 
@@ -58,7 +58,7 @@ def _fusable(x: Tensor, neuron: SpikingNeuron, conv: StepConv2d, before: StepBat
         return False
     if watched(neuron) or watched(conv) or (before is not None and watched(before)):
         return False
-    if native.unsupported(x, neuron.dynamics, neuron.v_threshold, neuron.w) is not None:
+    if cpu.unsupported(x, neuron.dynamics, neuron.v_threshold, neuron.w) is not None:
         return False
     return before is None or (type(before) is StepBatchNorm2d and before.training and fusable(before, x))
 

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sddpm import native
 from sddpm.choices import choice_from_environment
-from sddpm.neurons.kernels import amx, fused_allowed, native, winograd
+from sddpm.models.kernels import amx, winograd
+from sddpm.neurons.kernels import fused_allowed
 
 VARIABLE = "SDDPM_TRAINING_CONV"
 CHOICES = ("auto", "amx", "winograd", "torch")

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from sddpm.inference import torch_ops
+from sddpm.native import library, run, threads_for
 from sddpm.neurons import SpikingNeuron
-from sddpm.neurons.kernels.native import Neuron, library, neuron_struct, run, threads_for
+from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
 
 
 class FireCall(ctypes.Structure):
-    """Mirrors fire.cpp."""
+    """Mirrors `struct FireCall` of fire.cpp."""
 
     _fields_ = (
         ("threads", ctypes.c_int32),

@@ -1,6 +1,6 @@
 """Spike convolutions by oneDNN's integer convolution: weights as planes of signed 8-bit digits.
 
-For CPUs with AMX where amx.cpp, which is faster, could not be built.
+For CPUs with AMX where spike_conv_amx.cpp, which is faster, could not be built.
 
 Spikes are 0 or 1, so every plane's sums are exact integers below 2^24, whatever their order; three planes hold weights
 to 24 bits. The operators are internal to PyTorch: `available` tries them.

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, where
 
 SLAB = 16  # output channels are padded to a multiple, as in spike_conv.h
-BLOCK = 64  # inputs of a step of amx.cpp
+BLOCK = 64  # inputs of a step of spike_conv_amx.cpp
 
 
 def flatten(weight: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def digits(q: Tensor, planes: int) -> list[Tensor]:
 
 
 def tile_steps(channels: int, size: int) -> tuple[Tensor, Tensor]:
-    """How amx.cpp goes through the inputs under a filter, `BLOCK` at a time.
+    """How spike_conv_amx.cpp goes through the inputs under a filter, `BLOCK` at a time.
 
     Where the last block of a pixel's channels is not even half full, the kernel's copy of the spikes has the right
     neighbour's in its other half; such a step takes two taps.
@@ -111,7 +111,7 @@ def tile_steps(channels: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def pack_tiles(q: Tensor, channels: int, size: int, planes: int) -> tuple[Tensor, Tensor]:
-    """Integers [O, K] as the tiles of amx.cpp, int8, and the places of its steps [S, 3].
+    """Integers [O, K] as the tiles of spike_conv_amx.cpp, int8, and the places of its steps [S, 3].
 
     For each two slabs of output channels (the last may be alone), digit, step and slab a tile [BLOCK / 4][SLAB][4].
     """

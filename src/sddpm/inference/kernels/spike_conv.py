@@ -19,8 +19,8 @@ from torch import Tensor
 
 from sddpm.choices import choice_from_environment
 from sddpm.errors import UserError
-from sddpm.inference.kernels import native, onednn
-from sddpm.inference.kernels.native import FAST, NativeSpikeConv2d
+from sddpm.inference.kernels import native_conv, onednn
+from sddpm.inference.kernels.native_conv import FAST, NativeSpikeConv2d
 from sddpm.inference.kernels.onednn import PLANES, OnednnSpikeConv2d
 from sddpm.inference.torch_ops import TorchSpikeConv2d
 
@@ -38,9 +38,9 @@ def unsupported(kernel: str) -> str | None:
     """Why this machine cannot convolve spikes in that way, in a few words, or None if it can."""
     if kernel == "onednn":
         return None if onednn.available() else "this PyTorch has no integer convolution"
-    if kernel == "float32" or native.available(kernel):
+    if kernel == "float32" or native_conv.available(kernel):
         return None
-    return "it was not built" if not native.available("portable") else "the CPU has no such instructions"
+    return "it was not built" if not native_conv.available("portable") else "the CPU has no such instructions"
 
 
 @cache

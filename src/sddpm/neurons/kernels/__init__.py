@@ -18,11 +18,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from sddpm import native
 from sddpm.choices import choice_from_environment
 from sddpm.errors import UserError
 from sddpm.neurons import functional
 from sddpm.neurons.functional import Dynamics
-from sddpm.neurons.kernels import cpu, native
+from sddpm.neurons.kernels import cpu
 
 VARIABLE = "SDDPM_NEURON_KERNEL"
 
@@ -109,6 +110,6 @@ def describe(device: str | torch.device = "cpu") -> str:
     if device.type != "cpu":
         return "plain PyTorch"
     if native.library() is None:
-        return "plain PyTorch (the native kernel was not built)"
+        return "plain PyTorch (the native kernels were not built)"
     count = native.threads()
     return f"fused native kernel ({native.instruction_set()}, {count} thread{'s' * (count > 1)})"

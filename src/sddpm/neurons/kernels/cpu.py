@@ -1,4 +1,4 @@
-"""The fused CPU neuron: neuron.cpp, compiled when sddpm is installed and called through ctypes.
+"""The fused CPU neuron: csrc/neuron.cpp.
 
 Forward is one pass over the currents; backward keeps nothing but the currents and recomputes the membranes. Spikes are
 the same bits as the definition's, and so are gradients, with two exceptions: the sigmoid surrogate (its exponential is
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sddpm.native import TYPES, library, run, threads_for
 from sddpm.neurons.functional import Dynamics
 from sddpm.neurons.kernels.layouts import dense, matching, new_like
-from sddpm.neurons.kernels.native import TYPES, Neuron, library, neuron_struct, run, threads_for
-from sddpm.neurons.kernels.native import unsupported as unsupported
+from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
+from sddpm.neurons.kernels.neuron_struct import unsupported as unsupported
 
 
 class Call(ctypes.Structure):

@@ -9,7 +9,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from sddpm.neurons.kernels.native import library, run, threads_for
+from sddpm.native import library, run, threads_for
 
 FEWEST_PIXELS = 256  # below, other layers' overheads are what counts
 SMALL_IMAGE = 25  # pixels

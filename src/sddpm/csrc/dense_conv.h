@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "../neurons/kernels/platform.h"
+#include "platform.h"
 
 // A convolution. Mirrored by `ConvCall` in dense.py. All taps of the filter see one input, or a 1x1 filter several.
 struct ConvCall {

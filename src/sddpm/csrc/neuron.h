@@ -1,6 +1,6 @@
 // The arithmetic of neurons, on rows of them at one time step.
 //
-// Every line repeats ../functional.py and ../surrogates.py, or what PyTorch's autograd makes of them, in the same order
+// Every line repeats neurons/functional.py and surrogates.py, or what PyTorch's autograd makes of them, in the same order
 // and in the same precision, so it must be compiled without contraction into fused multiply-adds (-ffp-contract=off).
 
 #pragma once
@@ -15,7 +15,7 @@
 enum Charge { IF, LIF_DECAYED, LIF_UNDECAYED, PLIF_DECAYED, PLIF_UNDECAYED };
 enum Surrogate { ATAN, SIGMOID, RECTANGLE, TRIANGLE, PIECEWISE_QUADRATIC };
 
-// What neuron. Mirrored by `Neuron` in cpu.py.
+// What neuron. Mirrored by `Neuron` in neuron_struct.py.
 struct Neuron {
     int32_t charge, surrogate, hard, detach;
     double v_threshold, v_reset, leak, alpha;  // leak: tau for LIF, sigmoid(w) for PLIF

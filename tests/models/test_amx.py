@@ -4,10 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sddpm import native
 from sddpm.errors import UserError
+from sddpm.models.kernels import amx
 from sddpm.models.layers import StepConv2d
 from sddpm.models.training_conv import VARIABLE, TrainingConv
-from sddpm.neurons.kernels import amx, native
 
 needs_amx = pytest.mark.skipif(not amx.supported(), reason="this machine has no AMX, or the kernels were not built")
 

@@ -2,7 +2,7 @@
 //
 // Each output is one sum whatever pixels it is computed beside, so nothing depends on the size of a batch or on threads.
 
-#include "../neurons/kernels/amx.h"
+#include "amx.h"
 #include "dense_conv.h"
 
 #if AMX

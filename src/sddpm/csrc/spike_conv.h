@@ -1,28 +1,28 @@
 // What the kernels of the spike convolution share: the call, the bits under a filter, and the neurons behind it.
 //
-// Weights are integers, one scale an output channel, so a sum does not depend on its order. All kernels but amx.cpp
+// Weights are integers, one scale an output channel, so a sum does not depend on its order. All kernels but spike_conv_amx.cpp
 // replace the multiplications by tables: the sums of a few weights for every pattern of as many spikes.
 
 #pragma once
 
-#include "../../neurons/kernels/neuron.h"
+#include "neuron.h"
 
 namespace spike_conv {
 
 // Output channels that are finished together: one row of sums. Scales and biases are padded to a multiple.
 const int SLAB = 16;
 
-// In the order of `KERNELS` in native.py.
+// In the order of `KERNELS` in native_conv.py.
 enum { PORTABLE_KERNEL, AVX2_KERNEL, AVX512_KERNEL, AVX512_FAST_KERNEL, AMX_KERNEL, AMX_FAST_KERNEL };
 
-// What a call computes. Mirrored by `Call` in native.py.
+// What a call computes. Mirrored by `Call` in native_conv.py.
 struct Call {
     int32_t kernel, threads;
     int64_t T, B, H, W, in_channels, out_H, out_W, out_channels;
     int64_t size, stride, upsample;            // of the filter, k x k; upsample: spikes are repeated 2 x 2 first
     int64_t scale_stride, bias_stride;         // from one time step to the next, or 0
     int64_t fired_stride;                      // from one pixel to the next
-    int64_t steps;                             // of amx.cpp; see `pack_tiles` in packing.py
+    int64_t steps;                             // of spike_conv_amx.cpp; see `pack_tiles` in packing.py
     Neuron neuron;
     const uint8_t *spikes;                     // [T, B, H, W, in_channels]
     const void *weights;                       // integers in the order of the kernel
@@ -158,7 +158,7 @@ struct Memory {
     }
 };
 
-// The kernel in amx.cpp, which divides the output in its own way. False: no memory.
+// The kernel in spike_conv_amx.cpp, which divides the output in its own way. False: no memory.
 bool run_amx(const Call &c, Parallel parallel);
 
 }  // namespace spike_conv

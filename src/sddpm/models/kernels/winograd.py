@@ -11,7 +11,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from sddpm.neurons.kernels.native import TYPES, library, run, threads_for
+from sddpm.native import TYPES, library, run, threads_for
 
 FEWEST_TILES = 128  # of 2x2 pixels: below, the transform of the weights would cost more than it saves
 

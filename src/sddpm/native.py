@@ -1,4 +1,7 @@
-"""The native kernels: C++ that is compiled when sddpm is installed, and called through ctypes."""
+"""The native kernels: the C++ of csrc/, which is compiled when sddpm is installed and called through ctypes.
+
+This is the only place that calls it. What is called, and by which layer, stands in the `kernels` of the packages.
+"""
 
 import ctypes
 import importlib.machinery
@@ -9,39 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sddpm.neurons.functional import Dynamics, start_of_membrane
-
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
-SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 GRAIN = 32768  # elements below which another thread costs more than it saves (torch's own grain size)
 
 logger = logging.getLogger(__name__)
-
-
-class Neuron(ctypes.Structure):
-    """Mirrors `struct Neuron` of neuron.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("charge", "surrogate", "hard", "detach")),
-        *((name, ctypes.c_double) for name in ("v_threshold", "v_reset", "leak", "alpha", "start")),
-    )
-
-
-def neuron_struct(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -> Neuron:
-    """A neuron as the kernels take it; `leak` is PLIF's sigmoid(w)."""
-    charge = {"if": 0, "lif": 1, "plif": 3}[dynamics.neuron]
-    return Neuron(
-        charge=charge + (charge > 0 and not dynamics.decay_input),
-        surrogate=SURROGATE_IDS[dynamics.surrogate],
-        hard=dynamics.v_reset is not None,
-        detach=dynamics.detach_reset,
-        v_threshold=v_threshold,
-        v_reset=dynamics.v_reset or 0.0,
-        leak=dynamics.tau if leak is None else leak.item(),
-        alpha=dynamics.surrogate_alpha,
-        start=start_of_membrane(dynamics, v_threshold),
-    )
 
 
 @cache
@@ -49,14 +24,14 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None (with one log line) where they were not built."""
     folder = Path(__file__).parent
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        path = folder / f"_cpu{suffix}"
+        path = folder / f"_native{suffix}"
         if path.exists():
             try:
                 return ctypes.CDLL(str(path))
             except OSError as error:
-                logger.warning("the native neuron kernel does not load (%s); neurons run as plain PyTorch", error)
+                logger.warning("the native kernels do not load (%s); all runs as plain PyTorch", error)
                 return None
-    logger.warning("the native neuron kernel was not built (no C++ compiler?); neurons run as plain PyTorch")
+    logger.warning("the native kernels were not built (no C++ compiler?); all runs as plain PyTorch")
     return None
 
 
@@ -77,7 +52,7 @@ def run(name: str, call: ctypes.Structure) -> None:
     kernels = library()
     assert kernels is not None
     if kernels[name](ctypes.byref(call), ctypes.c_void_p(_parallel())):
-        raise MemoryError("no memory for the membranes of a neuron layer")
+        raise MemoryError(f"no memory for the scratch of {name}")
 
 
 def instruction_set() -> str:
@@ -109,16 +84,3 @@ def unsupported_tensor(x: Tensor) -> str | None:
     if x.dim() == 0 or x.shape[0] == 0:
         return "there is no time step"
     return None if library() is not None else "it was not built"
-
-
-def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None) -> str | None:
-    """Why the kernels cannot take these currents [T, ...] and this neuron, or None if they can."""
-    if (reason := unsupported_tensor(x)) is not None:
-        return reason
-    if isinstance(v_threshold, Tensor):
-        return "the threshold is a tensor"
-    if dynamics.signed:
-        return "spikes are signed"
-    if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device.type != "cpu"):
-        return "w is not a scalar on the CPU"
-    return None

@@ -8,7 +8,7 @@
 
 #if defined(__GNUC__) && defined(__x86_64__)
 
-#include "avx512_patterns.h"
+#include "spike_conv_avx512.h"
 
 namespace spike_conv {
 namespace {

@@ -1,6 +1,6 @@
 // Which kernel, and which thread computes which part of the output. Nothing depends on either.
 
-#include "../../neurons/kernels/amx.h"
+#include "amx.h"
 #include "spike_conv.h"
 
 namespace spike_conv {

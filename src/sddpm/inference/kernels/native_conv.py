@@ -1,4 +1,4 @@
-"""Spike convolutions in integers: the C++ kernels beside this file, by tables of sums or by the matrix units of AMX.
+"""Spike convolutions in integers: csrc/spike_conv*.cpp, by tables of sums or by the matrix units of AMX.
 
 Sums are integers, so they are the same bits at any batch size, on any number of threads and by any of the exact
 kernels; weights have up to 24 bits, and errors are smaller than those of a float32 convolution. (The fast forms: 16-bit
@@ -14,8 +14,9 @@ from torch import Tensor
 from sddpm.errors import UserError
 from sddpm.inference.kernels.firing import native_neuron
 from sddpm.inference.kernels.packing import SLAB, balance, flatten, interleave, most_of, pack_tiles, quantize
+from sddpm.native import library, run, threads
 from sddpm.neurons import SpikingNeuron
-from sddpm.neurons.kernels.native import Neuron, library, run, threads
+from sddpm.neurons.kernels.neuron_struct import Neuron
 
 KERNELS = ("portable", "avx2", "avx512", "avx512-fast", "amx", "amx-fast")  # as numbered in spike_conv.h
 FAST = {"avx512": "avx512-fast", "amx": "amx-fast"}
@@ -46,13 +47,13 @@ def available(kernel: str) -> bool:
 
 
 def _pack(weight: Tensor, kernel: str) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Integers in the kernel's order, their units [O], and the steps of amx.cpp."""
+    """Integers in the kernel's order, their units [O], and the steps of spike_conv_amx.cpp."""
     flat, taps = flatten(weight.double()), weight.shape[-1] ** 2
 
     def balanced(q: Tensor, unit: Tensor) -> Tensor:
         return balance(q.unflatten(1, (taps, -1)), (flat / unit[:, None]).unflatten(1, (taps, -1))).flatten(1)
 
-    if kernel == "avx512-fast":  # groups of 6 inputs, 24 a step, at most 12 steps a chunk: see avx512.cpp
+    if kernel == "avx512-fast":  # groups of 6 inputs, 24 a step, at most 12 steps a chunk: see spike_conv_avx512.cpp
         steps = -(-flat.shape[1] // 24)
         chunk = 24 * -(-steps // -(-steps // 12))
         q, unit = quantize(flat, 16, chunk, 2**15 - 1)

@@ -6,7 +6,7 @@
 // are the rows of one matrix tile, which the filter's taps shift by a constant, and neurons find all their time steps
 // in one tile of sums. A step of the sum over inputs is one block of one tap.
 
-#include "../../neurons/kernels/amx.h"
+#include "amx.h"
 
 #if AMX
 

@@ -2,7 +2,7 @@
 // on the instruction set. (The exponential is our own: a library's differs between the body of a vector loop and its
 // remainder.)
 
-#include "../neurons/kernels/neuron.h"
+#include "neuron.h"
 
 // SiLU(gain x + offset), and the readout over time of what follows it. Mirrored by `SiluCall` and `ReadoutCall`.
 struct SiluCall {

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sddpm.native import TYPES, run, threads_for
 from sddpm.neurons.functional import Dynamics
-from sddpm.neurons.kernels.native import TYPES, Neuron, neuron_struct, run, threads_for
+from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
 
 
 class NormCall(ctypes.Structure):

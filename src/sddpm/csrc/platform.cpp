@@ -56,4 +56,4 @@ EXPORT int sddpm_instruction_set(int wanted) {
 }
 
 // Packaged as an extension module for the sake of the build; it is loaded with ctypes and never imported.
-EXPORT void *PyInit__cpu(void) { return nullptr; }
+EXPORT void *PyInit__native(void) { return nullptr; }

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sddpm.neurons.kernels import native, winograd
+from sddpm import native
+from sddpm.models.kernels import winograd
 
 GEOMETRY = ((1, 1), (1, 1), (1, 1), False, [0, 0], 1)
 SIZES = [(11, 16, 48, 7, 9), (40, 48, 16, 4, 4), (1, 32, 80, 16, 18), (3, 96, 64, 13, 8)]  # N, C, C', H, W

@@ -1,0 +1,48 @@
+"""A neuron as the native kernels take it, and which of them they know."""
+
+import ctypes
+
+from torch import Tensor
+
+from sddpm.native import unsupported_tensor
+from sddpm.neurons.functional import Dynamics, start_of_membrane
+
+SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}
+
+
+class Neuron(ctypes.Structure):
+    """Mirrors `struct Neuron` of neuron.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("charge", "surrogate", "hard", "detach")),
+        *((name, ctypes.c_double) for name in ("v_threshold", "v_reset", "leak", "alpha", "start")),
+    )
+
+
+def neuron_struct(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -> Neuron:
+    """A neuron as the kernels take it; `leak` is PLIF's sigmoid(w)."""
+    charge = {"if": 0, "lif": 1, "plif": 3}[dynamics.neuron]
+    return Neuron(
+        charge=charge + (charge > 0 and not dynamics.decay_input),
+        surrogate=SURROGATE_IDS[dynamics.surrogate],
+        hard=dynamics.v_reset is not None,
+        detach=dynamics.detach_reset,
+        v_threshold=v_threshold,
+        v_reset=dynamics.v_reset or 0.0,
+        leak=dynamics.tau if leak is None else leak.item(),
+        alpha=dynamics.surrogate_alpha,
+        start=start_of_membrane(dynamics, v_threshold),
+    )
+
+
+def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None) -> str | None:
+    """Why the kernels cannot take these currents [T, ...] and this neuron, or None if they can."""
+    if (reason := unsupported_tensor(x)) is not None:
+        return reason
+    if isinstance(v_threshold, Tensor):
+        return "the threshold is a tensor"
+    if dynamics.signed:
+        return "spikes are signed"
+    if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device.type != "cpu"):
+        return "w is not a scalar on the CPU"
+    return None
