@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from measuring import fashion_fad
+from scores import fashion_fad
 
 from sddpm import load_pipeline
 from sddpm.energy import load_cost_model, measure_sampling

@@ -1,6 +1,5 @@
 """What the benchmarks of whole networks share: medians in turn, peaks, memory, and rows that a later run adds to."""
 
-import argparse
 import ctypes
 import json
 import multiprocessing
@@ -69,66 +68,6 @@ def in_process(function: Callable[..., float], *args: Any) -> float:
         return pool.apply(function, args)
 
 
-def fashion_fad(run: Path, args: argparse.Namespace, exit_tolerance: float | None = None) -> Any:
-    """FAD of a run on Fashion-MNIST with its interval (`value`, `interval`), under FSDDIM's protocol, of `args.samples`
-    samples with `args.solver_steps` steps of DDIM; `args.data` holds fad/, `args.out` gets what is kept on the way."""
-    from sddpm.evaluation import EvaluationSettings, SamplingSettings, evaluate
-
-    evaluation = evaluate(
-        EvaluationSettings(
-            source=str(run),
-            protocol="fsddim",
-            metrics=("fad",),
-            samples=args.samples,
-            channels=1,
-            sampling=SamplingSettings(args.solver_steps, "ddim", exit_tolerance=exit_tolerance),
-            fad_weights=args.data / "fad" / "fashion_64.pth",
-            fad_statistics=args.data / "fad" / "fashion_test_64.npz",
-            interval=True,
-            copies=False,
-            work=args.out / "work",
-        )
-    )
-    assert evaluation is not None
-    return evaluation.measurements[0].score
-
-
-class PairedFad:
-    """FAD of several sets of images of the same seeds, with bootstrap intervals of each and of their differences.
-
-    The samples drawn in the bootstrap are the same for all sets, so that the interval of a difference is not that of
-    two distances.
-    """
-
-    def __init__(self, weights: Path, statistics: Path, *, channels: int, samples: int, resamples: int):
-        from sddpm.evaluation import read_statistics
-        from sddpm.evaluation.features.extractor import fad_extractor
-        from sddpm.guidance.bootstrap import draw_weights
-        from sddpm.guidance.distances import frechet_to
-
-        self._extractor = fad_extractor(weights, channels)
-        reference = read_statistics(statistics).gaussians["pool"]
-        self._distance, self._variance = frechet_to(reference), reference.covariance.trace().item()
-        self._draws = draw_weights(samples, resamples, seed=0)
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Of uint8 images [N, C, H, W]: float64 [N, D]."""
-        return self._extractor(images)["fad"].double()
-
-    def spread(self, features: torch.Tensor) -> float:
-        """How much features [N, D] vary, all dimensions together, as a share of what the reference's do."""
-        return features.var(0).sum().item() / self._variance
-
-    def of(self, features: torch.Tensor, less: torch.Tensor | None = None) -> Any:
-        """The distance of features, or by how much it is larger than that of others, as an `Estimate`."""
-        from sddpm.guidance.bootstrap import estimate
-
-        value, resampled = self._distance(features), self._distance.weighted(features, self._draws)
-        if less is not None:
-            value, resampled = value - self._distance(less), resampled - self._distance.weighted(less, self._draws)
-        return estimate(value, resampled)
-
-
 class Rows:
     """Rows of a JSON file, if there is one: those that are there are not measured again. Other processes may add."""
 
@@ -140,6 +79,11 @@ class Rows:
     def _read(self) -> None:
         if self.path is not None and self.path.exists():
             self.rows = json.loads(self.path.read_text())
+
+    def read(self) -> list[Row]:
+        """The rows, those of other processes too."""
+        self._read()
+        return self.rows
 
     def has(self, **key: Any) -> bool:
         self._read()

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import PairedFad, Rows
+from measuring import Rows
+from scores import PairedFad
 
 from sddpm import load_pipeline
 from sddpm.cli.sample import parse_thresholds

@@ -1,6 +1,8 @@
 """The comparison of recipes: intervals of shares cover the truth as often as they say."""
 
+import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,9 @@ BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 @pytest.fixture
 def recipe(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    import recipe
+    import recipe_summary
 
-    return recipe
+    return recipe_summary
 
 
 def test_spread_is_what_arm_and_seed_leave(recipe):
@@ -45,3 +47,34 @@ def test_one_seed_has_no_interval_of_trainings(recipe, tmp_path):
     row = {"seed": 0, "stages": [{"images": 64}], "error": None, "interval_95": [90.0, 110.0]}
     recipe.summarise([{"arm": "as it is", "fad": 100.0} | row, {"arm": "LIF", "fad": 50.0} | row], tmp_path)
     assert (tmp_path / "recipe.md").read_text().splitlines()[2] == "| LIF | 64 |  | 50.0 [90.0, 110.0] | 0.50 |"
+
+
+def test_distances_in_other_units_and_without_a_logarithm(recipe, tmp_path):
+    row = {"seed": 0, "stages": [{"images": 64}], "error": 0.25, "interval_95": [0.05, 0.07]}
+    recipe.summarise([{"arm": "a", "kid": 0.06} | row, {"arm": "b", "kid": -0.001} | row], tmp_path, "kid", "a")
+    assert (tmp_path / "recipe.md").read_text().splitlines()[2:] == [
+        "| b | 64 | 0.2500 | -1.0 [50.0, 70.0] |  |",
+        "| a | 64 | 0.2500 | 60.0 [50.0, 70.0] | 1.00 |",
+    ]
+
+
+@pytest.mark.slow
+def test_a_colour_arm_from_training_to_table(monkeypatch, shared_dir, tmp_path):
+    """The smallest run of an arm in two stages: each is trained, the second from the first converted, and measured."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import recipe
+
+    small = ["--set", "model.base_channels=8", "--set", "train.batch_size=4", "--set", "data.limit=64"]
+    arguments = "--table cifar10-paper --arms ours --seeds 0 --minutes 0.02 --samples 40 --references 60 --dim 64"
+    whole = ["recipe.py", str(shared_dir / "data"), str(tmp_path), *arguments.split(), *small]
+    monkeypatch.setattr(sys, "argv", whole)
+    recipe.main()
+    folder = tmp_path / "cifar10-paper"
+    rows = json.loads((folder / "recipe.json").read_text())
+    assert [row["arm"] for row in rows] == ["ours"] and len(rows[0]["stages"]) == 2
+    low, high = rows[0]["interval_95"]
+    assert low < rows[0]["kid"] < high and rows[0]["error"] > 0
+    assert len(json.loads((folder / "costs.json").read_text())) == 2
+    before = (folder / "recipe.json").read_bytes()
+    recipe.main()  # measured already
+    assert (folder / "recipe.json").read_bytes() == before

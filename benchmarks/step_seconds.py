@@ -1,0 +1,57 @@
+"""How many steps of a training fit into a time, what a step costs here being measured.
+
+    python benchmarks/step_seconds.py CONFIG SECONDS [--set KEY=VALUE ...] [--init-from MODEL] [--wall]
+
+CONFIG is a YAML file or the name of a config. Prints the number of steps whose CPU time, or with --wall whose time by
+the clock (of a GPU, say), is SECONDS.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sddpm.training import Config, load_config, train
+from sddpm.training.config_files import check_config
+
+
+def with_train(config: Config, **values: object) -> Config:
+    """A config of a training with other values in its section `train`."""
+    content = config.to_dict()
+    return check_config({**content, "train": content["train"] | values}, "the benchmark")
+
+
+def seconds_a_step(
+    config: Config,
+    start: Path | None = None,
+    clock: Callable[[], float] = time.process_time,
+    steps: tuple[int, int] = (4, 28),
+) -> float:
+    """Seconds of a step of a training, CPU time unless by another clock: those of 28 steps less those of four, so that
+    what a run does once does not count. start: a model that it starts from."""
+    times = []
+    for count in steps:
+        with tempfile.TemporaryDirectory() as folder:
+            began = clock()
+            train(with_train(config, steps=count), Path(folder, "run"), init_from=start, progress=False)
+            times.append(clock() - began)
+    return (times[1] - times[0]) / (steps[1] - steps[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--init-from", type=Path, metavar="MODEL")
+    parser.add_argument("--wall", action="store_true")
+    args = parser.parse_args()
+    quiet = ["train.sample_every=0", "train.tensorboard=false", "train.checkpoint_every=100000"]
+    config = load_config(args.config, [*args.set, *quiet])
+    found = [time.perf_counter, (30, 180)] if args.wall else [time.process_time, (4, 28)]
+    print(max(1, round(args.seconds / seconds_a_step(config, args.init_from, *found))))
+
+
+if __name__ == "__main__":
+    main()
