@@ -53,3 +53,15 @@ def sddpm(monkeypatch, tmp_path, capfd):
         return exit.value.code or 0, *capfd.readouterr()
 
     return call
+
+
+@pytest.fixture
+def registries():
+    """Neurons and surrogates that a test registers are gone after it."""
+    from sddpm.neurons import NEURONS, SURROGATES
+
+    before = [(registry, dict(registry)) for registry in (NEURONS, SURROGATES)]
+    yield
+    for registry, parts in before:
+        registry.clear()
+        registry.update(parts)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from sddpm.data import open_dataset as open_dataset
     from sddpm.errors import UserError as UserError
     from sddpm.models import SpikingUNet2DModel as SpikingUNet2DModel
+    from sddpm.neurons import register_neuron as register_neuron
+    from sddpm.neurons import register_surrogate as register_surrogate
     from sddpm.pipelines import SpikingDiffusionPipeline as SpikingDiffusionPipeline
     from sddpm.pipelines import load_pipeline as load_pipeline
 
@@ -23,6 +25,8 @@ _LAZY = {
     "UserError": "sddpm.errors",
     "load_pipeline": "sddpm.pipelines",
     "open_dataset": "sddpm.data",
+    "register_neuron": "sddpm.neurons",
+    "register_surrogate": "sddpm.neurons",
 }
 __all__ = [
     "SpikingDiffusionPipeline",
@@ -31,6 +35,8 @@ __all__ = [
     "__version__",
     "load_pipeline",
     "open_dataset",
+    "register_neuron",
+    "register_surrogate",
 ]
 
 

@@ -1,9 +1,25 @@
-"""Spiking neurons: surrogate gradients, pure multi-step functions, and the module around them."""
+"""Spiking neurons: surrogate gradients, multi-step neurons as pure functions, and the module around them."""
 
-from sddpm.neurons.functional import NEURONS, Dynamics
+from sddpm.neurons.definition import NEURONS, Dynamics, Neuron, State, register_neuron
+from sddpm.neurons.functional import fire, reset, step, steps
 from sddpm.neurons.kernels import multi_step
 from sddpm.neurons.modules import SpikingNeuron
 from sddpm.neurons.quantized import QuantizedReLU
-from sddpm.neurons.surrogates import SURROGATES
+from sddpm.neurons.surrogates import SURROGATES, register_surrogate
 
-__all__ = ["NEURONS", "SURROGATES", "Dynamics", "QuantizedReLU", "SpikingNeuron", "multi_step"]
+__all__ = [
+    "NEURONS",
+    "SURROGATES",
+    "Dynamics",
+    "Neuron",
+    "QuantizedReLU",
+    "SpikingNeuron",
+    "State",
+    "fire",
+    "multi_step",
+    "register_neuron",
+    "register_surrogate",
+    "reset",
+    "step",
+    "steps",
+]

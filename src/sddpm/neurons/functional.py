@@ -15,151 +15,181 @@ A signed neuron takes back a spike that turned out to be too many (Hu et al., Fa
 The order of arithmetic is spikingjelly's, so spikes and gradients of IF and LIF are the same bits.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sddpm.choices import check_choice
 from sddpm.errors import UserError
-from sddpm.neurons.surrogates import resolve_surrogate, spike
-
-NEURONS = {
-    "if": "integrate-and-fire, no leak (SDDPM)",
-    "lif": "leaky integrate-and-fire with the fixed time constant tau",
-    "plif": "leaky integrate-and-fire with a time constant learned per layer",
-}
+from sddpm.neurons.definition import NEURONS as NEURONS
+from sddpm.neurons.definition import Dynamics, State, Step, membrane_alone, register_neuron
+from sddpm.neurons.definition import start_of_membrane as start_of_membrane
+from sddpm.neurons.surrogates import spike
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dynamics:
-    """Everything that defines a neuron but its threshold and learned parameters.
-
-    Args:
-        neuron: "if", "lif" or "plif".
-        v_reset: membrane after a spike (hard reset), or None to subtract the threshold (soft reset).
-        tau: LIF's time constant in SNN time steps, >= 1; PLIF's initial one, > 1. Unused by IF.
-        decay_input: whether the input is divided by tau too.
-        detach_reset: keep the gradient from flowing through the reset.
-        surrogate: a name of `SURROGATES`.
-        surrogate_alpha: its inverse width; None for the surrogate's default.
-        initial_charge: membrane at the start, in thresholds, on top of the rest potential. 1/2 makes an IF neuron with
-            soft reset round instead of round down: of a constant input x in [0, v_threshold] it makes
-            floor(T x / v_threshold + 1/2) spikes (Bu et al., ICLR 2022, arXiv 2303.04347).
-        signed: spikes may be -1 too; for IF neurons with soft reset.
-
-    Raises:
-        UserError: an unknown name or a number out of range.
-    """
-
-    neuron: str = "if"
-    v_reset: float | None = 0.0
-    tau: float = 2.0
-    decay_input: bool = True
-    detach_reset: bool = False
-    surrogate: str = "atan"
-    surrogate_alpha: float | None = None
-    initial_charge: float = 0.0
-    signed: bool = False
-
-    def __post_init__(self):
-        check_choice("neuron", self.neuron, NEURONS)
-        if self.neuron == "lif" and not self.tau >= 1:
-            raise UserError(f"tau of a LIF neuron must be at least 1 time step, got {self.tau}")
-        if self.neuron == "plif" and not self.tau > 1:
-            raise UserError(f"the initial tau of a PLIF neuron must be above 1 (1/tau = sigmoid(w)), got {self.tau}")
-        if not 0 <= self.initial_charge < 1:
-            raise UserError(f"initial_charge must be at least 0 and below 1 threshold, got {self.initial_charge}")
-        if self.signed and (self.neuron != "if" or self.v_reset is not None):
-            raise UserError("signed spikes are for IF neurons with the soft reset: neuron 'if', v_reset None")
-        object.__setattr__(self, "surrogate_alpha", resolve_surrogate(self.surrogate, self.surrogate_alpha))
+def charge_if(x: Tensor, v: Tensor, dynamics: Dynamics) -> Tensor:
+    """h[n] of an IF neuron."""
+    return v + x
 
 
-def charge(x: Tensor, v: Tensor, dynamics: Dynamics, w: Tensor | None = None) -> Tensor:
-    """The membrane h[n] before firing, from the input x[n] and the membrane v[n-1], all of one shape."""
-    if dynamics.neuron == "if":
-        return v + x
-    rest = 0.0 if dynamics.v_reset is None else dynamics.v_reset
-    if dynamics.neuron == "lif":
-        if dynamics.decay_input:
-            return v + (x - (v - rest)) / dynamics.tau
-        return v - (v - rest) / dynamics.tau + x
-    if w is None:
-        raise UserError("a PLIF neuron needs its learned parameter w")
-    leak = w.sigmoid()
+def charge_lif(x: Tensor, v: Tensor, dynamics: Dynamics) -> Tensor:
+    """h[n] of a LIF neuron."""
+    rest = dynamics.v_reset or 0.0
+    if dynamics.decay_input:
+        return v + (x - (v - rest)) / dynamics.tau
+    return v - (v - rest) / dynamics.tau + x
+
+
+def charge_plif(x: Tensor, v: Tensor, dynamics: Dynamics, w: Tensor) -> Tensor:
+    """h[n] of a PLIF neuron."""
+    rest, leak = dynamics.v_reset or 0.0, w.sigmoid()
     return v + (x - (v - rest)) * leak if dynamics.decay_input else v - (v - rest) * leak + x
 
 
-def start_of_membrane(dynamics: Dynamics, v_threshold: float) -> float:
-    """v[-1], the membrane before the first time step."""
-    return (dynamics.v_reset or 0.0) + dynamics.initial_charge * v_threshold
+def fire(h: Tensor, dynamics: Dynamics, v_threshold: float | Tensor) -> Tensor:
+    """Spikes s[n], 0 or 1, of the membrane h[n], differentiable by the surrogate."""
+    return spike(h - v_threshold, dynamics.surrogate, dynamics.surrogate_alpha)
+
+
+def reset(h: Tensor, s: Tensor, dynamics: Dynamics, v_threshold: float | Tensor) -> Tensor:
+    """The membrane v[n] after the spikes s[n]."""
+    s = s.detach() if dynamics.detach_reset else s
+    return h - s * v_threshold if dynamics.v_reset is None else s * dynamics.v_reset + (1.0 - s) * h
+
+
+def charging(charge: Callable[..., Tensor]) -> Step:
+    """The step of a neuron that keeps its membrane alone, from its charge (x, v, dynamics, **parameters) -> h."""
+
+    def step(x: Tensor, v: Tensor, dynamics: Dynamics, v_threshold: float, **parameters: Tensor):
+        h = charge(x, v, dynamics, **parameters)
+        s = fire(h, dynamics, v_threshold)
+        return s, reset(h, s, dynamics, v_threshold), h
+
+    return step
+
+
+class Signed(NamedTuple):
+    """The state of a neuron whose spikes may be -1: its membrane, and the sum of its spikes so far."""
+
+    v: Tensor
+    fired: Tensor
+
+
+def start_if(x: Tensor, dynamics: Dynamics, v_threshold: float) -> State:
+    """The first state of an IF neuron, whose spikes may have signs."""
+    v = membrane_alone(x, dynamics, v_threshold)
+    return Signed(v, torch.zeros_like(x)) if dynamics.signed else v
+
+
+def step_if(x: Tensor, state: State, dynamics: Dynamics, v_threshold: float) -> tuple[Tensor, State, Tensor]:
+    """One time step of an IF neuron, whose spikes may have signs."""
+    if not isinstance(state, Signed):
+        return charging(charge_if)(x, state, dynamics, v_threshold)
+    h = charge_if(x, state.v, dynamics)
+    s = fire(h, dynamics, v_threshold)
+    s = s - (1.0 - fire(h, dynamics, 0.0)) * (state.fired > 0)
+    return s, Signed(reset(h, s, dynamics, v_threshold), state.fired + s.detach()), h
+
+
+def check_lif(dynamics: Dynamics) -> None:
+    """Raise `UserError` unless the membrane decays."""
+    if not dynamics.tau >= 1:
+        raise UserError(f"tau of a LIF neuron must be at least 1 time step, got {dynamics.tau}")
+
+
+def check_plif(dynamics: Dynamics) -> None:
+    """Raise `UserError` unless there is a w to start from."""
+    if not dynamics.tau > 1:
+        raise UserError(f"the initial tau of a PLIF neuron must be above 1 (1/tau = sigmoid(w)), got {dynamics.tau}")
+
+
+register_neuron("if", step_if, start_if, description="integrate-and-fire, no leak (SDDPM)", signed=True)
+register_neuron(
+    "lif",
+    charging(charge_lif),
+    description="leaky integrate-and-fire with the fixed time constant tau",
+    check=check_lif,
+    leaks=1,
+)
+register_neuron(
+    "plif",
+    charging(charge_plif),
+    description="leaky integrate-and-fire with a time constant learned per layer",
+    parameters={"w": lambda dynamics: -math.log(dynamics.tau - 1.0)},
+    check=check_plif,
+    leaks=1,
+)
+
+
+def _learned(dynamics: Dynamics, parameters: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """What this neuron has learned, of the parameters that a call was given. Raises `UserError` for a missing one."""
+    if strange := [name for name, value in parameters.items() if not isinstance(value, Tensor | None)]:
+        raise TypeError(f"{strange[0]} is no argument of a neuron, nor a tensor that it has learned")
+    learned = {name: parameters.get(name) for name in dynamics.definition.parameters}
+    if missing := [name for name, value in learned.items() if value is None]:
+        raise UserError(f"a {dynamics.neuron.upper()} neuron needs its learned parameter {missing[0]}")
+    return learned  # type: ignore[return-value]
 
 
 def step(
-    x: Tensor,
-    v: Tensor,
-    dynamics: Dynamics,
-    *,
-    v_threshold: float = 1.0,
-    w: Tensor | None = None,
-    fired: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One SNN time step: (spikes s[n], membrane v[n] after the reset, membrane h[n] before it).
+    x: Tensor, state: State, dynamics: Dynamics, *, v_threshold: float = 1.0, **parameters: Tensor | None
+) -> tuple[Tensor, State, Tensor]:
+    """One SNN time step: (spikes s[n], state after the reset, membrane h[n] before it).
 
-    Of signed neurons `fired` is the sum of their spikes so far.
+    Args:
+        x: input current x[n].
+        state: of the time step before; of IF, LIF and PLIF neurons the membrane v[n-1] alone, of the shape of x.
+        dynamics: what neuron.
+        v_threshold: firing threshold.
+        parameters: what the neuron has learned, by name; PLIF's is w. Those of other neurons are left alone.
+
+    Raises:
+        UserError: a learned parameter that is missing.
     """
-    h = charge(x, v, dynamics, w)
-    s = spike(h - v_threshold, dynamics.surrogate, dynamics.surrogate_alpha)
-    if dynamics.signed:
-        if fired is None:
-            raise UserError("a signed neuron needs the sum of its spikes so far")
-        s = s - (1.0 - spike(h, dynamics.surrogate, dynamics.surrogate_alpha)) * (fired > 0)
-    r = s.detach() if dynamics.detach_reset else s
-    v = h - r * v_threshold if dynamics.v_reset is None else r * dynamics.v_reset + (1.0 - r) * h
-    return s, v, h
+    return dynamics.definition.step(x, state, dynamics, v_threshold, **_learned(dynamics, parameters))
 
 
 def steps(
-    x: Iterable[Tensor], dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    x: Iterable[Tensor], dynamics: Dynamics, *, v_threshold: float = 1.0, **parameters: Tensor | None
+) -> Iterator[tuple[Tensor, State, Tensor]]:
     """All time steps of currents x, as `step` returns them one by one."""
-    v = fired = None
+    definition, learned = dynamics.definition, _learned(dynamics, parameters)
+    state = None
     for current in x:
-        v = torch.full_like(current, start_of_membrane(dynamics, v_threshold)) if v is None else v
-        fired = torch.zeros_like(current) if fired is None else fired
-        s, v, h = step(current, v, dynamics, v_threshold=v_threshold, w=w, fired=fired)
-        fired = fired + s.detach() if dynamics.signed else fired
-        yield s, v, h
+        state = definition.start(current, dynamics, v_threshold) if state is None else state
+        s, state, h = definition.step(current, state, dynamics, v_threshold, **learned)
+        yield s, state, h
 
 
-def _stack(steps: list[Tensor]) -> Tensor:
-    """`torch.stack` that keeps the memory order of the steps: what was channels last stays so, without a copy."""
-    strides = steps[0].stride()
+def _stack(spikes: list[Tensor]) -> Tensor:
+    """`torch.stack` that keeps the memory order of its parts: what was channels last stays so, without a copy."""
+    strides = spikes[0].stride()
     order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
     back = sorted(range(len(order)), key=order.__getitem__)
-    return torch.stack([step.permute(order) for step in steps]).permute(0, *(dim + 1 for dim in back))
+    return torch.stack([each.permute(order) for each in spikes]).permute(0, *(dim + 1 for dim in back))
 
 
-def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
+def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, **parameters: Tensor | None) -> Tensor:
     """Spikes of a layer of neurons over all T time steps, step by step in PyTorch: the definition.
 
     Args:
         x: input currents [T, ...], floating point.
         dynamics: what neuron.
         v_threshold: firing threshold.
-        w: PLIF's learned scalar, [] or broadcastable to x[0].
+        parameters: what the neuron has learned, by name, [] or broadcastable to x[0]; PLIF's is w.
 
     Returns:
         Spikes [T, ...], 0 or 1 (or -1, if signed), in the dtype and memory order of x. Membranes are float32 for
         bfloat16 and float16.
 
     Raises:
-        UserError: x is not a floating-point tensor of at least one time step, or a PLIF neuron lacks w.
+        UserError: x is not a floating-point tensor of at least one time step, or a learned parameter is missing.
     """
     if not x.is_floating_point() or x.dim() == 0 or x.shape[0] == 0:
         shape = list(x.shape)
         raise UserError(f"a neuron needs floating-point currents [T, ...] with T >= 1, got {x.dtype} {shape}")
     currents = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    spikes = [s for s, _, _ in steps(currents, dynamics, v_threshold=v_threshold, w=w)]
+    spikes = [s for s, _, _ in steps(currents, dynamics, v_threshold=v_threshold, **parameters)]
     return _stack(spikes).to(x.dtype)

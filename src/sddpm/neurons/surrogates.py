@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sddpm.choices import check_choice
 from sddpm.errors import UserError
+from sddpm.registry import register, registered
 
 
 def atan_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
@@ -55,21 +55,43 @@ class Surrogate:
     default_alpha: float
 
 
-SURROGATES: dict[str, Surrogate] = {
-    "atan": Surrogate(atan_vjp, 2.0),
-    "sigmoid": Surrogate(sigmoid_vjp, 4.0),
-    "rectangle": Surrogate(rectangle_vjp, 1.0),
-    "triangle": Surrogate(triangle_vjp, 1.0),
-    "piecewise_quadratic": Surrogate(piecewise_quadratic_vjp, 1.0),
-}
+SURROGATES: dict[str, Surrogate] = {}
+
+
+def register_surrogate(name: str, vjp: Callable[[Tensor, Tensor, float], Tensor], default_alpha: float) -> None:
+    """Add a surrogate gradient, for all neurons: configs, models and checkpoints may then name it.
+
+    Kernels that do not know it step aside: layers with it are differentiated by PyTorch.
+
+    Args:
+        name: a new one, e.g. "gaussian".
+        vjp: (grad, u, alpha) -> the incoming gradient times the surrogate's derivative at u = h - v_threshold, all of
+            one shape; `u` must not be changed.
+        default_alpha: inverse width where none is said, above 0.
+
+    Raises:
+        UserError: an invalid name, one that is taken, or an alpha that is not above 0.
+    """
+    if not callable(vjp):
+        raise UserError(f"surrogate {name!r} needs a function (grad, u, alpha) -> gradient, not {vjp!r}")
+    if isinstance(default_alpha, bool) or not isinstance(default_alpha, int | float) or not default_alpha > 0:
+        raise UserError(f"default_alpha of surrogate {name!r} must be positive, got {default_alpha!r}")
+    register(SURROGATES, "surrogate", name, Surrogate(vjp, float(default_alpha)))
+
+
+register_surrogate("atan", atan_vjp, 2.0)
+register_surrogate("sigmoid", sigmoid_vjp, 4.0)
+register_surrogate("rectangle", rectangle_vjp, 1.0)
+register_surrogate("triangle", triangle_vjp, 1.0)
+register_surrogate("piecewise_quadratic", piecewise_quadratic_vjp, 1.0)
 
 
 def resolve_surrogate(name: str, alpha: float | None) -> float:
     """The alpha to use: the surrogate's default for None. Raises `UserError` for an unknown name or alpha <= 0."""
-    check_choice("surrogate", name, SURROGATES)
+    surrogate = registered(SURROGATES, "surrogate", name)
     if alpha is not None and not alpha > 0:
         raise UserError(f"surrogate_alpha must be positive (it is the inverse width), got {alpha}")
-    return SURROGATES[name].default_alpha if alpha is None else float(alpha)
+    return surrogate.default_alpha if alpha is None else float(alpha)
 
 
 class _Spike(torch.autograd.Function):

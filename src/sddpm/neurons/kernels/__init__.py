@@ -72,7 +72,9 @@ def uses_triton(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
     return _choice() != "eager" and _fused(x, dynamics, v_threshold, w)[0] not in (None, cpu)
 
 
-def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
+def multi_step(
+    x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None, **parameters: Tensor
+) -> Tensor:
     """Spikes of a layer of neurons over all T time steps, by the fastest implementation that gives the same spikes.
 
     Args:
@@ -80,6 +82,7 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
         dynamics: what neuron.
         v_threshold: firing threshold.
         w: PLIF's learned scalar.
+        parameters: what other neurons have learned, by name.
 
     Returns:
         Spikes [T, ...], 0 or 1, in the dtype and memory order of x. Gradients: see `functional`, `cpu` and
@@ -95,7 +98,7 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Te
             return kernel.multi_step(x, dynamics, v_threshold=v_threshold, w=w)
         if choice == "fused":
             raise UserError(f"{VARIABLE}=fused, but the fused neuron kernel cannot be used: {reason}")
-    return functional.multi_step(x, dynamics, v_threshold=v_threshold, w=w)
+    return functional.multi_step(x, dynamics, v_threshold=v_threshold, w=w, **parameters)
 
 
 def describe(device: str | torch.device = "cpu") -> str:

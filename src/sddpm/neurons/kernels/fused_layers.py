@@ -15,6 +15,7 @@ def normalized_multi_step(
     shift: Tensor | None = None,
     v_threshold: float = 1.0,
     w: Tensor | None = None,
+    **parameters: Tensor,
 ) -> Tensor:
     """Spikes of the currents norm(x) + shift: in one kernel where there is one (CUDA, while training), else in turn.
 
@@ -28,6 +29,7 @@ def normalized_multi_step(
         shift: [B, C], the same at all time steps (the time embedding's); None for 0.
         v_threshold: firing threshold.
         w: PLIF's learned scalar.
+        parameters: what other neurons have learned, by name.
 
     Raises:
         UserError: as `multi_step`.
@@ -38,7 +40,7 @@ def normalized_multi_step(
         if triton_channels.unfusable(x, norm) is None:
             return triton_channels.normalized_multi_step(x, norm, dynamics, shift=shift, v_threshold=v_threshold, w=w)
     currents = norm(x) if shift is None else norm(x) + shift[:, :, None, None]
-    return multi_step(currents, dynamics, v_threshold=v_threshold, w=w)
+    return multi_step(currents, dynamics, v_threshold=v_threshold, w=w, **parameters)
 
 
 def _affine(x: Tensor, gain: Tensor | None, offset: Tensor | None) -> Tensor:
@@ -58,6 +60,7 @@ def affine_multi_step(
     w: Tensor | None = None,
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
+    **parameters: Tensor,
 ) -> Tensor:
     """Spikes of the currents gain x + offset, without gradients: in one kernel on CUDA devices, else in turn.
 
@@ -70,6 +73,7 @@ def affine_multi_step(
         w: PLIF's learned scalar.
         dtype: of the spikes; None for that of x.
         out: where to write them, e.g. a slice of the channels of a contiguous [T, B, ..., C'].
+        parameters: what other neurons have learned, by name.
 
     Returns:
         Spikes [T, B, ..., C], 0 or 1.
@@ -84,7 +88,8 @@ def affine_multi_step(
             x.detach(), dynamics, gain=gain, offset=offset, v_threshold=v_threshold, w=w, dtype=dtype, out=out
         )
     with torch.no_grad():
-        spikes = multi_step(_affine(x, gain, offset), dynamics, v_threshold=v_threshold, w=w).to(dtype or x.dtype)
+        currents = _affine(x, gain, offset)
+        spikes = multi_step(currents, dynamics, v_threshold=v_threshold, w=w, **parameters).to(dtype or x.dtype)
     return spikes if out is None else out.copy_(spikes)
 
 
