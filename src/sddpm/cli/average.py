@@ -26,10 +26,10 @@ def average(
     It costs no training, and may be better than any of them: evaluate it. Training goes on with sddpm train
     OUT/config.yaml --init-from OUT, where the first model has a config.
     """
-    from sddpm.files import refuse_existing
+    from sddpm.files import Output, check_outputs
     from sddpm.training.averaging import average as write
 
-    refuse_existing(out, force)
+    check_outputs([Output(out, folder=("model",))], inputs=models, force=force)
     try:
         numbers = None if shares is None else [float(share) for share in shares.split(",")]
     except ValueError as error:

@@ -24,13 +24,13 @@ def convert(
     A file is read as a checkpoint, without executing its pickle; a folder as a model saved by this package, which is
     exported to the reference's layout.
     """
-    from sddpm.files import refuse_existing
+    from sddpm.files import Output, check_outputs
 
     options = {"T": T, "neuron": neuron, "v_threshold": v_threshold, "sample_size": image_size}
     given = {key: value for key, value in options.items() if value is not None}
     if not source.exists():
         raise UserError(f"nothing at {source}; expected a checkpoint file or the folder of a saved model")
-    refuse_existing(out, force)
+    check_outputs([Output(out, folder=None if source.is_dir() else ("model",))], inputs=[source], force=force)
     if source.is_dir():
         _export(source, out, given)
     else:

@@ -55,12 +55,12 @@ def convert_ann(
     Of b bits become T = 2^b - 1 time steps. --finetune-steps and --report need the images that it was trained on. Of a
     run, OUT also holds a config.yaml by which training goes on: sddpm train OUT/config.yaml --init-from OUT
     """
-    from sddpm.files import atomic_path, refuse_existing
+    from sddpm.files import FIGURES, Output, atomic_path, check_outputs
 
-    refuse_existing(out, force)
-    for path in (report, plot):
-        if path is not None:
-            refuse_existing(path, force)
+    outputs = [Output(out, "OUT", folder=("model",))]
+    outputs += [Output(report, "--report")] if report is not None else []
+    outputs += [Output(plot, "--plot", FIGURES)] if plot is not None else []
+    check_outputs(outputs, inputs=filter(None, (model, config, data)), force=force)
     for option, value, least in (
         ("--finetune-steps", finetune_steps, 0),
         ("--batch-size", batch_size, 1),

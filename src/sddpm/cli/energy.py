@@ -82,16 +82,15 @@ def energy(
             raise UserError("which model? Give a saved model or the folder of a run, or --published")
         print_published()
         return
-    from sddpm.cli.evaluate import refuse_unwritable
     from sddpm.energy.cost import cost_model_names, load_cost_model
-    from sddpm.files import refuse_existing
+    from sddpm.files import Output, check_outputs
 
-    for path in (report, json_file, csv_file):
-        if path is not None:
-            if path.is_dir():
-                raise UserError(f"{path} is a folder: a file name is needed")
-            refuse_existing(path, force)
-            refuse_unwritable(path)
+    named = {"--report": report, "--json": json_file, "--csv": csv_file}
+    check_outputs(
+        [Output(path, option) for option, path in named.items() if path is not None],
+        inputs=filter(None, (model, images, data, *(cost or ()))),
+        force=force,
+    )
     if images is not None and seeds is not None:
         raise UserError("--seeds are of samples; with --images give --count")
     if images is not None and guidance_scale != 1:

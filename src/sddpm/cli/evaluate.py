@@ -8,7 +8,6 @@ import typer
 from sddpm.cli.app import app
 from sddpm.cli.options import Engine, ExitTolerance, GuidanceScale, OwnSolver, X0Scale
 from sddpm.cli.sample import parse_thresholds
-from sddpm.errors import UserError
 
 if TYPE_CHECKING:
     from sddpm.evaluation import Evaluation
@@ -118,14 +117,13 @@ def evaluate(
     A number that departs from its protocol says so. Several processes: torchrun --nproc-per-node N --no-python sddpm
     evaluate ...
     """
-    from sddpm.files import refuse_existing
+    from sddpm.files import Output, check_outputs
 
-    for path in (out, grid):
-        if path is not None:
-            if path.is_dir():
-                raise UserError(f"{path} is a folder: a file name is needed")
-            refuse_existing(path, force)
-            refuse_unwritable(path)
+    check_outputs(
+        [Output(path, option) for option, path in {"--out": out, "--grid": grid}.items() if path is not None],
+        inputs=filter(None, (source, reference, data, training, inception, fad_weights, fad_statistics)),
+        force=force,
+    )
     trained = trained_on(source)
     reference = reference or trained.get("reference")
     prepared = trained if same_images(reference, trained.get("reference")) else {}
@@ -178,15 +176,6 @@ def evaluate(
     )
     if evaluation is not None:
         show(evaluation, out, grid)
-
-
-def refuse_unwritable(path: Path) -> None:
-    """Raise `UserError` if a file could not be made at `path`, before hours of work end in it."""
-    import os
-
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"cannot write {path}: {parent} is no folder that can be written to")
 
 
 def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
-from sddpm.cli.evaluate import refuse_unwritable, trained_on
+from sddpm.cli.evaluate import trained_on
 from sddpm.cli.options import Engine, OwnSolver
 from sddpm.errors import UserError
 
@@ -112,17 +112,14 @@ def guide(
     Every choice is sampled with the same seeds; the best is judged on fresh ones. What is kept with the model is used
     by sample and evaluate unless they are given --v-threshold or --x0-scale.
     """
-    from sddpm.files import refuse_existing
+    from sddpm.files import FIGURES, Output, check_outputs
 
     if clear:
         _clear(model, search)
         return
-    for path in (out, figure):
-        if path is not None:
-            if path.is_dir():
-                raise UserError(f"{path} is a folder: a file name is needed")
-            refuse_existing(path, force)
-            refuse_unwritable(path)
+    outputs = [Output(out, "--out")] if out is not None else []
+    outputs += [Output(figure, "--figure", FIGURES)] if figure is not None else []
+    check_outputs(outputs, inputs=filter(None, (model, reference, data, inception, fad_weights)), force=force)
     if store is not False:
         from sddpm.pipelines.loading import own_folder
 

@@ -23,7 +23,7 @@ def info(
     from torch import nn
 
     from sddpm.figures.modulation import modulation_figure
-    from sddpm.files import atomic_path, refuse_existing
+    from sddpm.files import FIGURES, Output, atomic_path, check_outputs
     from sddpm.guidance.report import in_words
     from sddpm.models.config import sample_shape
     from sddpm.models.macs import layer_macs
@@ -34,7 +34,7 @@ def info(
     from sddpm.pipelines import load_pipeline
 
     if modulation is not None:
-        refuse_existing(modulation, force)
+        check_outputs([Output(modulation, "--modulation", FIGURES)], inputs=[model], force=force)
     pipeline = load_pipeline(model)
     unet = pipeline.unet
     config = unet.config

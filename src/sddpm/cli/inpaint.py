@@ -62,12 +62,12 @@ def inpaint(
     is known of it, and the paintings. Folders and zips name paintings by their seed. Without --class a model of classes
     is asked for none; of several classes every image is painted in each, with the same seeds.
     """
-    from sddpm.files import refuse_existing
+    from sddpm.files import Output, check_outputs
 
     thresholds = parse_thresholds(v_threshold or [])
     kind = output_format(out, None)
-    if not (out.is_dir() and not any(out.iterdir())):
-        refuse_existing(out, force)
+    output = Output(out, "--out", folder=() if kind == "folder" else None)
+    check_outputs([output], inputs=filter(None, (model, images, mask, data)), force=force)
     if draws < 1 or count < 1:
         raise UserError(f"--draws and --count must be at least 1, not {draws} and {count}")
     if scale is not None and scale < 1:

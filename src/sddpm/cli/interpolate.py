@@ -36,13 +36,11 @@ def interpolate(
     The ends of a row are the images that sddpm sample draws from the seeds with the same solver, steps and class. A
     row is of one class; of several classes every row is drawn in each. A random one is drawn by its first seed.
     """
-    from sddpm.files import atomic_path, refuse_existing
+    from sddpm.files import Output, atomic_path, check_outputs
 
     chosen = parse_seeds(seeds, None)
     thresholds = parse_thresholds(v_threshold or [])
-    if out.suffix.lower() != ".png" or out.is_dir():
-        raise UserError(f"--out {out}: a file name that ends in .png is needed")
-    refuse_existing(out, force)
+    check_outputs([Output(out, "--out", (".png",))], inputs=[model], force=force)
     if scale is not None and scale < 1:
         raise UserError("--scale must be at least 1")
 

@@ -41,7 +41,7 @@ def moments(
     The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it. A model of classes is asked for that of each
     image.
     """
-    from sddpm.files import atomic_path, refuse_existing
+    from sddpm.files import FIGURES, Output, atomic_path, check_outputs
     from sddpm.pipelines.loading import own_folder
     from sddpm.pipelines.moments import keep_moments, measure_moments, read_moments
 
@@ -49,7 +49,7 @@ def moments(
     if read_moments(model) is not None and not force:
         raise UserError(f"the moments of {model} are measured already; pass --force to measure them again")
     if plot is not None:
-        refuse_existing(plot, force)
+        check_outputs([Output(plot, "--plot", FIGURES)], inputs=filter(None, (model, config, data)), force=force)
     if batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {batch_size}")
 

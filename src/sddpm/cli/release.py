@@ -34,10 +34,10 @@ def release(
     Release, evaluate what was released (`sddpm evaluate OUT --out FILE`), and release again with --evaluation FILE: the
     card then has the scores, and only of the very weights beside it.
     """
-    from sddpm.files import refuse_existing
+    from sddpm.files import Output, check_outputs
     from sddpm.release import release as write
 
-    refuse_existing(out, force)
+    check_outputs([Output(out, folder=("model",))], inputs=[run, *(evaluation or [])], force=force)
     facts = write(
         run,
         out,

@@ -72,20 +72,14 @@ def sample(
     from contextlib import nullcontext
     from time import perf_counter
 
-    from sddpm.files import atomic_path, refuse_existing
+    from sddpm.files import Output, atomic_path, check_outputs
 
     chosen = parse_seeds(seeds, count)
     thresholds = parse_thresholds(v_threshold or [])
     kind = output_format(out, format)
-    for path in [out] if strip is None else [out, strip]:
-        if path.is_dir():
-            if kind != "folder" or path == strip:
-                raise UserError(f"{path} is a folder: a file name is needed")
-            if not any(path.iterdir()):
-                continue
-        refuse_existing(path, force)
-    if strip == out:
-        raise UserError("--strip and --out need different names")
+    outputs = [Output(out, "--out", folder=() if kind == "folder" else None)]
+    outputs += [Output(strip, "--strip")] if strip is not None else []
+    check_outputs(outputs, inputs=[model], force=force)
     if (scale is not None and scale < 1) or (columns is not None and columns < 1):
         raise UserError("--scale and --columns must be at least 1")
 
@@ -105,7 +99,8 @@ def sample(
     signals = pipeline.signal_range is not None
     if signals:
         refuse_for_signals(kind, out, strip)
-        refuse_existing(plot_beside(out), force)
+        outputs.append(Output(plot_beside(out), "the plot beside --out"))
+        check_outputs(outputs, inputs=[model], force=force)
     wanted = wanted_images(pipeline, chosen, classes or [])
     recorder = DenoisingRecorder()
     snn_steps: list[int] = []

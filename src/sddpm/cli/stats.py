@@ -40,14 +40,10 @@ def stats(
     force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
 ) -> None:
     """Write mean and covariance of a data set's features (mu, sigma), as pytorch-fid, EDM and SDDPM read them."""
-    from sddpm.cli.evaluate import refuse_unwritable
-    from sddpm.errors import UserError
-    from sddpm.files import refuse_existing
+    from sddpm.files import Output, check_outputs
 
-    if out.suffix.lower() != ".npz" or out.is_dir():
-        raise UserError(f"{out}: a file name that ends in .npz is needed")
-    refuse_existing(out, force)
-    refuse_unwritable(out)
+    inputs = filter(None, (images, data, inception, fad_weights))
+    check_outputs([Output(out, suffixes=(".npz",))], inputs=inputs, force=force)
     from sddpm.evaluation import StatisticsSettings, build_statistics
 
     statistics = build_statistics(

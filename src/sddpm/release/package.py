@@ -19,7 +19,7 @@ from sddpm.energy.twin import twin_ledger
 from sddpm.errors import UserError
 from sddpm.figures.grid import image_grid
 from sddpm.figures.signals import signal_grid
-from sddpm.files import atomic_path
+from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.pipelines.class_guidance import drawn_by_seed
 from sddpm.pipelines.loading import WEIGHTS_NAME
@@ -63,6 +63,8 @@ def release(
         UserError: no complete run, an unknown solver, a scale that cannot be, weights that half precision cannot hold,
             or evaluations of another model.
     """
+    evaluations = list(evaluations)
+    check_outputs([Output(out, folder=("model",))], inputs=[run, *evaluations], force=True)
     config = _config_of(run)
     stages = stages_of(run)
     averaged = bool(stages) and stages[-1].what == "averaged"

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.files import atomic_path
+from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.models import ANNUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.training.history import Stage, config_path, stages_of, write_history
@@ -47,6 +47,8 @@ def average(
     Raises:
         UserError: fewer than two models, shares that are not theirs, or models that differ in more than weights.
     """
+    out = Path(out)
+    check_outputs([Output(out, folder=("model",))], inputs=models, force=True)
     if len(models) < 2:
         raise UserError(f"an average needs two models or more, not {len(models)}")
     shares = [1 / len(models)] * len(models) if shares is None else shares
@@ -68,7 +70,7 @@ def average(
         T=first.unet.config.get("T", 1),
         parts=" + ".join(f"{share:g} {Path(path).name}" for share, path in zip(shares, models, strict=True)),
     )
-    with atomic_path(Path(out)) as temporary:
+    with atomic_path(out) as temporary:
         result.save_pretrained(temporary)
         write_history(temporary, [*before, stage])
         if (config := config_path(models[0])) is not None:

@@ -66,7 +66,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], de
     Raises:
         UserError: it could not be written; nothing is left of it.
     """
-    with atomic_path(path) as folder:
+    with atomic_path(path, owned=True) as folder:
         folder.mkdir()
         hashes = {}
         for name, values in tensors.items():

@@ -37,7 +37,7 @@ def open_run_folder(run_dir: Path, config: Config) -> None:
 
 def save_model(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
     """Write the pipeline to model/, in place of the one before."""
-    with atomic_path(run_dir / "model") as temporary:
+    with atomic_path(run_dir / "model", owned=True) as temporary:
         pipeline.save_pretrained(temporary, safe_serialization=True)
 
 

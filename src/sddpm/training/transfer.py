@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.files import atomic_path, refuse_existing
+from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.pipelines.loading import INDEX_NAME, read_json
 from sddpm.training.checkpoint import (
     STATE_FILE,
@@ -69,7 +69,7 @@ def pack_run(
         UserError: nothing to pack, a damaged checkpoint, or a full disk.
     """
     run_dir, out = Path(run_dir), Path(out)
-    refuse_existing(out, force)
+    check_outputs([Output(out, folder=("pack",))], inputs=[run_dir], force=force)
     if not run_dir.is_dir():
         raise UserError(f"{run_dir} is no run: give the folder that `sddpm train` wrote")
     if not list_checkpoints(run_dir):

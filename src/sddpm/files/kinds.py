@@ -1,0 +1,81 @@
+"""What kind of folder of this package lies at a path, recognised by its files, those of earlier versions too."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+MODEL_PARTS = frozenset(
+    {"model_index.json", "unet", "scheduler", "config.yaml", "history.yaml", "README.md", "samples.png"}
+)
+RUN_PARTS = frozenset(
+    {
+        "config.yaml",
+        "history.yaml",
+        "metrics.jsonl",
+        "loss.png",
+        "modulation.png",
+        "samples",
+        "checkpoints",
+        "model",
+        "tensorboard",
+    }
+)
+_LARGEST_JSON = 10_000_000
+
+
+def folder_kind(path: Path) -> str | None:
+    """ "empty", "model", "run", "pack" or "checkpoint"; None for a folder that this package did not write."""
+    names = {entry.name for entry in path.iterdir()}
+    if not names:
+        return "empty"
+    for kind, recognises in _KINDS.items():
+        if recognises(path, names):
+            return kind
+    return None
+
+
+def foreign_entries(path: Path, kind: str) -> list[str]:
+    """What lies in a folder of this kind that the package did not put there."""
+    known = _PARTS[kind]
+    return sorted(entry.name for entry in path.iterdir() if not known(entry.name))
+
+
+def _is_model(path: Path, names: Iterable[str]) -> bool:
+    return "model_index.json" in names and _json(path / "model_index.json").get("_class_name") == _PIPELINE
+
+
+def _is_run(path: Path, names: Iterable[str]) -> bool:
+    return "config.yaml" in names and ("metrics.jsonl" in names or "checkpoints" in names)
+
+
+def _is_pack(path: Path, names: Iterable[str]) -> bool:
+    return "manifest.json" in names and {"format", "step", "parts"} <= _json(path / "manifest.json").keys()
+
+
+def _is_checkpoint(path: Path, names: Iterable[str]) -> bool:
+    return "state.json" in names and "model.safetensors" in names
+
+
+_PIPELINE = "SpikingDiffusionPipeline"  # spelled out: importing it would import torch
+_KINDS: dict[str, Callable[[Path, Iterable[str]], bool]] = {
+    "run": _is_run,
+    "model": _is_model,
+    "pack": _is_pack,
+    "checkpoint": _is_checkpoint,
+}
+_PARTS: dict[str, Callable[[str], bool]] = {
+    "run": lambda name: name in RUN_PARTS or name.startswith("."),
+    "model": MODEL_PARTS.__contains__,
+    "pack": lambda name: name == "manifest.json" or (name.startswith("part-") and name[5:].isdecimal()),
+    "checkpoint": lambda name: name == "state.json" or name.endswith(".safetensors"),
+}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = json.loads(file.read(_LARGEST_JSON))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,74 @@
+"""Hidden folders, .NAME.xxxxxxxx, in which files are made before they are moved to NAME.
+
+Each says which process makes it, so that those which killed processes left behind can be told from those in use.
+"""
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from sddpm.files.processes import identity_from, this_process
+
+OWNER, BEFORE = "owner.json", "before"  # who writes; what was at the path, while it is replaced
+
+
+def open_scratch(path: Path) -> Path:
+    """A new scratch folder for what will be at `path`, with a folder new/ to make it in. Raises `OSError`."""
+    short = path.name.encode()[:100].decode(errors="ignore")  # the system limits names to 255 bytes
+    scratch = Path(mkdtemp(prefix=f".{short}.", dir=path.parent))
+    try:
+        owner = json.dumps({**this_process().to_dict(), "name": path.name})
+        (scratch / OWNER).write_text(owner, encoding="utf-8")
+        (scratch / "new").mkdir()
+    except OSError:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return scratch
+
+
+def close_scratch(scratch: Path) -> None:
+    """Remove a scratch folder; if the work ended between taking the old content of its path away and putting the new
+    one there, put the old one back first."""
+    before, name = scratch / BEFORE, _owner(scratch).get("name")
+    if os.path.lexists(before):
+        if not isinstance(name, str) or Path(name).name != name:
+            return
+        if not os.path.lexists(path := scratch.parent / name):
+            try:
+                os.replace(before, path)
+            except OSError:
+                return  # it is the only copy, and stays where it is
+    with suppress(OSError):
+        # The owner goes last: nothing is known of a folder without one, and it is never swept.
+        for entry in sorted(scratch.iterdir(), key=lambda entry: entry.name == OWNER):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink()
+        scratch.rmdir()
+
+
+def sweep(folder: Path) -> None:
+    """Close the scratch folders in `folder` whose processes are certainly gone."""
+    try:
+        with os.scandir(folder) as entries:
+            hidden = [Path(entry.path) for entry in entries if entry.name.startswith(".")]
+    except OSError:
+        return
+    for scratch in hidden:
+        owner = identity_from(_owner(scratch))
+        if owner is not None and owner.running() is False:
+            close_scratch(scratch)
+
+
+def _owner(scratch: Path) -> dict[str, Any]:
+    try:
+        with (scratch / OWNER).open(encoding="utf-8") as file:
+            content = json.loads(file.read(10_000))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
