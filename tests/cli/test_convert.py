@@ -71,7 +71,16 @@ def test_bad_input_is_one_line_and_exit_code_2(vectors_dir, tmp_path, monkeypatc
 
 def test_force_replaces(vectors_dir, tmp_path):
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "note.txt").write_text("old")
+    (tmp_path / "model" / "model_index.json").write_text('{"_class_name": "SpikingDiffusionPipeline"}')
+    (tmp_path / "model" / "samples.png").write_text("old")
     done = sddpm("convert", vectors_dir / "sddpm_rgb16_T4.ckpt.pt", tmp_path / "model", "--force")
     assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "model" / "note.txt").exists() and (tmp_path / "model" / "model_index.json").exists()
+    assert not (tmp_path / "model" / "samples.png").exists() and (tmp_path / "model" / "unet").exists()
+
+
+def test_force_does_not_replace_what_is_no_model(vectors_dir, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "note.txt").write_text("mine")
+    done = sddpm("convert", vectors_dir / "sddpm_rgb16_T4.ckpt.pt", tmp_path / "model", "--force")
+    assert done.returncode == 2 and "was not written by sddpm and is not replaced" in done.stderr
+    assert (tmp_path / "model" / "note.txt").read_text() == "mine"

@@ -97,7 +97,7 @@ def test_interpolation_begins_and_ends_with_samples(sddpm, model, tmp_path):
         (("inpaint", "photo.png", "--mask", "left", "--solver", "dpm++"), "back and forth"),
         (("inpaint", "photo.png", "--mask", "left", "--draws", 0), "at least 1"),
         (("inpaint", "photo.png", "--mask", "left", "--resamplings", 0), "at least 1"),
-        (("inpaint", "photo.png", "--mask", "left", "--out", "photo.png"), "--force"),
+        (("inpaint", "photo.png", "--mask", "left", "--out", "photo.png"), "is what is read"),
         (("interpolate", "--seeds", "3"), "at least 2 seeds"),
         (("interpolate", "--frames", 1), "2 frames"),
         (("interpolate", "--solver", "ddpm"), "solver without noise"),

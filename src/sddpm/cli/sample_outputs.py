@@ -15,6 +15,7 @@ from sddpm.data import unit_to_uint8
 from sddpm.figures.grid import class_rows, image_grid
 from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
+from sddpm.files.names import folder_names
 
 Batches = Iterable[tuple[list[int], Tensor]]
 MOST_PLOTS = 64  # matplotlib takes minutes for hundreds
@@ -68,10 +69,11 @@ def write_images(
 
 def _named(batches: Batches, rows: list[str] | None, count: int) -> Iterator[tuple[str, Tensor]]:
     """Each image with the name of its file: SEED.png, in a folder for its class if there are several."""
+    folders = None if rows is None else folder_names(rows)
     i = 0
     for seeds, images in batches:
         for seed, image in zip(seeds, images, strict=True):
-            folder = "" if rows is None else rows[i * len(rows) // count].replace("/", "-") + "/"
+            folder = "" if folders is None else folders[i * len(folders) // count] + "/"
             yield f"{folder}{seed:06d}.png", image
             i += 1
 

@@ -1,11 +1,11 @@
 """`sddpm train`: from a config to a model in a run folder."""
 
 import json
-import os
 import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -67,15 +67,25 @@ def train(
         print(describe_run(loaded, device=device.value))
         return
     from sddpm.training import train as train_model
+    from sddpm.training.processes import is_first_process
 
     result = train_model(loaded, run_dir, resume=resume, init_from=init_from, device=device.value)
-    first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
+    first = is_first_process()  # of several processes one speaks
     if result.stopped_by != "steps":
         if first:
-            typer.echo(
+            say(
+                sys.stderr,
                 f"stopped by {result.stopped_by} after step {result.step}; --resume continues the run in {run_dir}",
-                err=True,
             )
         raise typer.Exit(128 + signal.Signals[result.stopped_by])
     if first:
-        typer.echo(f"trained {result.step} steps; the model is in {run_dir / 'model'}")
+        say(sys.stdout, f"trained {result.step} steps; the model is in {run_dir / 'model'}")
+
+
+def say(stream: TextIO, line: str) -> None:
+    """Write a line, if anybody reads it: training does not fail because its terminal went away."""
+    from sddpm.training.progress import LastingStream
+
+    lasting = LastingStream(stream)
+    lasting.write(f"{line}\n")
+    lasting.flush()

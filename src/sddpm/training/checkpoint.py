@@ -20,6 +20,7 @@ from torch import Tensor
 import sddpm
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
+from sddpm.files.scratch import close_scratch
 from sddpm.hashes import sha256_of
 from sddpm.training.state import TrainState
 
@@ -34,7 +35,11 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """The checkpoints of a run, oldest first, damaged ones too."""
-    found = [path for path in (run_dir / "checkpoints").glob("step-*") if path.name[5:].isdigit()]
+    found = [
+        path
+        for path in (run_dir / "checkpoints").glob("step-*")
+        if path.name[5:].isascii() and path.name[5:].isdecimal()
+    ]
     return sorted(found, key=lambda path: int(path.name[5:]))
 
 
@@ -114,7 +119,7 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
     """
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
-        raise UserError(f"nothing to resume: {run_dir} holds no checkpoint; leave out --resume and choose a new --out")
+        raise UserError(f"nothing to resume: {run_dir} holds no checkpoint; leave out --resume to start the run")
     try:
         return checkpoints[-1], read_description(checkpoints[-1])
     except UserError as error:
@@ -143,7 +148,7 @@ def restore(state: TrainState, path: Path, description: Mapping[str, Any], devic
 
 def remove_unfinished(run_dir: Path) -> None:
     """Delete what a killed process left half-written."""
-    for pattern in (
+    for pattern in (  # whose process is gone: this one holds the lock of the folder
         "checkpoints/.step-*",
         ".model.*",
         ".config.yaml.*",
@@ -153,6 +158,7 @@ def remove_unfinished(run_dir: Path) -> None:
         "samples/.step-*",
     ):
         for path in run_dir.glob(pattern):
+            close_scratch(path)  # puts back what was taken away to be replaced
             shutil.rmtree(path, ignore_errors=True)
 
 

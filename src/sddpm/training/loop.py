@@ -17,7 +17,7 @@ from sddpm.training.config import Config
 from sddpm.training.metrics import MetricsLog
 from sddpm.training.objective import Teacher, make_loss
 from sddpm.training.progress import Progress, Stopwatch
-from sddpm.training.run_folder import save_loss_curve, save_model, save_modulation, save_samples
+from sddpm.training.run_folder import holds_model, save_loss_curve, save_model, save_modulation, save_samples
 from sddpm.training.signals import StopSignals
 from sddpm.training.state import TrainState, make_pipeline
 from sddpm.training.step import backward, update
@@ -163,10 +163,19 @@ class Loop:
                 self.accelerator.num_processes,
                 self.options.keep_checkpoints,
             )
-            pipeline = self._pipeline()
-            save_model(self.run_dir, pipeline)
-            save_loss_curve(self.run_dir)
-            save_modulation(self.run_dir, pipeline)
+            self._save_outputs()
+
+    def _save_outputs(self) -> None:
+        pipeline = self._pipeline()
+        save_model(self.run_dir, pipeline)
+        save_loss_curve(self.run_dir)
+        save_modulation(self.run_dir, pipeline)
+
+    def complete_outputs(self) -> None:
+        """Write model and curves anew unless the model is that of this state: they follow a checkpoint, and a process
+        that was killed between the two, or a full disk, leaves those of the checkpoint before."""
+        if not holds_model(self.run_dir, self.state.ema):
+            self._save_outputs()
 
     def _check_finite(self) -> None:
         """Before the step that would spoil the weights (on a GPU: before they could be saved)."""

@@ -47,6 +47,11 @@ def make_accelerator(device: str, precision: str, compile: bool = False) -> Acce
     return accelerator
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0").strip() in ("", "0")
+
+
 def _expected_processes() -> int:
     """As many as the launcher meant: torchrun says so in WORLD_SIZE; `accelerate launch --cpu` only on its command
     line, and then runs a single process."""

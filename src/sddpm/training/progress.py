@@ -1,9 +1,11 @@
 """What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere."""
 
+import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -27,14 +29,48 @@ class Stopwatch:
             self._start += time.perf_counter() - began
 
 
+class LastingStream:
+    """Standard output or error for work that goes on when nobody reads it any more: behind a closed pipe or terminal,
+    or a full disk. What is written from then on is dropped."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def isatty(self) -> bool:
+        try:
+            return self._stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+    def __getattr__(self, name: str) -> Any:  # encoding, fileno, ...
+        return getattr(self._stream, name)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except (OSError, ValueError):  # ValueError: a closed file
+            with suppress(OSError, ValueError):  # what is still in its buffer must go somewhere when Python ends
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+
 class Progress:
     """Loss, images/s and time left on stderr: a tqdm bar on a terminal, else one line for each call of `report`."""
 
     def __init__(self, start: int, steps: int, shown: bool):
         self.steps, self.shown = steps, shown
+        self._stream: Any = LastingStream(sys.stderr)
         self._bar = tqdm(
-            total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05,
-            disable=not (shown and sys.stderr.isatty()),
+            total=steps, initial=start, unit="step", dynamic_ncols=True, smoothing=0.05, file=self._stream,
+            disable=not (shown and self._stream.isatty()),
         )  # fmt: skip
 
     def advance(self) -> None:
@@ -52,8 +88,8 @@ class Progress:
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""
         if self.shown:
-            tqdm.write(line, file=sys.stderr)
-            sys.stderr.flush()
+            tqdm.write(line, file=self._stream)
+            self._stream.flush()
 
     def close(self) -> None:
         """Leave the bar as it is."""

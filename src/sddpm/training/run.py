@@ -1,6 +1,6 @@
 """`train`: from a config to a trained model in a run folder."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import torch
 from sddpm.data import ImageDataset, open_dataset
 from sddpm.data.signals import SIGNALS, SignalDataset, open_signals
 from sddpm.errors import UserError
+from sddpm.files.lock import locked
 from sddpm.models.batch_norm import synchronize_batch_norm
 from sddpm.training.allocator import keep_large_buffers
 from sddpm.training.batches import check_labels, share_of_batch, training_batches
@@ -19,7 +20,7 @@ from sddpm.training.firing_rates import rate_targets
 from sddpm.training.history import stages_of, write_history
 from sddpm.training.loop import Loop
 from sddpm.training.objective import noise_schedule
-from sddpm.training.processes import make_accelerator
+from sddpm.training.processes import is_first_process, make_accelerator
 from sddpm.training.run_folder import check_run_folder, open_run_folder
 from sddpm.training.start import load_weights
 from sddpm.training.state import build_model, make_state
@@ -93,6 +94,15 @@ def train(
     if resume and init_from is not None:
         raise UserError("--resume goes on with the weights of the run, --init-from starts from others: choose one")
     check_run_folder(run_dir, resume)
+    with locked(run_dir) if is_first_process() else nullcontext():
+        return _train(config, run_dir, resume=resume, init_from=init_from, device=device, progress=progress)
+
+
+def _train(
+    config: Config, run_dir: Path, *, resume: bool, init_from: str | Path | None, device: str, progress: bool
+) -> TrainResult:
+    """As `train`, of a run folder that no other process writes to."""
+    check_run_folder(run_dir, resume)
     checkpoint = newest_checkpoint(run_dir) if resume else None
     if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
         raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")
@@ -136,6 +146,8 @@ def train(
     )
     if changes:
         loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
+    if checkpoint and accelerator.is_main_process:
+        loop.complete_outputs()
     with closing(training_batches(dataset, config, state.step, rows)) as batches:
         try:
             stopped_by = loop.run(batches)

@@ -4,6 +4,7 @@ model/."""
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sddpm.data import unit_to_uint8
 from sddpm.errors import UserError
@@ -12,9 +13,11 @@ from sddpm.figures.grid import image_grid
 from sddpm.figures.modulation import modulation_figure
 from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
+from sddpm.files.kinds import RUN_PARTS
+from sddpm.files.lock import LOCK
 from sddpm.models.modulation import modulation_scales
-from sddpm.pipelines import SpikingDiffusionPipeline
-from sddpm.training.checkpoint import remove_unfinished
+from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.training.checkpoint import list_checkpoints, remove_unfinished
 from sddpm.training.config import Config
 from sddpm.training.config_files import to_yaml
 from sddpm.training.metrics import read_metrics
@@ -24,12 +27,21 @@ def check_run_folder(run_dir: Path, resume: bool) -> None:
     """Raise `UserError` if a new run would mix with what is there."""
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir} is a file; a run needs a folder")
-    if not resume and run_dir.is_dir() and any(run_dir.iterdir()):
+    if resume or not run_dir.is_dir():
+        return
+    names = {path.name for path in run_dir.iterdir() if not path.name.startswith(LOCK)}
+    if names and not _stillborn(run_dir, names):
         raise UserError(f"{run_dir} is not empty: add --resume to continue the run in it, or choose another --out")
 
 
+def _stillborn(run_dir: Path, names: set[str]) -> bool:
+    """Whether a folder holds only what a run wrote that ended before its first checkpoint: it may start again."""
+    known = (RUN_PARTS - {"model"}).union(name for name in names if name.startswith("."))
+    return "config.yaml" in names and names <= known and not list_checkpoints(run_dir)
+
+
 def open_run_folder(run_dir: Path, config: Config) -> None:
-    """Make the folder, remove what a killed process left half-written, and save the resolved config."""
+    """Remove what a killed process left half-written, and save the resolved config."""
     remove_unfinished(run_dir)
     with atomic_path(run_dir / "config.yaml") as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
@@ -39,6 +51,16 @@ def save_model(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
     """Write the pipeline to model/, in place of the one before."""
     with atomic_path(run_dir / "model", owned=True) as temporary:
         pipeline.save_pretrained(temporary, safe_serialization=True)
+
+
+def holds_model(run_dir: Path, unet: nn.Module) -> bool:
+    """Whether model/ is whole and has the weights of `unet`."""
+    try:
+        saved = load_pipeline(run_dir / "model").unet.state_dict()
+    except UserError:
+        return False
+    weights = unet.state_dict()
+    return saved.keys() == weights.keys() and all(torch.equal(saved[name], weights[name].cpu()) for name in saved)
 
 
 def save_samples(run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, count: int, solver_steps: int) -> None:

@@ -1,4 +1,5 @@
-"""SIGINT and SIGTERM: finish the step, write a checkpoint, stop; at once when asked twice."""
+"""SIGINT and SIGTERM: finish the step, write a checkpoint, stop; at once when asked twice. SIGHUP, which a terminal
+sends when it goes away, stops nothing."""
 
 import os
 import signal
@@ -21,6 +22,8 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
+            if hasattr(signal, "SIGHUP"):  # not on Windows
+                self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.files import Output, atomic_path, check_outputs
+from sddpm.files.lock import LOCK, locked
 from sddpm.pipelines.loading import INDEX_NAME, read_json
 from sddpm.training.checkpoint import (
     STATE_FILE,
@@ -103,10 +104,13 @@ def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
         UserError: parts that are missing or damaged; a folder that holds something else, or is further on already.
     """
     source, run_dir = Path(source), Path(run_dir)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"{run_dir} is a file; a run needs a folder")
+    check_outputs([Output(run_dir, folder=())], inputs=[source], force=True)
     manifest = read_manifest(source)
     if manifest.get("format") != FORMAT:
         raise UserError(f"{source} was packed by another version of sddpm (format {manifest.get('format')!r})")
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, locked(run_dir):
         folder = Path(scratch)
         _extract(source, manifest, folder)
         description = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
@@ -182,9 +186,7 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path) -> None:
 
 def _check_destination(run_dir: Path, description: Mapping[str, Any]) -> None:
     """Refuse a folder that holds another run, or a later state of this one."""
-    if run_dir.exists() and not run_dir.is_dir():
-        raise UserError(f"{run_dir} is a file; a run needs a folder")
-    if not run_dir.is_dir() or not any(run_dir.iterdir()):
+    if all(path.name.startswith(LOCK) for path in run_dir.iterdir()):
         return
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:

@@ -1,0 +1,128 @@
+"""Run folders: the model follows the newest checkpoint, one process writes at a time, terminals may go away."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sddpm.errors import UserError
+from sddpm.files.lock import LOCK, locked
+from sddpm.guidance import store_x0_scale
+from sddpm.pipelines import load_pipeline
+from sddpm.training import read_metrics, train
+from sddpm.training.checkpoint import checkpoint_path, list_checkpoints
+
+SDDPM = "import sys; from sddpm.cli.main import run; sys.argv[0] = 'sddpm'; run()"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny(), folder, progress=False)
+    return folder
+
+
+def lose_the_model(run):
+    shutil.rmtree(run / "model")
+
+
+def keep_an_old_model(run):
+    file = run / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copyfile(checkpoint_path(run, 3) / "ema.safetensors", file)
+
+
+def damage_the_model(run):
+    (run / "model" / "model_index.json").unlink()
+
+
+@pytest.mark.parametrize("harm", [lose_the_model, keep_an_old_model, damage_the_model])
+def test_resuming_ends_with_the_model_of_the_newest_checkpoint(finished, tiny, tmp_path, harm):
+    run = shutil.copytree(finished, tmp_path / "run")
+    harm(run)
+    (run / "loss.png").unlink()
+    assert train(tiny(), run, resume=True, progress=False).step == 6
+    model, average = load_pipeline(run).unet.state_dict(), load_file(checkpoint_path(run, 6) / "ema.safetensors")
+    assert model.keys() == average.keys() and all(torch.equal(model[name], average[name]) for name in model)
+    assert (run / "loss.png").exists()
+
+
+def test_resuming_a_finished_run_keeps_what_is_stored_with_its_model(finished, tiny, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    store_x0_scale(run, 1.25)
+    train(tiny(), run, resume=True, progress=False)
+    assert load_pipeline(run).x0_scale == 1.25
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(finished, tiny, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    for part in ("checkpoints", "model"):
+        shutil.rmtree(run / part)
+    with pytest.raises(UserError, match=r"nothing to resume: .* leave out --resume to start the run"):
+        train(tiny(), run, resume=True, progress=False)
+    assert train(tiny(), run, progress=False).step == 6
+    assert [row["step"] for row in read_metrics(run)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("besides", ["model", "notes.txt"])
+def test_a_folder_with_anything_besides_does_not_start_again(finished, tiny, tmp_path, besides):
+    run = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    if besides != "model":
+        shutil.rmtree(run / "model")
+        (run / besides).touch()
+    with pytest.raises(UserError, match="not empty"):
+        train(tiny(), run, progress=False)
+    assert (run / besides).exists()
+
+
+def test_a_locked_run_is_refused_and_left_alone(finished, tiny, tmp_path, start):
+    run = shutil.copytree(finished, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with locked(run):
+        for arguments in (["--resume"], ["--set", "train.steps=9", "--resume"]):
+            process = start(["-c", SDDPM, "train", "--out", run, *arguments])
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 2
+            assert errors == (
+                f"error: {run} is being written by process {os.getpid()} on {os.uname().nodename}: wait for it or stop "
+                f"it, or delete {run / LOCK} if it is no more\n"
+            )
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def options(tiny_settings, steps):
+    settings = [*tiny_settings, f"train.steps={steps}", "train.checkpoint_every=5"]
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+@pytest.mark.parametrize("target", ["closed pipe", "/dev/full"])
+def test_training_goes_on_when_nobody_reads_what_it_says(tmp_path, tiny_settings, target):
+    run = tmp_path / "run"
+    reading, writing = os.pipe()
+    if target != "closed pipe":
+        writing = os.open(target, os.O_WRONLY)
+    command = [os.sys.executable, "-c", SDDPM, "train", "digits", "--out", run, *options(tiny_settings, 10)]  # type: ignore[attr-defined]
+    process = subprocess.Popen(command, stdout=writing, stderr=writing)
+    os.close(reading)
+    os.close(writing)
+    assert process.wait(timeout=300) == 0
+    assert [path.name for path in list_checkpoints(run)][-1] == "step-0000010"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminals to lose")
+def test_training_goes_on_after_a_hangup(tmp_path, start, tiny_settings):
+    run = tmp_path / "run"
+    process = start(["-c", SDDPM, "train", "digits", "--out", run, *options(tiny_settings, 30)])
+    end = time.monotonic() + 300
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGHUP)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert out == f"trained 30 steps; the model is in {run / 'model'}\n"
