@@ -139,7 +139,7 @@ def test_refusals(folder, tmp_path, options, words):
 def test_evaluation_draws_classes_with_the_seeds(folder, tmp_path):
     pipeline, settings = (
         load_pipeline(folder),
-        SamplingSettings(steps=4, first_seed=3, batch_size=2, guidance_scale=2.0),
+        SamplingSettings(num_inference_steps=4, first_seed=3, batch_size=2, guidance_scale=2.0),
     )
     images = sample_images(pipeline, "digest", settings, 5, tmp_path, Processes())
     expected = pipeline(
@@ -149,7 +149,7 @@ def test_evaluation_draws_classes_with_the_seeds(folder, tmp_path):
     assert torch.equal(images.gather(range(5)), (expected * 255).round().to(torch.uint8))
     keys = {
         sampling_key("digest", each, pipeline)
-        for each in (settings, SamplingSettings(steps=4), SamplingSettings(steps=4, class_label="dog"))
+        for each in (settings, SamplingSettings(4), SamplingSettings(4, class_label="dog"))
     }
     assert len(keys) == 3
 

@@ -43,11 +43,11 @@ def test_the_command_paints_as_the_pipeline_does():
     command, pipeline = (
         inspect.signature(f).parameters for f in (inpaint, SpikingDiffusionPipeline.inpaint)
     )  # fmt: skip
-    names = {"steps": "num_inference_steps", "jump_length": "jump_length", "resamplings": "resamplings",
-             "solver": "solver", "eta": "eta", "engine": "engine"}  # fmt: skip
-    assert {ours: command[ours].default for ours in names} == {
-        ours: pipeline[theirs].default for ours, theirs in names.items()
-    }
+    own = ("jump_length", "resamplings")
+    assert {name: command[name].default for name in own} == {name: pipeline[name].default for name in own}
+    options = pipeline["options"].default
+    for name in ("num_inference_steps", "solver", "eta", "v_threshold", "guidance_scale", "x0_scale", "engine"):
+        assert command[name].default == getattr(options, name), name
 
 
 def test_a_picture_of_what_is_known_and_what_is_painted(sddpm, model, photo, tmp_path):

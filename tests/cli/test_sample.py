@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sddpm.cli.sample import output_format, parse_seeds, parse_thresholds
+from sddpm.cli.options import parse_thresholds
+from sddpm.cli.sample import output_format, parse_seeds
 from sddpm.cli.sample_outputs import write_images
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError

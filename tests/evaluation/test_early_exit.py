@@ -22,11 +22,14 @@ def test_keys(pipeline):
     plain = {"steps": 2, "solver": "ddim", "eta": 0.0, "v_threshold": None, "first_seed": 0, "batch_size": 50,
              "engine": "eager", "model": "digest", "device": "cpu"}  # fmt: skip
     known = hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:24]
-    assert sampling_key("digest", SamplingSettings(steps=2, engine="eager"), pipeline) == known
-    keys = {sampling_key("digest", SamplingSettings(steps=2, exit_tolerance=x), pipeline) for x in (None, 0.1, 0.2)}
+    assert sampling_key("digest", SamplingSettings(num_inference_steps=2, engine="eager"), pipeline) == known
+    keys = {
+        sampling_key("digest", SamplingSettings(num_inference_steps=2, exit_tolerance=x), pipeline)
+        for x in (None, 0.1, 0.2)
+    }
     assert len(keys) == 3
 
 
 def test_no_compiled_engine_leaves_early(pipeline):
     with pytest.raises(UserError, match="early exit goes through the eager network"):
-        sampling_key("digest", SamplingSettings(steps=2, engine="exact", exit_tolerance=0.1), pipeline)
+        sampling_key("digest", SamplingSettings(num_inference_steps=2, engine="exact", exit_tolerance=0.1), pipeline)

@@ -100,7 +100,7 @@ def test_a_data_set_with_itself_is_at_zero_but_must_be_allowed(settings, tmp_pat
 
 
 def test_samples_of_a_model_are_those_of_the_pipeline_in_8_bits(settings, model, random_fad):
-    sampling = SamplingSettings(steps=2, first_seed=5, batch_size=30)
+    sampling = SamplingSettings(num_inference_steps=2, first_seed=5, batch_size=30)
     found = evaluate(settings(source=str(model), samples=70, sampling=sampling))
     images = load_pipeline(model)(
         seeds=range(5, 75), batch_size=30, num_inference_steps=2, output_type="pt", progress=False
@@ -115,7 +115,7 @@ def test_samples_of_a_model_are_those_of_the_pipeline_in_8_bits(settings, model,
 
 
 def test_an_interrupted_evaluation_goes_on(settings, model, monkeypatch):
-    sampling = SamplingSettings(steps=2, batch_size=20)
+    sampling = SamplingSettings(num_inference_steps=2, batch_size=20)
     request = settings(source=str(model), samples=70, sampling=sampling)
     whole = evaluate(settings(source=str(model), samples=70, sampling=sampling, work=request.work / "other"))
     made = []
@@ -260,7 +260,7 @@ def test_bad_requests_are_refused_in_one_line(settings, tmp_path, blobs, changes
 
 @pytest.mark.parametrize("v_threshold", [0.0, -0.5])
 def test_a_threshold_of_zero_or_below_is_refused(settings, model, v_threshold):
-    sampling = SamplingSettings(steps=1, v_threshold=v_threshold)
+    sampling = SamplingSettings(num_inference_steps=1, v_threshold=v_threshold)
     with pytest.raises(UserError, match="v_threshold must be a positive number"):
         evaluate(settings(source=str(model), samples=70, sampling=sampling))
 

@@ -23,12 +23,12 @@ def sampled(monkeypatch):
     seen = []
     stream = SpikingDiffusionPipeline.stream
 
-    def watched(self, seeds, *, v_threshold=None, **options):
+    def watched(self, seeds, *, options, **rest):
         def batches():
-            seen.append((v_threshold, list(seeds)))
+            seen.append((options.v_threshold, list(seeds)))
             yield from found
 
-        found = stream(self, seeds, v_threshold=v_threshold, **options)
+        found = stream(self, seeds, options=options, **rest)
         return batches()
 
     monkeypatch.setattr(SpikingDiffusionPipeline, "stream", watched)

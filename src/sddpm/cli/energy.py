@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import ExitTolerance, GuidanceScale, OwnSolver
-from sddpm.cli.sample import parse_seeds, parse_thresholds
+from sddpm.cli.options import Sampling, with_sampling_options
+from sddpm.cli.sample import parse_seeds
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_sampling_options("engine", batch_size=8)
 def energy(
     model: Annotated[
         Path | None, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")
@@ -33,15 +34,8 @@ def energy(
     resize: Annotated[
         str | None, typer.Option(help="Bring images of another size to the model's, by this filter.", metavar="FILTER")
     ] = None,
-    solver: OwnSolver = None,
-    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
-    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
-    guidance_scale: GuidanceScale = 1.0,
-    v_threshold: Annotated[
-        list[str] | None,
-        typer.Option(help="Firing threshold, 0.99x, or LAYERS=V for some; may be repeated.", metavar="V"),
-    ] = None,
-    exit_tolerance: ExitTolerance = None,
+    *,
+    sampling: Sampling,
     time_table: Annotated[
         bool | None,
         typer.Option(
@@ -67,7 +61,6 @@ def energy(
     published: Annotated[
         bool, typer.Option("--published", help="Print the published figures of SDDPM beside honest ones.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 8,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
@@ -93,9 +86,9 @@ def energy(
     )
     if images is not None and seeds is not None:
         raise UserError("--seeds are of samples; with --images give --count")
-    if images is not None and guidance_scale != 1:
+    if images is not None and sampling["guidance_scale"] != 1:
         raise UserError("--guidance-scale is of sampling; given images have no classes here")
-    if images is not None and eta:
+    if images is not None and sampling["eta"]:
         raise UserError("--eta is noise of sampling; given images have their own")
     chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
     costs = [load_cost_model(name) for name in cost or cost_model_names()]
@@ -105,28 +98,23 @@ def energy(
     from sddpm.energy.measure import deployed, measure_images, measure_sampling
     from sddpm.energy.report import as_text
     from sddpm.energy.twin import twin_ledger
-    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines import SamplingOptions, load_pipeline
     from sddpm.pipelines.class_guidance import drawn_by_seed
     from sddpm.pipelines.devices import pick_device
 
     pipeline = deployed(load_pipeline(model, pick_device(device)), time_table)
-    options = {
-        "solver": solver or pipeline.solver,
-        "num_inference_steps": steps,
-        "v_threshold": parse_thresholds(v_threshold or []),
-        "exit_tolerance": exit_tolerance,
-        "batch_size": batch_size,
-        "title": str(model),
-    }
+    options = SamplingOptions(**sampling)
     if images is not None:
         pipeline.require_images()
     pictures = None if images is None else open_images(pipeline, images, data, split, resize, len(chosen), download)
     with recording(pipeline.unet) as activity:
         if pictures is None:
-            options |= {"class_labels": drawn_by_seed(pipeline.num_classes), "guidance_scale": guidance_scale}
-            ledger = measure_sampling(pipeline, chosen, eta=eta, progress=True, **options)
+            labels = drawn_by_seed(pipeline.num_classes)
+            ledger = measure_sampling(
+                pipeline, chosen, class_labels=labels, options=options, progress=True, title=str(model)
+            )
         else:
-            ledger = measure_images(pipeline, pictures, **options)
+            ledger = measure_images(pipeline, pictures, options=options, title=str(model))
     account = Account(
         ledger,
         costs,

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Engine, ExitTolerance, GuidanceScale, OwnSolver, X0Scale
-from sddpm.cli.sample import parse_thresholds
+from sddpm.cli.options import Sampling, with_sampling_options
 
 if TYPE_CHECKING:
     from sddpm.evaluation import Evaluation
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_sampling_options(batch_size=50)
 def evaluate(
     source: Annotated[
         str,
@@ -44,9 +44,6 @@ def evaluate(
         str | None, typer.Option(help="pytorch-fid or clean-fid. (default: the protocol's)", metavar="NAME")
     ] = None,
     dim: Annotated[int | None, typer.Option(help="Inception features: 64, 192, 768 or 2048 (default).")] = None,
-    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
-    solver: OwnSolver = None,
-    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     class_label: Annotated[
         str | None,
         typer.Option(
@@ -55,20 +52,9 @@ def evaluate(
             metavar="CLASS",
         ),
     ] = None,
-    guidance_scale: GuidanceScale = 1.0,
-    v_threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Firing threshold, 0.99x, or LAYERS=V for some; may be repeated; or trained. (default: as sddpm guide"
-            " chose, else as trained)",
-            metavar="V",
-        ),
-    ] = None,
-    x0_scale: X0Scale = None,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the others follow.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
-    engine: Engine = "auto",
-    exit_tolerance: ExitTolerance = None,
+    *,
+    sampling: Sampling,
     inception: Annotated[
         Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")
     ] = None,
@@ -146,19 +132,7 @@ def evaluate(
             crop=crop or prepared.get("crop"),
             resize=resize or prepared.get("resize", "bilinear"),
             limit_reference=limit_reference,
-            sampling=SamplingSettings(
-                steps,
-                solver,
-                eta,
-                parse_thresholds(v_threshold or []),
-                seed,
-                batch_size,
-                engine,
-                exit_tolerance,
-                class_label,
-                guidance_scale,
-                x0_scale,
-            ),
+            sampling=SamplingSettings(**sampling, first_seed=seed, class_label=class_label),
             inception=inception,
             fad_weights=fad_weights,
             fad_statistics=fad_statistics,

@@ -9,7 +9,7 @@ import typer
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
 from sddpm.cli.evaluate import trained_on
-from sddpm.cli.options import Engine, OwnSolver
+from sddpm.cli.options import Sampling, with_sampling_options
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_sampling_options("v_threshold", "x0_scale", "guidance_scale", "exit_tolerance", batch_size=50)
 def guide(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
     metric: Annotated[str, typer.Option(help="fid, sfid, kid or fad, by which to choose.")] = "fid",
@@ -43,11 +44,8 @@ def guide(
     seed_sets: Annotated[int, typer.Option(help="Seed sets of the search; the same for every choice.")] = 2,
     validation_sets: Annotated[int, typer.Option(help="Fresh seed sets, for the verdict.")] = 2,
     seed: Annotated[int, typer.Option(help="First seed of the search; fresh ones are 2^31 further.")] = 0,
-    solver: OwnSolver = None,
-    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
-    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
-    batch_size: Annotated[int, typer.Option(help="Samples at a time, and kept at a time.")] = 50,
-    engine: Engine = "auto",
+    *,
+    sampling: Sampling,
     search: Annotated[
         str,
         typer.Option(
@@ -146,7 +144,7 @@ def guide(
                 crop=trained.get("crop"),
                 resize=trained.get("resize", "bilinear"),
                 limit_reference=limit_reference,
-                sampling=SamplingSettings(steps, solver, eta, None, seed, batch_size, engine),
+                sampling=SamplingSettings(**sampling, first_seed=seed),
                 inception=inception,
                 fad_weights=fad_weights,
                 fad_statistics=fad_statistics,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver, X0Scale
-from sddpm.cli.sample import output_format, parse_thresholds
+from sddpm.cli.options import Classes, Sampling, with_sampling_options
+from sddpm.cli.sample import output_format
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ GREY = 128  # of what is painted anew, where the picture shows what is known
 
 
 @app.command()
+@with_sampling_options("exit_tolerance", solver="ddim")
 def inpaint(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
     images: Annotated[
@@ -36,19 +37,11 @@ def inpaint(
     count: Annotated[int, typer.Option(help="How many of the images, from the first.")] = 8,
     draws: Annotated[int, typer.Option(help="How often each is painted.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the first painting; the others follow.")] = 0,
-    solver: Solver = "ddim",
-    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     resamplings: Annotated[int, typer.Option(help="How often each stretch of steps is walked.")] = 10,
     jump_length: Annotated[int, typer.Option(help="Steps of a stretch: more for more steps in all.")] = 2,
-    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     classes: Classes = None,
-    guidance_scale: GuidanceScale = 1.0,
-    v_threshold: Annotated[
-        list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
-    ] = None,
-    x0_scale: X0Scale = None,
-    engine: Engine = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
+    *,
+    sampling: Sampling,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     out: Annotated[
         Path, typer.Option(help="FILE.png beside the images; FOLDER, FILE.zip or FILE.npz alone.", metavar="PATH")
@@ -64,7 +57,6 @@ def inpaint(
     """
     from sddpm.files import Output, check_outputs
 
-    thresholds = parse_thresholds(v_threshold or [])
     kind = output_format(out, None)
     output = Output(out, "--out", folder=() if kind == "folder" else None)
     check_outputs([output], inputs=filter(None, (model, images, mask, data)), force=force)
@@ -80,7 +72,7 @@ def inpaint(
     from sddpm.data import unit_to_uint8
     from sddpm.figures.grid import image_grid
     from sddpm.files import atomic_path
-    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines import SamplingOptions, load_pipeline
     from sddpm.pipelines.devices import pick_device
 
     pipeline = load_pipeline(model, pick_device(device))
@@ -90,6 +82,7 @@ def inpaint(
         raise UserError(
             f"{model} makes images of {channels} channels, {size} pixels: only square grey or RGB ones work"
         )
+    options = pipeline.resolve_options(SamplingOptions(**sampling))
     known = read_images(images, data, count, channels, size)
     where = read_mask(mask, size)
     wanted = wanted_images(pipeline, list(range(seed, seed + len(known) * draws)), classes or [], "none")
@@ -100,17 +93,10 @@ def inpaint(
             known.repeat_interleave(draws, 0).repeat(kinds, 1, 1, 1),
             where,
             seeds=wanted.seeds,
-            batch_size=batch_size,
-            num_inference_steps=steps,
             jump_length=jump_length,
             resamplings=resamplings,
-            solver=solver,
-            eta=eta,
             class_labels=wanted.labels if classes else None,
-            guidance_scale=guidance_scale,
-            v_threshold=thresholds,
-            x0_scale=x0_scale,
-            engine=engine,
+            options=options,
             output_type="pt",
         )
         return torch.as_tensor(painted.images)
@@ -124,7 +110,7 @@ def inpaint(
     else:
         write_images(kind, out, [(wanted.seeds, paint())], wanted=wanted)
     times = f"{kinds * draws} times"
-    typer.echo(f"{out}: {len(known)} images, each painted {times}, {solver} with {steps} steps x {resamplings}")
+    typer.echo(f"{out}: {len(known)} images, each painted {times}, {pipeline.sampler(options)} x {resamplings}")
 
 
 def read_images(images: str, data: str | None, count: int, channels: int, size: int) -> "Tensor":

@@ -6,26 +6,20 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Classes, Engine, GuidanceScale, Solver, X0Scale
-from sddpm.cli.sample import parse_seeds, parse_thresholds
+from sddpm.cli.options import Classes, Sampling, with_sampling_options
+from sddpm.cli.sample import parse_seeds
 from sddpm.errors import UserError
 
 
 @app.command()
+@with_sampling_options("eta", "exit_tolerance", solver="ddim")
 def interpolate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
     seeds: Annotated[str, typer.Option(help="Seeds to pass through, such as 3,8,5 or 0-4.", metavar="RANGES")] = "0-4",
     frames: Annotated[int, typer.Option(help="Images from one seed to the next, both included.")] = 9,
-    solver: Solver = "ddim",
-    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
     classes: Classes = None,
-    guidance_scale: GuidanceScale = 1.0,
-    v_threshold: Annotated[
-        list[str] | None, typer.Option(help="As of sddpm sample; may be repeated.", metavar="V")
-    ] = None,
-    x0_scale: X0Scale = None,
-    engine: Engine = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 16,
+    *,
+    sampling: Sampling,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     out: Annotated[Path, typer.Option(help="The picture to draw.", metavar="FILE.png")] = Path("interpolation.png"),
     scale: Annotated[int | None, typer.Option(help="Pixels drawn for each pixel.")] = None,
@@ -39,7 +33,6 @@ def interpolate(
     from sddpm.files import Output, atomic_path, check_outputs
 
     chosen = parse_seeds(seeds, None)
-    thresholds = parse_thresholds(v_threshold or [])
     check_outputs([Output(out, "--out", (".png",))], inputs=[model], force=force)
     if scale is not None and scale < 1:
         raise UserError("--scale must be at least 1")
@@ -49,10 +42,11 @@ def interpolate(
     from sddpm.cli.classes import wanted_images
     from sddpm.data import unit_to_uint8
     from sddpm.figures.grid import class_rows, image_grid
-    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines import SamplingOptions, load_pipeline
     from sddpm.pipelines.devices import pick_device
 
     pipeline = load_pipeline(model, pick_device(device))
+    options = pipeline.resolve_options(SamplingOptions(**sampling))
     wanted, pairs = wanted_images(pipeline, chosen[:-1], classes or []), len(chosen) - 1
 
     def rows_of(labels: list[int] | None) -> torch.Tensor:
@@ -60,14 +54,8 @@ def interpolate(
         images = pipeline.interpolate(
             chosen,
             frames,
-            batch_size=batch_size,
-            num_inference_steps=steps,
-            solver=solver,
             class_labels=labels,
-            guidance_scale=guidance_scale,
-            v_threshold=thresholds,
-            x0_scale=x0_scale,
-            engine=engine,
+            options=options,
             output_type="pt",
         ).images
         return unit_to_uint8(torch.as_tensor(images))
@@ -81,4 +69,4 @@ def interpolate(
             images = torch.cat([rows_of(wanted.labels[start : start + pairs]) for start in starts])
             class_rows(images, names, scale).save(temporary, "PNG")
     count = pairs * len(wanted.rows or [None])
-    typer.echo(f"{out}: {count} rows of {frames} images, {solver} with {steps} steps")
+    typer.echo(f"{out}: {count} rows of {frames} images, {pipeline.sampler(options)}")

@@ -1,25 +1,13 @@
 """Options that several verbs share. (Names are spelled out: importing the registries would import torch.)"""
 
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-_SOLVERS = (
-    "ddpm, ddim, dpm++, sde-dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim, analytic-dpm-ot."
-)
-Solver = Annotated[str, typer.Option(help=_SOLVERS, metavar="NAME")]
-OwnSolver = Annotated[
-    str | None, typer.Option("--solver", help=f"{_SOLVERS} (default: the model's own)", metavar="NAME")
-]
-
-ExitTolerance = Annotated[
-    float | None,
-    typer.Option(
-        help="Leave the network once its readout changes by less than this from one SNN time step to the next, relative"
-        " to it. (default: never)",
-        metavar="X",
-    ),
-]
+from sddpm.errors import UserError
 
 Classes = Annotated[
     list[str] | None,
@@ -31,23 +19,141 @@ Classes = Annotated[
     ),
 ]
 
-X0Scale = Annotated[
-    float | None,
-    typer.Option(
-        "--x0-scale",
-        help="Take the clean image that the model predicts this many times, e.g. 1.01 where samples lack contrast."
-        " (default: the model's own)",
-        metavar="X",
-    ),
-]
 
-GuidanceScale = Annotated[
-    float, typer.Option(help="How strongly towards the class: 1 as trained; other values double the evaluations.")
-]
+def parse_thresholds(values: list[str] | None) -> Any:
+    """Thresholds, as of `sddpm.models.thresholds`, from "0.999", "0.999x" and "LAYERS=0.999"; "trained" alone for those
+    of the training, which is {}; None from nothing.
 
-Engine = Annotated[
-    str,
-    typer.Option(
-        help="exact or fast: the compiled network; eager: as it is; auto: exact where that pays.", metavar="NAME"
+    Raises:
+        UserError: no number.
+    """
+    if values == ["trained"]:
+        return {}
+    thresholds: dict[str, float | str] = {}
+    for value in values or []:
+        pattern, equals, number = value.rpartition("=")
+        try:
+            threshold = number if number.endswith("x") else float(number)
+        except ValueError as error:
+            raise UserError(
+                f"--v-threshold {value!r}: a number such as 0.999, a multiple such as 0.999x, LAYERS=0.999 or trained"
+                " is needed"
+            ) from error
+        pattern = pattern if equals else "*"
+        thresholds.pop(pattern, None)  # so that the later one comes later
+        thresholds[pattern] = threshold
+    if not thresholds:
+        return None
+    return thresholds["*"] if list(thresholds) == ["*"] else thresholds
+
+
+def parse_solver(name: str | None) -> str | None:
+    """The name of a solver; None for "own", the model's."""
+    return None if name == "own" else name
+
+
+class Row(NamedTuple):
+    """One field of `SamplingOptions` on the command line.
+
+    flags: its names. kind: its type. default: unless the verb has another. help: what it is; its end says the default
+    where that is None. read: from what typer gives to what the record takes.
+    """
+
+    flags: tuple[str, ...]
+    kind: Any
+    default: Any
+    help: str
+    unsaid: str = ""
+    metavar: str | None = None
+    read: Callable[[Any], Any] = lambda value: value
+
+
+_SOLVERS = (
+    "ddpm, ddim, dpm++, sde-dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim, analytic-dpm-ot;"
+    " or own, the model's."
+)
+SAMPLING: dict[str, Row] = {
+    "solver": Row(("--solver",), str | None, None, _SOLVERS, "the model's own", "NAME", parse_solver),
+    "num_inference_steps": Row(
+        ("--steps", "--num-inference-steps"), int | None, None, "Steps of the solver.", "the model's own, or else 50"
     ),
-]
+    "eta": Row(("--eta",), float, 0.0, "Noise of ddim: 0 none, 1 ancestral."),
+    "guidance_scale": Row(
+        ("--guidance-scale",),
+        float,
+        1.0,
+        "How strongly towards the class: 1 as trained; other values double the evaluations.",
+    ),
+    "v_threshold": Row(
+        ("--v-threshold",),
+        list[str] | None,
+        None,
+        "Firing threshold of all neurons, 0.99x for multiples of their own, LAYERS=V for some (* matches anything); may"
+        " be repeated, later ones win; or trained.",
+        "as sddpm guide chose, else as trained",
+        "V",
+        parse_thresholds,
+    ),
+    "x0_scale": Row(
+        ("--x0-scale",),
+        float | None,
+        None,
+        "Take the clean image that the model predicts this many times, e.g. 1.01 where samples lack contrast.",
+        "the model's own",
+        "X",
+    ),
+    "engine": Row(
+        ("--engine",),
+        str,
+        "auto",
+        "exact or fast: the compiled network; eager: as it is; auto: exact where that pays.",
+        metavar="NAME",
+    ),
+    "exit_tolerance": Row(
+        ("--exit-tolerance",),
+        float | None,
+        None,
+        "Leave the network once its readout changes by less than this from one SNN time step to the next, relative"
+        " to it.",
+        "never",
+        "X",
+    ),
+    "batch_size": Row(("--batch-size",), int, 16, "Images at a time; it does not change what a seed draws."),
+}
+
+Sampling = dict[str, Any]
+"""Keywords of `SamplingOptions`, as a verb gets them."""
+
+
+def with_sampling_options(*without: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator of verbs: the parameter `sampling` becomes an option for each field of `SamplingOptions`.
+
+    Args:
+        without: fields that mean nothing to the verb.
+        defaults: of fields, where they are not those of `SAMPLING`.
+    """
+    rows = {name: row for name, row in SAMPLING.items() if name not in without}
+
+    def parameter(name: str, row: Row) -> inspect.Parameter:
+        default = defaults.get(name, row.default)
+        help = f"{row.help} (default: {row.unsaid})" if default is None else row.help
+        option = typer.Option(*row.flags, help=help, metavar=row.metavar)
+        kind = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Parameter(name, kind, default=default, annotation=Annotated[row.kind, option])
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(verb).parameters.values():
+            own = own.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            parameters += [parameter(*item) for item in rows.items()] if own.name == "sampling" else [own]
+
+        @functools.wraps(verb)
+        def command(**arguments: Any) -> None:
+            sampling = {name: row.read(arguments.pop(name)) for name, row in rows.items()}
+            verb(sampling=sampling, **arguments)
+
+        command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return decorate

@@ -7,7 +7,7 @@ import typer
 
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
-from sddpm.cli.options import Classes, Engine, ExitTolerance, GuidanceScale, OwnSolver, X0Scale
+from sddpm.cli.options import Classes, Sampling, with_sampling_options
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,34 +15,20 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from sddpm.models.thresholds import Thresholds
     from sddpm.pipelines import DenoisingStep
 
 FORMATS = ("grid", "folder", "zip", "npz")
 
 
 @app.command()
+@with_sampling_options()
 def sample(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
     count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... (default: 16)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
-    solver: OwnSolver = None,
-    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = 50,
-    eta: Annotated[float, typer.Option(help="Noise of ddim: 0 none, 1 ancestral.")] = 0.0,
     classes: Classes = None,
-    guidance_scale: GuidanceScale = 1.0,
-    v_threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Firing threshold of all neurons, 0.99x for multiples of their own, LAYERS=V for some (* matches"
-            " anything); may be repeated, later ones win; or trained. (default: as sddpm guide chose, else as trained)",
-            metavar="V",
-        ),
-    ] = None,
-    x0_scale: X0Scale = None,
-    batch_size: Annotated[int, typer.Option(help="Images at a time; it does not change what a seed draws.")] = 16,
-    engine: Engine = "auto",
-    exit_tolerance: ExitTolerance = None,
+    *,
+    sampling: Sampling,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     out: Annotated[Path, typer.Option(help="FILE.png, FOLDER, FILE.zip or FILE.npz.", metavar="PATH")] = Path(
         "samples.png"
@@ -75,7 +61,6 @@ def sample(
     from sddpm.files import Output, atomic_path, check_outputs
 
     chosen = parse_seeds(seeds, count)
-    thresholds = parse_thresholds(v_threshold or [])
     kind = output_format(out, format)
     outputs = [Output(out, "--out", folder=() if kind == "folder" else None)]
     outputs += [Output(strip, "--strip")] if strip is not None else []
@@ -86,13 +71,12 @@ def sample(
     from sddpm.cli.classes import wanted_images
     from sddpm.cli.sample_outputs import plot_beside, write_images, write_signals
     from sddpm.figures.grid import denoising_strip
-    from sddpm.pipelines import load_pipeline
+    from sddpm.pipelines import SamplingOptions, load_pipeline
     from sddpm.pipelines.devices import pick_device
     from sddpm.pipelines.recorder import DenoisingRecorder
 
     place = pick_device(device)
     pipeline = load_pipeline(model, place)
-    solver = solver or pipeline.solver
     channels = pipeline.unet.config.in_channels
     if pipeline.signal_range is None and channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")
@@ -112,19 +96,9 @@ def sample(
             snn_steps.extend(step.snn_steps.tolist())
 
     start = perf_counter()
+    options = pipeline.resolve_options(SamplingOptions(**sampling))
     batches: Iterator[tuple[list[int], Tensor]] = pipeline.stream(
-        wanted.seeds,
-        class_labels=wanted.labels,
-        guidance_scale=guidance_scale,
-        batch_size=batch_size,
-        num_inference_steps=steps,
-        solver=solver,
-        eta=eta,
-        v_threshold=thresholds,
-        x0_scale=x0_scale,
-        engine=engine,
-        exit_tolerance=exit_tolerance,
-        callback=after,
+        wanted.seeds, class_labels=wanted.labels, options=options, callback=after
     )
     # Opened before the work starts, so that a folder that cannot be written to is found out at once.
     with nullcontext() if strip is None else atomic_path(strip) as strip_file:
@@ -138,7 +112,7 @@ def sample(
     taken = f"; {sum(snn_steps) / len(snn_steps):.3g} of {pipeline.unet.config.T} SNN time steps" if snn_steps else ""
     what = f"{len(wanted.seeds)} {'signals' if signals else 'images'}"
     typer.echo(
-        f"{out}: {what}, {solver} with {steps} steps on {place}, {seconds:.1f} s"
+        f"{out}: {what}, {pipeline.sampler(options)} on {place}, {seconds:.1f} s"
         f" ({len(wanted.seeds) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
     )
 
@@ -173,32 +147,6 @@ def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
     if len(set(chosen)) < len(chosen):
         raise UserError(f"--seeds {seeds!r} names a seed twice")
     return chosen
-
-
-def parse_thresholds(values: list[str]) -> "Thresholds | None":
-    """Thresholds from "0.999", "0.999x" and "LAYERS=0.999"; "trained" alone for those of the training, which is {}.
-
-    Raises:
-        UserError: no number.
-    """
-    if values == ["trained"]:
-        return {}
-    thresholds: dict[str, float | str] = {}
-    for value in values:
-        pattern, equals, number = value.rpartition("=")
-        try:
-            threshold = number if number.endswith("x") else float(number)
-        except ValueError as error:
-            raise UserError(
-                f"--v-threshold {value!r}: a number such as 0.999, a multiple such as 0.999x, LAYERS=0.999 or trained"
-                " is needed"
-            ) from error
-        pattern = pattern if equals else "*"
-        thresholds.pop(pattern, None)  # so that the later one comes later
-        thresholds[pattern] = threshold
-    if not thresholds:
-        return None
-    return thresholds["*"] if list(thresholds) == ["*"] else thresholds
 
 
 def output_format(out: Path, format: str | None) -> str:

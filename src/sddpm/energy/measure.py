@@ -1,7 +1,8 @@
 """From a pipeline to its ledger: real samples, or given images with noise, go through the network and are counted."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 from sddpm.data import to_model
 from sddpm.diffusion.noise import draw_noise, generators_for
 from sddpm.diffusion.schedule import add_noise
-from sddpm.diffusion.solvers import switch_solver
 from sddpm.energy.coverage import macs_outside_layers
 from sddpm.energy.ledger import Evaluation, Ledger, merge_layers
 from sddpm.energy.operations import LayerCount, OperationCounter, counting
@@ -21,9 +21,10 @@ from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.class_guidance import ClassLabels
 from sddpm.pipelines.denoise import predict, prepare_scheduler
-from sddpm.pipelines.threshold_guidance import PlainThresholds
+from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, SamplingKeywords, SamplingOptions, with_keywords
 
 ELSEWHERE = "(products of activations)"
+COUNTED = SamplingOptions(batch_size=16)
 
 
 def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = None) -> SpikingDiffusionPipeline:
@@ -44,81 +45,59 @@ def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = No
         return pipeline
     if not spiking:
         raise UserError(f"the time embedding of a {type(unet).__name__} cannot be made a table")
-    about = {key: pipeline.config.get(key) for key in ("threshold_guidance", "class_names", "signal_range", "x0_scale")}
-    return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, **about)
+    return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, **pipeline.about)
 
 
 def measure_sampling(
     pipeline: SpikingDiffusionPipeline,
     seeds: Sequence[int],
     *,
-    solver: str | None = None,
-    num_inference_steps: int = 50,
-    eta: float = 0.0,
+    batch_size: int | None = None,
     class_labels: ClassLabels = None,
-    guidance_scale: float = 1.0,
-    v_threshold: PlainThresholds | None = None,
-    exit_tolerance: float | None = None,
-    batch_size: int = 16,
+    options: SamplingOptions = COUNTED,
     progress: bool = False,
     title: str = "model",
+    **keywords: Unpack[SamplingKeywords],
 ) -> Ledger:
     """Count every evaluation of the network while it samples.
 
     Args:
         pipeline: counted as it is; see `deployed`.
-        seeds, solver, num_inference_steps, eta, class_labels, guidance_scale, v_threshold, exit_tolerance, batch_size,
-            progress: as of calling it.
+        seeds, batch_size, class_labels, options, progress, keywords: as of calling it; always the eager network.
         title: whose account it is.
 
     Raises:
         UserError: as of the pipeline and of `counting`.
     """
+    options = replace(with_keywords(options, keywords, batch_size), engine="eager")
     rows = _Rows()
-    runs = 1 if guidance_scale == 1 else 2  # with the class and without
+    runs = 1 if options.guidance_scale == 1 else 2  # with the class and without
     with counting(pipeline.unet) as counter:
 
         def after(step: Any) -> None:
             rows.add(step.index, step.t, runs * len(step.x_t), counter)
 
-        for _ in pipeline.stream(
-            seeds,
-            batch_size=batch_size,
-            num_inference_steps=num_inference_steps,
-            solver=solver,
-            eta=eta,
-            class_labels=class_labels,
-            guidance_scale=guidance_scale,
-            v_threshold=v_threshold,
-            engine="eager",
-            exit_tolerance=exit_tolerance,
-            callback=after,
-            progress=progress,
-        ):
+        for _ in pipeline.stream(seeds, class_labels=class_labels, options=options, callback=after, progress=progress):
             pass
-    name = solver or type(pipeline.scheduler).__name__
-    return rows.ledger(
-        pipeline.unet, title, f"{len(seeds)} samples", f"{name} with {num_inference_steps} steps", len(seeds)
-    )
+    return rows.ledger(pipeline.unet, title, f"{len(seeds)} samples", pipeline.sampler(options), len(seeds))
 
 
 def measure_images(
     pipeline: SpikingDiffusionPipeline,
     images: Tensor,
     *,
-    solver: str | None = None,
-    num_inference_steps: int = 50,
-    v_threshold: PlainThresholds | None = None,
-    exit_tolerance: float | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
+    options: SamplingOptions = COUNTED,
     title: str = "model",
+    **keywords: Unpack[SamplingKeywords],
 ) -> Ledger:
     """Count the network on given images, noised to each diffusion step of the solver; image i has the noise of seed i.
 
     Args:
         images: uint8 [N, C, H, W] of the size that the model was trained on.
 
-    The other arguments are as of `measure_sampling`.
+    The other arguments are as of `measure_sampling`; of the options num_inference_steps, solver, v_threshold and
+    exit_tolerance count.
 
     Raises:
         UserError: images of another kind or number of channels; as of `measure_sampling`.
@@ -126,11 +105,11 @@ def measure_images(
     channels = pipeline.unet.config.in_channels
     if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0 or images.shape[1] != channels:
         raise UserError(f"expected images [N, {channels}, H, W] of uint8, got {list(images.shape)} of {images.dtype}")
-    scheduler: Any = pipeline.scheduler if solver is None else switch_solver(pipeline.scheduler, solver)
-    scheduler, _ = prepare_scheduler(scheduler, num_inference_steps)
+    options = pipeline.resolve_options(replace(with_keywords(options, keywords, batch_size), engine="eager"))
+    scheduler, _ = prepare_scheduler(pipeline.scheduler_of(options), options)
     unet = pipeline.unet
-    model: nn.Module = unet if exit_tolerance is None else EarlyExit(unet, exit_tolerance)
-    thresholds = pipeline.guided_thresholds if v_threshold is None else v_threshold
+    model: nn.Module = unet if options.exit_tolerance is None else EarlyExit(unet, options.exit_tolerance)
+    thresholds, batch_size = options.v_threshold, options.batch_size or DEFAULT_BATCH_SIZE
     rows = _Rows()
     with counting(unet) as counter:
         for start in range(0, len(images), batch_size):
@@ -141,7 +120,7 @@ def measure_images(
                 x_t = add_noise(scheduler.alphas_cumprod, x0, noise, t)
                 predict(model, x_t, t, thresholds(index, t) if callable(thresholds) else thresholds)
                 rows.add(index, t, len(x0), counter)
-    steps = f"{solver or type(scheduler).__name__}'s {num_inference_steps} steps"
+    steps = f"{options.solver or pipeline.solver}'s {options.num_inference_steps} steps"
     return rows.ledger(unet, title, f"{len(images)} given images with noise", steps, len(images))
 
 

@@ -12,13 +12,12 @@ from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.processes import Processes
-from sddpm.evaluation.sampling import is_model, label_of, model_digest, sample_images, with_own
+from sddpm.evaluation.sampling import described, is_model, label_of, model_digest, sample_images
 from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
 from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file, read_statistics
 from sddpm.hashes import sha256_of
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
-from sddpm.pipelines.threshold_guidance import to_json
 from sddpm.pretrained import find_pretrained
 
 
@@ -116,34 +115,25 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
         raise UserError(f"{path} makes images of {size}x{size} pixels, {channels} channels; these cannot be changed")
     count = settings.samples or plan.protocol.samples
     digest = model_digest(path)
-    s = settings.sampling
-    check_guidance(pipeline.num_classes, label_of(s, pipeline), s.guidance_scale)
-    s = with_own(s, pipeline)
-    if s.v_threshold is None:
-        s = replace(s, v_threshold=pipeline.guided_thresholds)
+    sampling = settings.sampling
+    check_guidance(pipeline.num_classes, label_of(sampling, pipeline), sampling.guidance_scale)
+    options = described(sampling, pipeline)
+    first = options.pop("first_seed")
     about = {
         "kind": "model",
         "path": str(path),
         "sha256": digest,
         "count": count,
-        "seeds": [s.first_seed, s.first_seed + count - 1],
-        "solver": s.solver,
-        "steps": s.steps,
-        "eta": s.eta,
-        "class": label_of(s, pipeline),
-        "guidance_scale": s.guidance_scale,
-        "v_threshold": None if s.v_threshold is None else to_json(s.v_threshold),
-        "x0_scale": s.x0_scale,
-        "batch_size": s.batch_size,
-        "engine": pipeline.resolve_engine(s.engine, s.steps, s.exit_tolerance),
-        "exit_tolerance": s.exit_tolerance,
+        "seeds": [first, first + count - 1],
+        "class": options.pop("class_label"),
+        **options,
     }
     return Samples(
         str(path),
         channels,
         size,
         count,
-        lambda processes: ImageSet(sample_images(pipeline, digest, s, count, plan.work, processes), count),
+        lambda processes: ImageSet(sample_images(pipeline, digest, sampling, count, plan.work, processes), count),
         about,
     )
 

@@ -60,15 +60,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     device = local_device(evaluation.device)
     pipeline = load_pipeline(Path(evaluation.source).expanduser(), device)
     pipeline.require_images()
-    sampling = evaluation.sampling
-    pipeline.stream(  # for its checks: nothing is sampled
-        [sampling.first_seed],
-        num_inference_steps=sampling.steps,
-        solver=sampling.solver,
-        eta=sampling.eta,
-        engine=sampling.engine,
-        batch_size=sampling.batch_size,
-    )
+    pipeline.resolve_options(evaluation.sampling)  # for its checks
     trained = {name: neuron.v_threshold for name, neuron in spiking_neurons(pipeline.unet).items()}
     total = int(pipeline.scheduler.config.num_train_timesteps)
     space = make_space(trained, settings.search, settings.groups, settings.boundary, total)
@@ -165,7 +157,7 @@ def _distance(metric: Metric, target: Features) -> Distance:
 
 def _announce(settings: GuidanceSettings, search: SearchPlan, space: Space, samples: Samples, label: str) -> str:
     axes = "" if space.axes == ["threshold"] else f" ({', '.join(space.axes)})"
-    steps = settings.evaluation.sampling.steps
+    steps = samples.about["steps"]
     images = search.budget * settings.seed_sets * samples.count
     return (
         f"{search.method} search by {label}{axes}: at most {search.budget} choices x {settings.seed_sets} seed sets "

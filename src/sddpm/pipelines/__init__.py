@@ -2,7 +2,15 @@
 
 from sddpm.pipelines.denoise import DenoisingStep, denoise
 from sddpm.pipelines.loading import load_pipeline
+from sddpm.pipelines.options import SamplingOptions
 from sddpm.pipelines.recorder import DenoisingRecorder
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 
-__all__ = ["DenoisingRecorder", "DenoisingStep", "SpikingDiffusionPipeline", "denoise", "load_pipeline"]
+__all__ = [
+    "DenoisingRecorder",
+    "DenoisingStep",
+    "SamplingOptions",
+    "SpikingDiffusionPipeline",
+    "denoise",
+    "load_pipeline",
+]

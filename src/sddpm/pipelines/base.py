@@ -1,10 +1,10 @@
 """What every way of sampling shares: model, scheduler and engine, noise by seed, batches one after another."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -22,21 +22,31 @@ from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
 from sddpm.models.config import sample_shape
 from sddpm.models.early_exit import EarlyExit
-from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, prepare_scheduler
+from sddpm.pipelines.denoise import DenoisingStep, prepare_scheduler
+from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, SamplingOptions
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 from sddpm.pretrained import find_pretrained
 
 OUTPUT_TYPES = ("pil", "np", "pt")
-DEFAULT_BATCH_SIZE = 64
+ABOUT = ("threshold_guidance", "class_names", "signal_range", "x0_scale", "num_inference_steps")
+Options = TypeVar("Options", bound=SamplingOptions)
 
 
 @dataclass(frozen=True)
-class Run:
-    """What is the same for all batches of a call."""
+class Prepared:
+    """Checked options and what they mean for a pipeline: what is the same for all batches of a call.
 
-    model: Callable[[nn.Module], nn.Module]
+    Attributes:
+        model: gives the form of the model that samples; it is compiled when this is first called.
+        scheduler: of the solver.
+        options: with the model's own values instead of None, and the engine by what it means; solver stays None for
+            the pipeline's own.
+        evaluations: of the network, a batch.
+    """
+
+    model: Callable[[], nn.Module]
     scheduler: Any
-    options: dict[str, Any]
+    options: SamplingOptions
     evaluations: int
 
 
@@ -53,6 +63,7 @@ class SamplingPipeline(DiffusionPipeline):
         class_names: Sequence[str] | None = None,
         signal_range: Sequence[float] | None = None,
         x0_scale: float | None = None,
+        num_inference_steps: int | None = None,
     ):
         super().__init__()
         self.unet: Any
@@ -69,6 +80,9 @@ class SamplingPipeline(DiffusionPipeline):
         if x0_scale is not None:
             check_x0_scale(x0_scale)
             self.register_to_config(x0_scale=x0_scale)
+        if num_inference_steps is not None:
+            check_own_steps(num_inference_steps, scheduler)
+            self.register_to_config(num_inference_steps=num_inference_steps)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
@@ -77,10 +91,20 @@ class SamplingPipeline(DiffusionPipeline):
         return super().from_pretrained(folder, **kwargs)
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What is kept beside model and scheduler: the other arguments of the constructor."""
+        return {name: self.config.get(name) for name in ABOUT}
+
+    @property
     def solver(self) -> str:
-        """The solver that samples unless another is given, by its name in `SOLVERS`: that of the scheduler, or ddim
-        for one that has no name there."""
-        return solver_name(self.scheduler) or "ddim"
+        """The solver that samples unless another is given: its name in `SOLVERS`, or the class of a scheduler that has
+        none there."""
+        return solver_name(self.scheduler) or type(self.scheduler).__name__
+
+    @property
+    def num_inference_steps(self) -> int:
+        """Steps of the solver unless others are given: those that are kept with the model, or else 50."""
+        return self.config.get("num_inference_steps") or DEFAULT_STEPS
 
     @property
     def guided_thresholds(self) -> PlainThresholds | None:
@@ -128,32 +152,35 @@ class SamplingPipeline(DiffusionPipeline):
         """The form of the model that `engine` means, compiled if need be. Raises `UserError`, as a call would."""
         return self._engines.choose(self.unet, engine, num_inference_steps)
 
-    def _prepare(
-        self,
-        num_inference_steps: int,
-        solver: str | None,
-        eta: float,
-        v_threshold: ThresholdSchedule,
-        x0_scale: float | None,
-        engine: str,
-        exit_tolerance: float | None = None,
-    ) -> Run:
-        self.resolve_engine(engine, num_inference_steps, exit_tolerance)
-        scheduler = self.scheduler if solver is None else switch_solver(self.scheduler, solver)
-        v_threshold = self.guided_thresholds if v_threshold is None else v_threshold
-        evaluations = len(prepare_scheduler(scheduler, num_inference_steps, eta)[0].timesteps)
-        x0_scale = self.x0_scale if x0_scale is None else x0_scale
-        check_x0_scale(x0_scale)
-        options = {
-            "num_inference_steps": num_inference_steps,
-            "eta": eta,
-            "v_threshold": v_threshold,
-            "x0_scale": x0_scale,
-        }
-        model = partial(self._engines.choose, engine=engine, steps=num_inference_steps)
-        if exit_tolerance is not None:
-            model = partial(EarlyExit, tolerance=exit_tolerance)
-        return Run(model, scheduler, options, evaluations)
+    def resolve_options(self, options: Options) -> Options:
+        """The options with the model's own number of steps, thresholds and x0_scale where they are None, and the engine
+        by what it means. The solver stays None for the pipeline's own. Raises `UserError`, as a call would."""
+        return cast(Options, self._prepare(options).options)
+
+    def scheduler_of(self, options: SamplingOptions) -> Any:
+        """The scheduler that `options.solver` means: the pipeline's own for None, else that of the solver, for the same
+        noise schedule. Raises `UserError` as `switch_solver`."""
+        return self.scheduler if options.solver is None else switch_solver(self.scheduler, options.solver)
+
+    def sampler(self, options: SamplingOptions) -> str:
+        """Solver and number of steps in words: "ddim with 50 steps"."""
+        steps = options.num_inference_steps or self.num_inference_steps
+        return f"{options.solver or self.solver} with {steps} steps"
+
+    def _prepare(self, options: SamplingOptions) -> Prepared:
+        """Raises `UserError` for options that this model cannot be sampled with."""
+        options = options.filled(
+            num_inference_steps=self.num_inference_steps, v_threshold=self.guided_thresholds, x0_scale=self.x0_scale
+        )
+        steps = options.num_inference_steps or DEFAULT_STEPS
+        options = replace(options, engine=self.resolve_engine(options.engine, steps, options.exit_tolerance))
+        scheduler = self.scheduler_of(options)
+        evaluations = len(prepare_scheduler(scheduler, options)[0].timesteps)
+        if options.exit_tolerance is None:
+            model = partial(self._engines.choose, self.unet, options.engine, steps)
+        else:
+            model = partial(EarlyExit, self.unet, options.exit_tolerance)
+        return Prepared(model, scheduler, options, evaluations)
 
     @property
     def _shape_of_one(self) -> tuple[int, ...]:
@@ -197,6 +224,16 @@ class SamplingPipeline(DiffusionPipeline):
             return ImagePipelineOutput(images=images)  # pyright: ignore[reportArgumentType]
         arrays = images.permute(0, 2, 3, 1).float().numpy()
         return ImagePipelineOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))
+
+
+def check_own_steps(num_inference_steps: Any, scheduler: Any) -> None:
+    """Raise `UserError` for a number of steps that cannot be kept with a model of that scheduler."""
+    total = scheduler.config.num_train_timesteps
+    if type(num_inference_steps) is not int or not 1 <= num_inference_steps <= total:
+        raise UserError(
+            f"num_inference_steps must be a whole number from 1 to {total} (the model's noise schedule), "
+            f"not {num_inference_steps!r}"
+        )
 
 
 def check_output_type(output_type: str) -> None:

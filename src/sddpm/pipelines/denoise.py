@@ -2,23 +2,27 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from sddpm.diffusion.objectives import check_prediction_type, check_x0_scale, predict_x0, scale_x0
+from sddpm.diffusion.objectives import check_prediction_type, predict_x0, scale_x0
 from sddpm.diffusion.solvers import adds_noise, clips_sample
 from sddpm.errors import UserError
 from sddpm.models import SpikingUNet2DModel
-from sddpm.models.early_exit import EarlyExit
 from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.class_guidance import ClassGuidance
-
-ThresholdSchedule = Thresholds | Callable[[int, int], Thresholds | None] | None
+from sddpm.pipelines.options import (
+    DEFAULT_STEPS,
+    SamplingKeywords,
+    SamplingOptions,
+    ThresholdSchedule,
+    with_keywords,
+)
 
 
 @dataclass(frozen=True)
@@ -88,26 +92,9 @@ def predict(
         return answer.to(x.dtype)
 
 
-def answer_and_x0(
-    model: nn.Module,
-    scheduler: Any,
-    x: Tensor,
-    t: int,
-    thresholds: Thresholds | None,
-    x0_scale: float,
-    guidance: ClassGuidance | None,
-) -> tuple[Tensor, Tensor]:
-    """What the solver is told at x_t [B, ...], and the clean image that it implies, scaled, and clamped if the
-    scheduler clamps. Raises `UserError` as `predict`."""
-    prediction_type, alphas_cumprod = scheduler.config.prediction_type, scheduler.alphas_cumprod
-    answer = predict(model, x, t, thresholds, guidance)
-    answer = scale_x0(prediction_type, alphas_cumprod, answer, x, t, x0_scale)
-    x0 = predict_x0(prediction_type, alphas_cumprod, answer, x, t)
-    return answer, x0.clamp(-1.0, 1.0) if clips_sample(scheduler) else x0
-
-
-def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0) -> tuple[Any, dict[str, Any]]:
-    """A copy of the scheduler, set to that many steps, and the keyword arguments its step takes besides generators.
+def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, dict[str, Any]]:
+    """A copy of the scheduler, set to the number of steps of the options, and the keyword arguments its step takes
+    besides generators.
 
     Raises:
         UserError: a number of steps it cannot do, an eta it does not know, or a scheduler that does not run from unit
@@ -116,19 +103,64 @@ def prepare_scheduler(scheduler: Any, num_inference_steps: int, eta: float = 0.0
     if not hasattr(scheduler, "alphas_cumprod") or float(scheduler.init_noise_sigma) != 1.0:
         raise UserError(f"{type(scheduler).__name__} does not start from unit noise: choose one of sddpm's solvers")
     check_prediction_type(scheduler.config.prediction_type)
-    total = scheduler.config.num_train_timesteps
-    if isinstance(num_inference_steps, bool) or not isinstance(num_inference_steps, int):
-        raise UserError(f"steps must be a whole number, not {num_inference_steps!r}")
-    if not 1 <= num_inference_steps <= total:
-        raise UserError(f"steps must be from 1 to {total} (the model's noise schedule), not {num_inference_steps}")
-    if not 0.0 <= eta <= 1.0:
-        raise UserError(f"eta must be from 0 (deterministic) to 1 (ancestral), not {eta}")
+    total, steps = scheduler.config.num_train_timesteps, options.num_inference_steps
+    steps = DEFAULT_STEPS if steps is None else steps
+    if not 1 <= steps <= total:
+        raise UserError(f"steps must be from 1 to {total} (the model's noise schedule), not {steps}")
     takes_eta = "eta" in inspect.signature(scheduler.step).parameters
-    if eta > 0 and not takes_eta:
+    if options.eta > 0 and not takes_eta:
         raise UserError(f"eta belongs to the ddim solver: {type(scheduler).__name__} has none")
-    scheduler = copy.deepcopy(scheduler)  # its counters belong to one run
-    scheduler.set_timesteps(num_inference_steps)
-    return scheduler, {"eta": eta} if takes_eta else {}
+    scheduler = copy.deepcopy(scheduler)  # its counters belong to one call
+    scheduler.set_timesteps(steps)
+    return scheduler, {"eta": options.eta} if takes_eta else {}
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A model and a scheduler that is set to its steps: what makes one step of denoising.
+
+    Attributes:
+        model, scheduler, guidance: as of `denoise`.
+        step_options: keyword arguments of `scheduler.step`.
+        v_threshold, x0_scale: as of `SamplingOptions`.
+    """
+
+    model: nn.Module
+    scheduler: Any
+    step_options: Mapping[str, Any]
+    v_threshold: ThresholdSchedule = None
+    x0_scale: float = 1.0
+    guidance: ClassGuidance | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        model: nn.Module,
+        scheduler: Any,
+        generators: Sequence[torch.Generator],
+        options: SamplingOptions,
+        guidance: ClassGuidance | None,
+    ) -> Self:
+        """From the arguments of `denoise`. Raises `UserError` as it does at the call."""
+        scheduler, step_options = prepare_scheduler(scheduler, options)
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            step_options["generator"] = list(generators)
+        x0_scale = 1.0 if options.x0_scale is None else options.x0_scale
+        return cls(model, scheduler, step_options, options.v_threshold, x0_scale, guidance)
+
+    def step(self, index: int, t: int, x: Tensor) -> DenoisingStep:
+        """One evaluation at x_t [B, ...] and what the solver makes of it; thresholds are those of `index` and `t`.
+        Raises `UserError` as `predict`."""
+        scheduler, thresholds = self.scheduler, self.v_threshold
+        kind, alphas_cumprod = scheduler.config.prediction_type, scheduler.alphas_cumprod
+        if callable(thresholds):
+            thresholds = thresholds(index, t)
+        predicted = predict(self.model, x, t, thresholds, self.guidance)
+        predicted = scale_x0(kind, alphas_cumprod, predicted, x, t, self.x0_scale)
+        x0 = predict_x0(kind, alphas_cumprod, predicted, x, t)
+        x0 = x0.clamp(-1.0, 1.0) if clips_sample(scheduler) else x0
+        x_prev = scheduler.step(predicted, t, x, **self.step_options).prev_sample
+        return DenoisingStep(index, t, x, x0, x_prev, getattr(self.model, "snn_steps", None))
 
 
 def denoise(
@@ -136,45 +168,38 @@ def denoise(
     scheduler: Any,
     x_T: Tensor,
     generators: Sequence[torch.Generator],
+    options: SamplingOptions | None = None,
     *,
-    num_inference_steps: int = 50,
-    eta: float = 0.0,
-    v_threshold: ThresholdSchedule = None,
-    x0_scale: float = 1.0,
     guidance: ClassGuidance | None = None,
+    **keywords: Unpack[SamplingKeywords],
 ) -> Iterator[DenoisingStep]:
     """Sample from a diffusion model, one step at a time.
 
     The scheduler and the model's mode and thresholds are left as they were, also when the loop is left early.
 
     Args:
-        model: answers model(x_t, t).sample; on the device of `x_T`, in any precision.
+        model: predicts model(x_t, t).sample; on the device of `x_T`, in any precision.
         scheduler: of diffusers, for unit noise and an alphas_cumprod table (DDPM, DDIM, DPM-Solver++, UniPC, PNDM).
         x_T: noise [B, C, H, W]; its precision is that of the solver. For a model of synaptic currents it is the current
             of every SNN time step; the solver then works on these currents, and what is yielded are their means.
         generators: one for each sample, for the noise of stochastic solvers.
-        num_inference_steps: 1 to the number of training steps.
-        eta: DDIM's share of fresh noise, 0 to 1.
-        v_threshold: firing threshold, {layer pattern: threshold}, or a function of (index, t) that gives either or
-            None; None for the model's own.
-        x0_scale: times which the clean image that every answer implies is taken.
-        guidance: classes to ask the model for; None for none.
+        options: of which num_inference_steps, eta, v_threshold and x0_scale count: the rest of them is in `model` and
+            `scheduler` already.
+        guidance: classes to evaluate the model for; None for none.
+        keywords: fields of `SamplingOptions`, which come before those of `options`.
 
     Raises:
-        UserError: at the call, for steps, eta, a scale or a scheduler that cannot be; on the way, for thresholds.
+        UserError: at the call, for options or a scheduler that are invalid; on the way, for thresholds.
     """
-    check_x0_scale(x0_scale)
+    options = with_keywords(options, keywords)
     if len(generators) != len(x_T):
         raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
     T = model.config["T"] if isinstance(model, SpikingUNet2DModel) and model.config["synaptic_currents"] else None
     if T is not None:
-        if adds_noise(scheduler, eta):
+        if adds_noise(scheduler, options.eta):
             raise UserError("synaptic currents need a solver without noise of its own: ddim, dpm++, unipc or pndm")
         x_T = x_T.expand(T, *x_T.shape)
-    scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
-    if "generator" in inspect.signature(scheduler.step).parameters:
-        step_options["generator"] = list(generators)
-    steps = _denoise(model, scheduler, x_T, step_options, v_threshold, x0_scale, guidance)
+    steps = _denoise(Denoiser.prepare(model, scheduler, generators, options, guidance), x_T)
     return steps if T is None else map(_decoded, steps)
 
 
@@ -183,19 +208,8 @@ def _decoded(step: DenoisingStep) -> DenoisingStep:
     return replace(step, x_t=step.x_t.mean(0), x0=step.x0.mean(0), x_prev=step.x_prev.mean(0))
 
 
-def _denoise(
-    model: nn.Module,
-    scheduler: Any,
-    x: Tensor,
-    step_options: dict[str, Any],
-    v_threshold: ThresholdSchedule,
-    x0_scale: float,
-    guidance: ClassGuidance | None,
-) -> Iterator[DenoisingStep]:
-    for index, t in enumerate(scheduler.timesteps.tolist()):
-        thresholds = v_threshold(index, t) if callable(v_threshold) else v_threshold
-        answer, x0 = answer_and_x0(model, scheduler, x, t, thresholds, x0_scale, guidance)
-        x_prev = scheduler.step(answer, t, x, **step_options).prev_sample
-        snn_steps = model.snn_steps if isinstance(model, EarlyExit) else None
-        yield DenoisingStep(index, t, x, x0, x_prev, snn_steps)
-        x = x_prev
+def _denoise(denoiser: Denoiser, x: Tensor) -> Iterator[DenoisingStep]:
+    for index, t in enumerate(denoiser.scheduler.timesteps.tolist()):
+        step = denoiser.step(index, t, x)
+        yield step
+        x = step.x_prev

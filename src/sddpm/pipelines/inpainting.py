@@ -1,8 +1,9 @@
 """Painting a part of images anew with a diffusion model (RePaint; Lugmayr et al., CVPR 2022)."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -10,12 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sddpm.choices import check_choice
-from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
 from sddpm.diffusion.solvers import is_multistep
 from sddpm.errors import UserError
 from sddpm.pipelines.class_guidance import ClassGuidance
-from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, answer_and_x0, prepare_scheduler
+from sddpm.pipelines.denoise import Denoiser, DenoisingStep
+from sddpm.pipelines.options import SamplingKeywords, SamplingOptions, with_keywords
 
 Images = Tensor | Image.Image | Sequence[Image.Image]
 
@@ -27,21 +28,19 @@ def inpaint(
     known: Tensor,
     unknown: Tensor,
     generators: Sequence[torch.Generator],
+    options: SamplingOptions | None = None,
     *,
-    num_inference_steps: int,
     jump_length: int,
     resamplings: int,
-    eta: float = 0.0,
-    v_threshold: ThresholdSchedule = None,
-    x0_scale: float = 1.0,
     guidance: ClassGuidance | None = None,
+    **keywords: Unpack[SamplingKeywords],
 ) -> Iterator[DenoisingStep]:
     """Denoise where `unknown`, with the rest known: at every noise level it is put in at that level, and stretches of
     the way are walked several times, so that the two parts come to fit.
 
     Args:
-        model, scheduler, x_T, generators, num_inference_steps, eta, v_threshold, x0_scale, guidance: as of `denoise`;
-            the index that a function of (index, t) is given is that of the level.
+        model, scheduler, x_T, generators, options, guidance, keywords: as of `denoise`; the index that a function
+            of (index, t) is given is that of the level.
         known: images [B, C, H, W] as the model sees them.
         unknown: bool, of a shape that broadcasts to theirs.
         jump_length, resamplings: as of `resampling_walk`.
@@ -49,44 +48,36 @@ def inpaint(
     Raises:
         UserError: as `denoise`, and a solver that looks back at earlier steps.
     """
-    check_x0_scale(x0_scale)
     if is_multistep(scheduler):
         raise UserError(
             "inpainting goes back and forth, which ddpm, ddim and the analytic solvers can: choose one of them"
         )
-    scheduler, step_options = prepare_scheduler(scheduler, num_inference_steps, eta)
-    step_options["generator"] = list(generators)
-    walk = resampling_walk(num_inference_steps, jump_length, resamplings)
-    return _walk(model, scheduler, x_T, known, unknown, walk, step_options, v_threshold, x0_scale, guidance)
+    options = with_keywords(options, keywords)
+    denoiser = Denoiser.prepare(model, scheduler, generators, options, guidance)
+    walk = resampling_walk(len(denoiser.scheduler.timesteps), jump_length, resamplings)
+    return _walk(denoiser, x_T, known, unknown, walk, generators)
 
 
 def _walk(
-    model: nn.Module,
-    scheduler: Any,
+    denoiser: Denoiser,
     x: Tensor,
     known: Tensor,
     unknown: Tensor,
     walk: list[int],
-    step_options: dict[str, Any],
-    v_threshold: ThresholdSchedule,
-    x0_scale: float,
-    guidance: ClassGuidance | None,
+    generators: Sequence[torch.Generator],
 ) -> Iterator[DenoisingStep]:
-    timesteps, generators = scheduler.timesteps.tolist(), step_options["generator"]
-    alphas = [float(scheduler.alphas_cumprod[t]) for t in timesteps] + [1.0]
+    timesteps, alphas_cumprod = denoiser.scheduler.timesteps.tolist(), denoiser.scheduler.alphas_cumprod
+    alphas = [float(alphas_cumprod[t]) for t in timesteps] + [1.0]
     index = 0
     x = with_known(x, known, unknown, alphas[0], generators)
     for level, following in pairwise(walk):
         if following < level:
             x = add_more_noise(x, alphas[level], alphas[following], generators)
             continue
-        t = timesteps[level]
-        thresholds = v_threshold(level, t) if callable(v_threshold) else v_threshold
-        answer, x0 = answer_and_x0(model, scheduler, x, t, thresholds, x0_scale, guidance)
-        x_prev = scheduler.step(answer, t, x, **step_options).prev_sample
-        x_prev = with_known(x_prev, known, unknown, alphas[following], generators)
-        yield DenoisingStep(index, t, x, x0, x_prev)
-        index, x = index + 1, x_prev
+        step = denoiser.step(level, timesteps[level], x)
+        x = with_known(step.x_prev, known, unknown, alphas[following], generators)
+        yield replace(step, index=index, x_prev=x)
+        index += 1
 
 
 def as_images(images: Images, shape: tuple[int, ...]) -> Tensor:

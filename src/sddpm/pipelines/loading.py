@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.errors import UserError
+from sddpm.pipelines.base import ABOUT
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 from sddpm.pretrained import find_pretrained, is_pretrained, pretrained_names
@@ -55,9 +56,11 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     except UserError as error:
         raise UserError(f"{folder / INDEX_NAME}: {error}") from error
     unet, scheduler = _load_unet(folder, index), _load_scheduler(folder, index)
-    return SpikingDiffusionPipeline(unet, scheduler, index.get("threshold_guidance"), names, spread, x0_scale).to(
-        device
-    )
+    try:
+        pipeline = SpikingDiffusionPipeline(unet, scheduler, **{name: index.get(name) for name in ABOUT})
+    except UserError as error:
+        raise UserError(f"{folder / INDEX_NAME}: {error}") from error
+    return pipeline.to(device)
 
 
 def pipeline_folder(path: str | PathLike[str]) -> Path:

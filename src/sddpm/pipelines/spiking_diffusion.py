@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Unpack
 
 import torch
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
@@ -17,8 +18,11 @@ from sddpm.diffusion.solvers import adds_noise
 from sddpm.errors import UserError
 from sddpm.pipelines.base import SamplingPipeline, check_output_type, split_batches
 from sddpm.pipelines.class_guidance import ClassGuidance, ClassLabels, check_guidance, resolve_labels
-from sddpm.pipelines.denoise import DenoisingStep, ThresholdSchedule, denoise
+from sddpm.pipelines.denoise import DenoisingStep, denoise
 from sddpm.pipelines.inpainting import Images, as_images, as_mask, inpaint
+from sddpm.pipelines.options import SamplingKeywords, SamplingOptions, with_keywords
+
+WITH_DDIM = SamplingOptions(solver="ddim")
 
 
 class SpikingDiffusionPipeline(SamplingPipeline):
@@ -37,7 +41,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             were found: what `sddpm guide` keeps with a model.
         class_names: one for each class that the model knows, if it knows any and they have names.
         signal_range: of a model of signals, what -1 and 1 stand for in the units of its data.
-        x0_scale: to sample with unless another is given; see calling it.
+        x0_scale, num_inference_steps: to sample with unless others are given; see `SamplingOptions`.
     """
 
     def __call__(
@@ -45,18 +49,12 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         batch_size: int | None = None,
         *,
         seeds: Sequence[int] | None = None,
-        num_inference_steps: int = 50,
-        solver: str | None = None,
-        eta: float = 0.0,
         class_labels: ClassLabels = None,
-        guidance_scale: float = 1.0,
-        v_threshold: ThresholdSchedule = None,
-        x0_scale: float | None = None,
-        engine: str = "auto",
-        exit_tolerance: float | None = None,
+        options: SamplingOptions | None = None,
         output_type: str = "pil",
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
+        **keywords: Unpack[SamplingKeywords],
     ) -> ImagePipelineOutput:
         """Sample images.
 
@@ -64,53 +62,28 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             batch_size: how many images are made at a time, at most 64 unless said otherwise. Without `seeds` it is how
                 many there are (1 unless said otherwise), with the seeds 0, 1, 2, ...
             seeds: one for each image, 0 to 2^32 - 1.
-            num_inference_steps: steps of the solver, 1 to the number of training steps.
-            solver: a name of `sddpm.diffusion.solvers.SOLVERS`; None for the scheduler that the pipeline holds.
-            eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
             class_labels: of which class images are, if the model knows classes: one for all, or one for each seed; by
                 number or name, "none" for no class, or "random" for one drawn by the seed. None is "none".
-            guidance_scale: how strongly (classifier-free guidance, Ho & Salimans, 2021): s in u + s (c - u), from the
-                model's answers c to the class and u to none; 1 is c itself, all else takes twice the evaluations.
-            v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a multiple
-                of the trained ones such as "0.99x", a dict {layer pattern: threshold}, or a function of (index, t) that
-                gives any of them; None for those that threshold guidance keeps with the model, or else the trained
-                ones; {} for the trained ones in any case.
-            x0_scale: the clean image that the model predicts is taken times this at every step: a little over 1 where
-                samples vary less than the data; None for what is kept with the model, or else 1.
-            engine: "eager" for the model as it is; "exact" or "fast" for a compiled form (`sddpm.inference.MODES`);
-                "auto" for the exact one where the model has one and it pays, else eager.
-            exit_tolerance: leave the network for each sample once its readout changes by less than this from one SNN
-                time step to the next, relatively (`sddpm.models.early_exit`); None for all T steps. Eager only.
+            options: how images are drawn.
             output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
                 on the CPU, both in [0, 1]. Signals are an array, or a tensor, [N, C, L] in the units of their data.
             callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
                 with index 0.
             progress: whether to show a progress bar.
+            keywords: fields of `SamplingOptions` (num_inference_steps, solver, eta, guidance_scale, v_threshold,
+                x0_scale, engine, exit_tolerance), which come before those of `options`.
 
         Returns:
             An object whose `images` are in the order of the seeds.
 
         Raises:
-            UserError: a value that cannot be, in one line that says what can; a model that answers with NaN.
+            UserError: an invalid value, in one line that says what is valid; a model that predicts NaN.
         """
         check_output_type(output_type)
+        options = with_keywords(options, keywords, batch_size)
         if seeds is None:
             seeds = range(1 if batch_size is None else batch_size)
-        batches = self.stream(
-            seeds,
-            batch_size=batch_size,
-            num_inference_steps=num_inference_steps,
-            solver=solver,
-            eta=eta,
-            class_labels=class_labels,
-            guidance_scale=guidance_scale,
-            v_threshold=v_threshold,
-            x0_scale=x0_scale,
-            engine=engine,
-            exit_tolerance=exit_tolerance,
-            callback=callback,
-            progress=progress,
-        )
+        batches = self.stream(seeds, class_labels=class_labels, options=options, callback=callback, progress=progress)
         return self._output(batches, output_type)
 
     def interpolate(
@@ -119,15 +92,11 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         frames: int = 9,
         *,
         batch_size: int | None = None,
-        num_inference_steps: int = 50,
-        solver: str | None = "ddim",
         class_labels: ClassLabels = None,
-        guidance_scale: float = 1.0,
-        v_threshold: ThresholdSchedule = None,
-        x0_scale: float | None = None,
-        engine: str = "auto",
+        options: SamplingOptions = WITH_DDIM,
         output_type: str = "pil",
         progress: bool = True,
+        **keywords: Unpack[SamplingKeywords],
     ) -> ImagePipelineOutput:
         """From the picture of each seed to that of the next, by spherical interpolation of the noise they start from.
 
@@ -135,9 +104,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             seeds: two or more.
             frames: images from one seed to the next, both included; they are those that the seeds draw by themselves.
             class_labels: one for all, or one for each pair of seeds; "random" is drawn by the first of a pair.
-            solver: as of calling the pipeline; one that adds no noise of its own.
-            batch_size, num_inference_steps, guidance_scale, v_threshold, x0_scale, engine, output_type, progress: as
-                of calling the pipeline.
+            options: how images are drawn, with DDIM unless said otherwise; a solver that adds no noise of its own.
+            batch_size, output_type, progress, keywords: as of calling the pipeline.
 
         Returns:
             An object whose `images` are `frames` for the first pair of seeds, then for the next.
@@ -150,22 +118,24 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         if len(seeds) < 2 or frames < 2:
             raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames}")
         check_seeds(seeds)
+        options = with_keywords(options, keywords, batch_size)
         pairs = list(pairwise(seeds))
-        labels = self._resolve_labels(class_labels, guidance_scale, [first for first, _ in pairs], "pairs of seeds")
-        run = self._prepare(num_inference_steps, solver, 0.0, v_threshold, x0_scale, engine)
-        if adds_noise(run.scheduler):
+        firsts = [first for first, _ in pairs]
+        labels = self._resolve_labels(class_labels, options.guidance_scale, firsts, "pairs of seeds")
+        prepared = self._prepare(options)
+        if adds_noise(prepared.scheduler, options.eta):
             raise UserError("interpolation needs a solver without noise of its own: ddim, dpm++, unipc or pndm")
         points = [(row, i / (frames - 1)) for row in range(len(pairs)) for i in range(frames)]
 
         def begin(points: list[tuple[int, float]]) -> Iterator[DenoisingStep]:
             ends = [self._noise(generators_for(pairs[row])) for row, _ in points]
             x = torch.stack([slerp(a, b, weight) for (a, b), (_, weight) in zip(ends, points, strict=True)])
-            generators = generators_for([0] * len(points))  # which nobody asks
-            guidance = self._guidance([labels[row] for row, _ in points], guidance_scale)
-            return denoise(run.model(self.unet), run.scheduler, x, generators, guidance=guidance, **run.options)
+            generators = generators_for([0] * len(points))  # which no step draws from
+            guidance = self._guidance([labels[row] for row, _ in points], options.guidance_scale)
+            return denoise(prepared.model(), prepared.scheduler, x, generators, prepared.options, guidance=guidance)
 
-        chunks = split_batches(points, batch_size)
-        total = run.evaluations * len(chunks)
+        chunks = split_batches(points, options.batch_size)
+        total = prepared.evaluations * len(chunks)
         return self._output(self._batches(chunks, begin, None, total if progress else None), output_type)
 
     def inpaint(
@@ -175,19 +145,14 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         *,
         seeds: Sequence[int] | None = None,
         batch_size: int | None = None,
-        num_inference_steps: int = 50,
         jump_length: int = 2,
         resamplings: int = 10,
-        solver: str | None = "ddim",
-        eta: float = 0.0,
         class_labels: ClassLabels = None,
-        guidance_scale: float = 1.0,
-        v_threshold: ThresholdSchedule = None,
-        x0_scale: float | None = None,
-        engine: str = "auto",
+        options: SamplingOptions = WITH_DDIM,
         output_type: str = "pil",
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
+        **keywords: Unpack[SamplingKeywords],
     ) -> ImagePipelineOutput:
         """Paint a part of images anew (RePaint; Lugmayr et al., 2022). The rest stays as it is, to the bit.
 
@@ -197,9 +162,9 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             seeds: one for each image (0, 1, ... unless said); several for the same image if there is just one.
             jump_length, resamplings: stretches of so many steps are walked so many times, so that what is painted comes
                 to fit what is there; num_inference_steps x resamplings evaluations in all.
-            solver: "ddim", "ddpm" (which leaves noise in the picture unless steps are many) or an analytic one.
-            batch_size, num_inference_steps, eta, class_labels, guidance_scale, v_threshold, engine, output_type,
-                callback, progress: as of calling the pipeline.
+            options: how images are drawn, with DDIM unless said otherwise; the solver "ddim", "ddpm" (which leaves
+                noise in the picture unless steps are many) or an analytic one.
+            batch_size, class_labels, output_type, callback, progress, keywords: as of calling the pipeline.
 
         Raises:
             UserError: as a call would; images or a mask that do not fit the model or each other.
@@ -214,20 +179,29 @@ class SpikingDiffusionPipeline(SamplingPipeline):
                 f"{count} seeds, but {len(kept)} images and {len(unknown)} masks: as many, or one, are needed"
             )
         check_seeds(seeds)
-        labels = self._resolve_labels(class_labels, guidance_scale, seeds)
-        run = self._prepare(num_inference_steps, solver, eta, v_threshold, x0_scale, engine)
+        options = with_keywords(options, keywords, batch_size)
+        labels = self._resolve_labels(class_labels, options.guidance_scale, seeds)
+        prepared = self._prepare(options)
         kept, unknown = kept.expand(count, -1, -1, -1), unknown.expand(count, -1, -1, -1)
-        options = {**run.options, "jump_length": jump_length, "resamplings": resamplings}
 
         def begin(rows: list[int]) -> Iterator[DenoisingStep]:
             generators = generators_for([seeds[row] for row in rows])
             x = self._noise(generators)
-            parts = (kept[rows] * 2 - 1).to(x), unknown[rows].to(x.device)
-            guidance = self._guidance([labels[row] for row in rows], guidance_scale)
-            return inpaint(run.model(self.unet), run.scheduler, x, *parts, generators, guidance=guidance, **options)
+            return inpaint(
+                prepared.model(),
+                prepared.scheduler,
+                x,
+                (kept[rows] * 2 - 1).to(x),
+                unknown[rows].to(x.device),
+                generators,
+                prepared.options,
+                jump_length=jump_length,
+                resamplings=resamplings,
+                guidance=self._guidance([labels[row] for row in rows], options.guidance_scale),
+            )
 
-        chunks = split_batches(range(count), batch_size)
-        total = num_inference_steps * resamplings * len(chunks)
+        chunks = split_batches(range(count), options.batch_size)
+        total = prepared.evaluations * resamplings * len(chunks)
         batches = self._batches(chunks, begin, callback, total if progress else None)
         batches = ((rows, torch.where(unknown[rows], x, kept[rows].to(x))) for rows, x in batches)
         return self._output(batches, output_type)
@@ -237,33 +211,29 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         seeds: Sequence[int],
         *,
         batch_size: int | None = None,
-        num_inference_steps: int = 50,
-        solver: str | None = None,
-        eta: float = 0.0,
         class_labels: ClassLabels = None,
-        guidance_scale: float = 1.0,
-        v_threshold: ThresholdSchedule = None,
-        x0_scale: float | None = None,
-        engine: str = "auto",
-        exit_tolerance: float | None = None,
+        options: SamplingOptions | None = None,
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
+        **keywords: Unpack[SamplingKeywords],
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Sample batch by batch: yields the seeds of a batch and its images, float [B, C, H, W] in [0, 1] on the CPU.
 
         Arguments and errors as of calling the pipeline; errors in them come at once, not with the first batch.
         """
         check_seeds(seeds)
-        labels = self._resolve_labels(class_labels, guidance_scale, seeds)
-        run = self._prepare(num_inference_steps, solver, eta, v_threshold, x0_scale, engine, exit_tolerance)
+        options = with_keywords(options, keywords, batch_size)
+        labels = self._resolve_labels(class_labels, options.guidance_scale, seeds)
+        prepared = self._prepare(options)
 
         def begin(images: list[tuple[int, int]]) -> Iterator[DenoisingStep]:
             generators = generators_for([seed for seed, _ in images])
-            x, guidance = self._noise(generators), self._guidance([label for _, label in images], guidance_scale)
-            return denoise(run.model(self.unet), run.scheduler, x, generators, guidance=guidance, **run.options)
+            x, asked = self._noise(generators), [label for _, label in images]
+            guidance = self._guidance(asked, options.guidance_scale)
+            return denoise(prepared.model(), prepared.scheduler, x, generators, prepared.options, guidance=guidance)
 
-        chunks = split_batches(list(zip(seeds, labels, strict=True)), batch_size)
-        batches = self._batches(chunks, begin, callback, run.evaluations * len(chunks) if progress else None)
+        chunks = split_batches(list(zip(seeds, labels, strict=True)), options.batch_size)
+        batches = self._batches(chunks, begin, callback, prepared.evaluations * len(chunks) if progress else None)
         return (([seed for seed, _ in images], x) for images, x in batches)
 
     def _resolve_labels(

@@ -131,7 +131,6 @@ def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
     ledger = measure_sampling(
         counted,
         range(ENERGY_SAMPLES),
-        solver=counted.solver,
         num_inference_steps=STEPS,
         class_labels=drawn_by_seed(counted.num_classes),
         title=title,
