@@ -13,7 +13,7 @@ from sddpm.inference.engine import Engines
 from sddpm.models import SpikingUNet2DModel
 from sddpm.models.layers import StepConv2d
 from sddpm.models.macs import layer_macs
-from sddpm.models.patches import fold_patches, unfold_patches
+from sddpm.models.patches import from_patches, to_patches
 
 SMALL = {"sample_size": 16, "in_channels": 2, "out_channels": 2, "base_channels": 8, "channel_mult": (1, 2)}
 
@@ -74,12 +74,12 @@ def test_a_signals_network_is_an_images_network_that_sees_rows():
 @pytest.mark.parametrize("patch", [1, 2, 4])
 def test_patches_of_signals(patch):
     x = torch.arange(2 * 3 * 8.0).view(2, 3, 8)
-    folded = fold_patches(x, patch)
+    folded = to_patches(x, patch)
     assert folded.shape == (2, 3 * patch, 1, 8 // patch)
     for c in range(3):  # channel c p + i holds samples i, i + p, i + 2 p, ...
         for i in range(patch):
             assert torch.equal(folded[:, c * patch + i, 0], x[:, c, i::patch])
-    assert torch.equal(unfold_patches(folded, patch, 1), x)
+    assert torch.equal(from_patches(folded, patch, 1), x)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sddpm.errors import UserError
 from sddpm.training import checkpoint as checkpoints
 from sddpm.training import train
 from sddpm.training.checkpoint import (
+    FORMAT,
     STATE_FILE,
     TENSOR_FILES,
     list_checkpoints,
@@ -115,6 +116,19 @@ def test_a_state_file_of_something_else(run, content):
     (run / "checkpoints" / "step-0000009" / STATE_FILE).write_text(content)
     with pytest.raises(UserError, match=f"{STATE_FILE} is not whole"):
         newest_checkpoint(run)
+
+
+def test_formats(run):
+    """One written before there were numbers is read; one of a later version is refused, and called neither damaged nor
+    to be deleted."""
+    path, description = newest_checkpoint(run)
+    assert description["format"] == FORMAT
+    (path / STATE_FILE).write_text(json.dumps({key: value for key, value in description.items() if key != "format"}))
+    assert newest_checkpoint(run)[1]["step"] == 9
+    (path / STATE_FILE).write_text(json.dumps({**description, "format": FORMAT + 1}))
+    with pytest.raises(UserError, match=f"has format {FORMAT + 1}, of a later version of sddpm.*install") as error:
+        newest_checkpoint(run)
+    assert "delete" not in str(error.value) and "damaged" not in str(error.value)
 
 
 def test_the_checkpoint_named_is_one_that_is_whole(run):

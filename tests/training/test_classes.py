@@ -10,12 +10,12 @@ from PIL import Image
 
 from sddpm.data import open_dataset
 from sddpm.errors import UserError
+from sddpm.moving.runs import pack_run, unpack_run
 from sddpm.pipelines import load_pipeline
 from sddpm.training import load_config, train
 from sddpm.training.batches import check_labels, share_of_batch, training_batches
 from sddpm.training.plan import describe_run
 from sddpm.training.run import open_training_data
-from sddpm.training.transfer import pack_run, unpack_run
 
 TEN = "model.num_classes=10"
 

@@ -1,5 +1,6 @@
 """Runs in processes of their own that are killed, or asked to stop, and then resumed: not a bit may differ."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -85,8 +86,8 @@ def test_asked_to_stop(tmp_path, begin, uninterrupted, tiny, settings, name):
 
 STUBBORN = """
 import sys, time
-from sddpm.training.signals import StopSignals
-with StopSignals() as stop:
+from sddpm.training.stopping import StopRequests
+with StopRequests() as stop:
     print("ready", flush=True)
     while stop.received is None:
         time.sleep(0.01)
@@ -98,7 +99,10 @@ with StopSignals() as stop:
 @pytest.mark.parametrize(("processes", "stops"), [("1", True), ("2", False)])
 def test_a_second_signal_stops_at_once_unless_a_launcher_repeats_it(processes, stops):
     process = subprocess.Popen(
-        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, env={"WORLD_SIZE": processes}
+        [sys.executable, "-c", STUBBORN],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "WORLD_SIZE": processes},
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -115,9 +119,9 @@ def test_a_second_signal_stops_at_once_unless_a_launcher_repeats_it(processes, s
 
 
 def test_handlers_are_put_back():
-    from sddpm.training.signals import StopSignals
+    from sddpm.training.stopping import StopRequests
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with StopSignals():
+    with StopRequests():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,20 +1,18 @@
-"""Several processes train what one trains; launchers that do not connect their processes are noticed."""
+"""Several processes train what one trains; what several began, as many or fewer go on with."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from sddpm.errors import UserError
 from sddpm.training import read_metrics, train
-from sddpm.training.checkpoint import TENSOR_FILES, checkpoint_path
+from sddpm.training.checkpoint import TENSOR_FILES, checkpoint_path, read_description
 from sddpm.training.processes import make_accelerator
 
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d",
+            "--rdzv-endpoint", "localhost:0"]  # fmt: skip
 SDDPM = "from sddpm.cli.main import run; run()\n"
 
 
@@ -31,9 +29,7 @@ def test_two_processes_train_what_one_trains(tmp_path, tiny, tiny_settings, star
     settings = ["train.precision=float64", "train.steps=4", "train.accumulation=2", "data.flip=true",
                 "diffusion.min_snr_gamma=5"]  # fmt: skip
     options = [word for setting in [*tiny_settings, *settings] for word in ("--set", setting)]
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d",
-                "--rdzv-endpoint", "localhost:0"]  # fmt: skip
-    process = start([*torchrun, sddpm, "train", "digits", "--device", "cpu", "--out", tmp_path / "two", *options])
+    process = start([*TORCHRUN, sddpm, "train", "digits", "--device", "cpu", "--out", tmp_path / "two", *options])
     train(tiny(*settings), tmp_path / "one", device="cpu", progress=False)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
@@ -61,29 +57,28 @@ def test_two_processes_train_what_one_trains(tmp_path, tiny, tiny_settings, star
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def pretend_parent(monkeypatch, command: list[str]) -> None:
-    class Process:
-        def parent(self):
-            return self
+def test_two_processes_resume(tmp_path, tiny, tiny_settings, start, sddpm):
+    """What two began, two or one go on with; that there are now fewer is said."""
+    options = [word for setting in [*tiny_settings, "train.steps=3"] for word in ("--set", setting)]
+    train_two = [*TORCHRUN, sddpm, "train", "--device", "cpu", "--out", tmp_path / "two"]
+    for arguments in (["digits", *options], ["--resume", "--set", "train.steps=4"]):
+        process = start([*train_two, *arguments])
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+        assert "processes" not in errors
+    assert [row["step"] for row in read_metrics(tmp_path / "two")] == [1, 2, 3, 4]
+    one = start([sddpm, "train", "--device", "cpu", "--out", tmp_path / "two", "--resume", "--set", "train.steps=5"])
+    _, errors = one.communicate(timeout=240)
+    assert one.returncode == 0, errors
+    assert "note: this run had 2 processes so far and now has 1" in errors
+    assert read_description(checkpoint_path(tmp_path / "two", 5))["processes"] == 1
 
-        def cmdline(self):
-            return command
 
-    monkeypatch.setattr(psutil, "Process", Process)
-
-
-@pytest.mark.parametrize("flag", [["--num_processes", "2"], ["--num_processes=2"], ["--num-processes", "2"]])
-def test_accelerate_launch_that_runs_one_process_is_noticed(monkeypatch, flag):
-    command = ["python", "/bin/accelerate", "launch", "--cpu", *flag, "sddpm", "train", "digits"]
-    pretend_parent(monkeypatch, command)
-    with pytest.raises(UserError, match=r"2 processes were asked for, but this one sees 1.*torchrun"):
+@pytest.mark.parametrize("text", ["abc", "0", "-1", ""])
+def test_a_number_of_processes_that_is_none_is_refused(monkeypatch, text):
+    monkeypatch.setenv("WORLD_SIZE", text)
+    with pytest.raises(UserError, match="WORLD_SIZE must be the number of processes"):
         make_accelerator("cpu", "float32")
-
-
-@pytest.mark.parametrize("command", [["bash"], [], ["accelerate", "launch", "--num_processes", "1", "x.py"]])
-def test_other_parents_mean_one_process(monkeypatch, command):
-    pretend_parent(monkeypatch, command)
-    assert make_accelerator("cpu", "float32").num_processes == 1
 
 
 def test_unknown_device():
@@ -92,15 +87,3 @@ def test_unknown_device():
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="cuda"):
             make_accelerator("cuda", "float32")
-
-
-@pytest.mark.slow
-def test_accelerate_launch_itself(tmp_path, sddpm):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", sddpm]
-    done = subprocess.run(
-        [*command, "train", "digits", "--device", "cpu", "--out", tmp_path / "run"],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "2 processes were asked for" in done.stderr
-    assert not (tmp_path / "run").exists()

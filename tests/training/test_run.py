@@ -137,7 +137,7 @@ def test_clipping(tmp_path, tiny):
     accelerator = make_accelerator("cpu", "float64")
     state = make_state(build_model(config, 1), config, accelerator.device)
     loss_of = make_loss(config, accelerator.device)
-    norm = backward(accelerator.prepare_model(state.model), batch, loss_of, accelerator, config.train)[1]
+    norm = backward(accelerator.prepare_model(state.model), batch, loss_of, accelerator, config.train).grad_norm
     clipped = torch.cat([p.grad.flatten() for p in state.model.parameters() if p.grad is not None]).norm()
     assert norm > 0.01
     assert clipped.item() == pytest.approx(0.01, rel=1e-4)

@@ -25,8 +25,7 @@ def pack(
     Without --half the run goes on elsewhere as if it had not been moved. With it, weights are rounded and the learning
     rate warms up again.
     """
-    from sddpm.training.parts import parse_size
-    from sddpm.training.transfer import pack_run
+    from sddpm.moving import pack_run, parse_size
 
     packed = pack_run(run, out, max_part=parse_size(max_part) if max_part else None, half=half, force=force)
     count = len(packed.sizes)
@@ -42,7 +41,7 @@ def unpack(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder for the run, or that of the same run.")],
 ) -> None:
     """Make a run of its parts again; `sddpm train --resume --out RUN` goes on with it."""
-    from sddpm.training.transfer import unpack_run
+    from sddpm.moving import unpack_run
 
     packed = unpack_run(source, run)
     rest = "; its learning rate will warm up again" if packed.half else ""

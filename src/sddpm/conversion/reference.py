@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sddpm.conversion.inference import infer_config, read_checkpoint
+from sddpm.conversion.checkpoints import infer_config, read_checkpoint
 from sddpm.conversion.names import reference_names, reference_shape
 from sddpm.errors import UserError
 from sddpm.files import atomic_path

@@ -8,6 +8,7 @@ from sddpm.data.dataset import ImageDataset, build_dataset
 from sddpm.data.download import default_cache
 from sddpm.data.pixels import PixelSpec, check_spec
 from sddpm.data.registry import DATASETS, find_dataset, unknown_dataset
+from sddpm.data.signals import SIGNALS, open_signals
 from sddpm.data.sources import Request
 from sddpm.errors import UserError
 
@@ -29,10 +30,11 @@ def open_dataset(
     memory_limit: int = 4 << 30,
     base_url: str | None = None,
 ) -> ImageDataset:
-    """Opens a data set as uint8 images [C, H, W] of one size and colour.
+    """Opens a data set as uint8 images [C, H, W] of one size and colour, or as signals [C, L].
 
     name: a name of `DATASETS` ("digits", "mnist", "fashion-mnist", "cifar10", "celeba", "lsun", "folder", in any
-        case), or the path of a folder or zip of images, or several (a list, or separated by commas).
+        case), or the path of a folder or zip of images, or several (a list, or separated by commas); "signals" or
+        "gaussian-process", of which only `path` and `limit` count (`open_signals`).
     path: where the data lie: a folder with the original files, or a folder or zip of images, or several. None: the
         data are bundled, already downloaded, or downloaded now.
     split: "train" or "test", for the data sets that have both.
@@ -54,6 +56,8 @@ def open_dataset(
     check_spec(channels, image_size, resize, crop)
     if limit is not None and (type(limit) is not int or limit < 1):
         raise UserError(f"limit must be a positive whole number, not {limit!r}")
+    if name in SIGNALS:
+        return open_signals(str(name), _only(path), limit)
     entry = find_dataset(name) if isinstance(name, str) else None
     if entry is not None:
         title, paths = entry.name, _existing(path) if path is not None else ()
@@ -74,6 +78,13 @@ def open_dataset(
         limit=limit,
         memory_limit=memory_limit,
     )
+
+
+def _only(path: PathLike | Sequence[PathLike] | None) -> str | None:
+    """A path, of which signals have one at most."""
+    if path is not None and not isinstance(path, (str, os.PathLike)):
+        raise UserError(f"signals are read from one file, not from {len(path)} paths")
+    return None if path is None else os.fspath(path)
 
 
 def _existing(given: PathLike | Sequence[PathLike], or_name: bool = False) -> tuple[Path, ...]:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def fold_patches(sample: Tensor, patch_size: int) -> Tensor:
+def to_patches(sample: Tensor, patch_size: int) -> Tensor:
     """Patches into channels: [B, C, H, W] -> [B, C p^2, H / p, W / p]; a signal [B, C, L] is an image one pixel high:
     -> [B, C p, 1, L / p]."""
     if sample.ndim > 3:  # with synaptic currents also [T, B, C, H, W]
@@ -12,8 +12,8 @@ def fold_patches(sample: Tensor, patch_size: int) -> Tensor:
     return sample.unflatten(2, (-1, patch_size)).transpose(2, 3).flatten(1, 2).unsqueeze(2)
 
 
-def unfold_patches(maps: Tensor, patch_size: int, dims: int) -> Tensor:
-    """What `fold_patches` did, undone; `dims` is 2 for images, 1 for signals."""
+def from_patches(maps: Tensor, patch_size: int, dims: int) -> Tensor:
+    """What `to_patches` did, undone; `dims` is 2 for images, 1 for signals."""
     if dims == 2:
         return F.pixel_shuffle(maps, patch_size)
     return maps.squeeze(2).unflatten(1, (-1, patch_size)).transpose(2, 3).flatten(2)

@@ -27,7 +27,7 @@ from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
 from sddpm.models.layers import make_conv
 from sddpm.models.level import Level
-from sddpm.models.patches import fold_patches, unfold_patches
+from sddpm.models.patches import from_patches, to_patches
 from sddpm.models.readout import CurrentReadout, PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
 from sddpm.neurons import Dynamics, QuantizedReLU, SpikingNeuron
@@ -210,7 +210,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         if self.class_embedding is not None:
             emb = emb + self.class_embedding(labels)
         # 2. encode
-        h = self.encoder(fold_patches(sample, self.config["patch_size"]))
+        h = self.encoder(to_patches(sample, self.config["patch_size"]))
         # 3. down
         skips = [h]
         for level in cast("Iterable[Level]", self.down):
@@ -230,7 +230,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             if level.resample is not None:
                 h = level.resample(h)
         # 6. read out
-        out = unfold_patches(self.readout(h), self.config["patch_size"], self.config["dims"])
+        out = from_patches(self.readout(h), self.config["patch_size"], self.config["dims"])
         if self.config["synaptic_currents"] and sample.ndim == 4:
             out = out.mean(0)
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)

@@ -2,7 +2,8 @@
 
     checkpoints/step-0001000/  model.safetensors  ema.safetensors  optimizer.safetensors  state.json
 
-state.json is written last and holds the SHA-256 of the others, so that a damaged checkpoint is known as such.
+state.json is written last and holds the SHA-256 of the others, so that a damaged checkpoint is known as such, and the
+version of this format, so that a newer one is refused and not misread.
 """
 
 import json
@@ -26,6 +27,11 @@ from sddpm.training.state import TrainState
 
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 STATE_FILE = "state.json"
+FORMAT = 1  # of what is written; checkpoints from before there was a number are of format 1 too
+
+
+class LaterFormat(UserError):
+    """A checkpoint that is whole, but of a format that only a later version of sddpm reads."""
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -52,9 +58,10 @@ def save_checkpoint(run_dir: Path, state: TrainState, config: Mapping[str, Any],
     path = checkpoint_path(run_dir, state.step)
     tensors = (state.model.state_dict(), state.ema.state_dict(), _optimizer_tensors(state))
     description = {
+        "format": FORMAT,
         "step": state.step,
         "seconds": state.seconds,
-        "moments_since": state.moments_since,
+        "moments_since": state.optimizer_since,
         "config": config,
         "processes": processes,
         "versions": {"sddpm": sddpm.__version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -89,10 +96,16 @@ def read_description(path: Path) -> dict[str, Any]:
     """state.json of a checkpoint, after checking that all its files are whole.
 
     Raises:
-        UserError: a file is missing or damaged; names it.
+        UserError: a file is missing or damaged, which is named; or a later version of sddpm wrote them.
     """
     try:
         description = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        edition = description.get("format", FORMAT)
+        if isinstance(edition, int) and edition > FORMAT:
+            raise LaterFormat(
+                f"checkpoint {path} has format {edition}, of a later version of sddpm; this one reads formats up to "
+                f"{FORMAT}: install the later one"
+            )
         hashes = description["sha256"]
         if not isinstance(description["step"], int) or not isinstance(description["config"]["train"], dict):
             raise TypeError
@@ -101,7 +114,9 @@ def read_description(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is missing") from error
     except OSError as error:
         raise UserError(f"cannot read {path / STATE_FILE}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except LaterFormat:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is not whole") from error
     for name, value in expected.items():
         if not (path / name).is_file():
@@ -122,6 +137,8 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"nothing to resume: {run_dir} holds no checkpoint; leave out --resume to start the run")
     try:
         return checkpoints[-1], read_description(checkpoints[-1])
+    except LaterFormat:
+        raise
     except UserError as error:
         damage = error
     for earlier in reversed(checkpoints[:-1]):
@@ -135,7 +152,8 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
 
 def restore(state: TrainState, path: Path, description: Mapping[str, Any], device: torch.device) -> None:
     """Put a checked checkpoint into `state`, in place (memory layouts stay as they are)."""
-    files = [load_file(path / name, device=str(device)) for name in TENSOR_FILES]
+    place = "cpu" if device.type == "cpu" else str(device)  # safetensors does not know "cpu:0", as processes call it
+    files = [load_file(path / name, device=place) for name in TENSOR_FILES]
     try:
         state.model.load_state_dict(files[0])
         state.ema.load_state_dict(files[1])
@@ -143,7 +161,7 @@ def restore(state: TrainState, path: Path, description: Mapping[str, Any], devic
     except (RuntimeError, KeyError) as error:
         raise UserError(f"checkpoint {path} does not fit the model of this config: {error}") from error
     state.step, state.seconds = int(description["step"]), float(description["seconds"])
-    state.moments_since = int(description.get("moments_since", 0))
+    state.optimizer_since = int(description.get("moments_since", 0))
 
 
 def remove_unfinished(run_dir: Path) -> None:

@@ -18,9 +18,9 @@ from sddpm.training.metrics import MetricsLog
 from sddpm.training.objective import Teacher, make_loss
 from sddpm.training.progress import Progress, Stopwatch
 from sddpm.training.run_folder import holds_model, save_loss_curve, save_model, save_modulation, save_samples
-from sddpm.training.signals import StopSignals
 from sddpm.training.state import TrainState, make_pipeline
-from sddpm.training.step import backward, update
+from sddpm.training.step import StepMeasures, backward, update
+from sddpm.training.stopping import StopRequests
 
 
 def steps_between_looks(device: torch.device) -> int:
@@ -78,10 +78,10 @@ class Loop:
             stack.enter_context(closing(self.progress))
             if self.metrics is not None:
                 stack.enter_context(closing(self.metrics))
-            stop = stack.enter_context(StopSignals())
+            stop = stack.enter_context(StopRequests())
             for batch in batches:
-                self.sums += backward(
-                    prepared, batch.pin() if pinned else batch, loss_of, self.accelerator, self.options
+                self.sums += torch.stack(
+                    backward(prepared, batch.pin() if pinned else batch, loss_of, self.accelerator, self.options)
                 )
                 looks = any(map(self._due, (self.look_every, *self._intervals())))
                 if looks:
@@ -117,31 +117,32 @@ class Loop:
                 self._save()
 
     def _begin_interval(self) -> None:
-        self.sums = torch.zeros(3, device=self.accelerator.device)  # of what `backward` returns
+        self.sums = torch.zeros(len(StepMeasures._fields), device=self.accelerator.device)
         self.interval = (self.state.step, self.watch.seconds)
 
     def _measure(self) -> None:
         """Means since the last call go to metrics.jsonl and to the screen."""
         state, (since_step, since_seconds) = self.state, self.interval
         steps = state.step - since_step
-        loss, grad_norm, firing_rate = (self.accelerator.reduce(self.sums, "mean") / steps).tolist()  # type: ignore[operator]
+        means = (self.accelerator.reduce(self.sums, "mean") / steps).tolist()  # type: ignore[operator]
+        mean = dict(zip(StepMeasures._fields, means, strict=True))
         state.seconds = self.watch.seconds
         steps_per_second = steps / max(state.seconds - since_seconds, 1e-9)
-        self.loss = loss
+        self.loss = mean["loss"]
         row = {
             "step": state.step,
-            "loss": loss,
+            "loss": self.loss,
             "lr": self.state.optimizer.param_groups[0]["lr"],
-            "grad_norm": grad_norm,
+            "grad_norm": mean["grad_norm"],
             "images_per_second": steps_per_second * self.options.batch_size,
             "seconds": state.seconds,
             "epoch": state.step * self.options.batch_size / self.epoch_size,
         }
         if self.options.rate_penalty:
-            row["firing_rate"] = firing_rate
+            row["firing_rate"] = mean["firing_rate"]
         if self.metrics is not None:
             self.metrics.write(row)
-        self.progress.report(state.step, loss, row["images_per_second"], steps_per_second)
+        self.progress.report(state.step, self.loss, row["images_per_second"], steps_per_second)
         self._begin_interval()
 
     def _pipeline(self) -> SpikingDiffusionPipeline:

@@ -24,7 +24,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr
 
 
-def moment_warmup(steps: int, config: TrainConfig) -> float:
+def optimizer_warmup(steps: int, config: TrainConfig) -> float:
     """The share of the learning rate at a step (from 0) after a run went on without Adam's moments.
 
     Linear over 2 / (1 - beta_2) steps: before, the average of few squared gradients makes steps that are too large

@@ -74,7 +74,7 @@ def _cost(state: TrainState, batch: Batch, config: Config, accelerator: Accelera
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        backward(prepared, batch, loss_of, accelerator, options).tolist()
+        backward(prepared, batch, loss_of, accelerator, options).loss.item()
     began = time.perf_counter()
-    backward(prepared, batch, loss_of, accelerator, options).tolist()  # the numbers are there when the device is done
+    backward(prepared, batch, loss_of, accelerator, options).loss.item()  # it is there when the device is done
     return time.perf_counter() - began, sum(storages.values())

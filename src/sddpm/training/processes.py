@@ -1,9 +1,7 @@
 """Where a run takes place: device, arithmetic and processes, by way of accelerate."""
 
 import os
-import re
 
-import psutil
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
@@ -53,19 +51,8 @@ def is_first_process() -> bool:
 
 
 def _expected_processes() -> int:
-    """As many as the launcher meant: torchrun says so in WORLD_SIZE; `accelerate launch --cpu` only on its command
-    line, and then runs a single process."""
-    if "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
-    try:
-        parent = psutil.Process().parent()
-        words = parent.cmdline() if parent else []
-    except psutil.Error:
-        return 1
-    if not {"accelerate", "launch"} <= set(re.findall(r"\w+", " ".join(words))):
-        return 1
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        name, _, value = word.replace("-", "_").partition("=")
-        if name == "__num_processes" and (value or following).isdigit():
-            return int(value or following)
-    return 1
+    """As many as torchrun says in WORLD_SIZE. Raises `UserError` if that is no number."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"WORLD_SIZE must be the number of processes, as torchrun sets it, not {text!r}")
+    return int(text)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sddpm.data import ImageDataset, open_dataset
-from sddpm.data.signals import SIGNALS, SignalDataset, open_signals
+from sddpm.data.signals import SignalDataset
 from sddpm.errors import UserError
 from sddpm.files.lock import locked
 from sddpm.models.batch_norm import synchronize_batch_norm
@@ -40,8 +40,6 @@ class TrainResult:
 
 def open_training_data(config: DataConfig) -> ImageDataset:
     """The data set of a config. Raises `UserError`."""
-    if config.dataset in SIGNALS:
-        return open_signals(config.dataset, config.path, config.limit)
     return open_dataset(
         config.dataset,
         config.path,
@@ -146,6 +144,11 @@ def _train(
     )
     if changes:
         loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
+    if checkpoint and (before_now := checkpoint[1].get("processes")) != accelerator.num_processes:
+        loop.progress.say(
+            f"note: this run had {before_now} processes so far and now has {accelerator.num_processes}: it learns from "
+            "the same batches, with other rounding"
+        )
     if checkpoint and accelerator.is_main_process:
         loop.complete_outputs()
     with closing(training_batches(dataset, config, state.step, rows)) as batches:

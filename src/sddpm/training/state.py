@@ -19,14 +19,14 @@ from sddpm.training.randomness import generator
 @dataclass
 class TrainState:
     """model: the weights being trained; ema: their average; step: optimiser steps done; seconds: spent on them;
-    moments_since: the step at which the optimiser last began without moments, 0 unless they were left behind."""
+    optimizer_since: the step at which the optimiser last began with nothing, 0 unless its state was left behind."""
 
     model: ModelMixin
     ema: ModelMixin
     optimizer: torch.optim.Adam
     step: int = 0
     seconds: float = 0.0
-    moments_since: int = 0
+    optimizer_since: int = 0
 
 
 NETWORKS = {  # by the kind of the config

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -11,8 +12,17 @@ from sddpm.training.batches import Batch
 from sddpm.training.config import TrainConfig
 from sddpm.training.ema import ema_decay_at, update_ema
 from sddpm.training.objective import Loss
-from sddpm.training.optim import learning_rate, moment_warmup, set_learning_rate
+from sddpm.training.optim import learning_rate, optimizer_warmup, set_learning_rate
 from sddpm.training.state import TrainState
+
+
+class StepMeasures(NamedTuple):
+    """What a step tells of itself, each [] on the device: the mean error of the prediction, the gradient's norm before
+    clipping, and the firing rate of all neurons (0 where no penalty needs it)."""
+
+    loss: Tensor
+    grad_norm: Tensor
+    firing_rate: Tensor
 
 
 def backward(
@@ -21,15 +31,14 @@ def backward(
     loss_of: Callable[[nn.Module, Batch], Loss],
     accelerator: Accelerator,
     config: TrainConfig,
-) -> Tensor:
+) -> StepMeasures:
     """Gradients of the mean loss over the global batch, clipped.
 
     Args:
         prepared: the model as accelerate wraps it; gradients meet over the processes at the last micro-batch.
 
     Returns:
-        [3] on the device: this process's mean error of the prediction, the gradient's norm before clipping, and the
-        firing rate.
+        This process's `StepMeasures`.
     """
     error = torch.zeros((), device=accelerator.device)
     firing_rate = torch.zeros((), device=accelerator.device)
@@ -42,14 +51,14 @@ def backward(
         firing_rate += loss.firing_rate / len(parts)
     limit = config.max_grad_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(prepared.parameters(), limit, foreach=True)
-    return torch.stack([error, norm.to(error), firing_rate])
+    return StepMeasures(error, norm.to(error), firing_rate)
 
 
 def update(state: TrainState, config: TrainConfig) -> None:
     """Move the weights along their gradients, and the average towards them; the state is then one step further."""
     rate = learning_rate(state.step, config)
-    if state.moments_since:
-        rate *= moment_warmup(state.step - state.moments_since, config)
+    if state.optimizer_since:
+        rate *= optimizer_warmup(state.step - state.optimizer_since, config)
     set_learning_rate(state.optimizer, rate)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)

@@ -3,7 +3,7 @@
 What is packed is a tar archive, cut into parts: config.yaml, metrics.jsonl and the newest checkpoint. In half precision
 it is about a quarter as large: weights and their average are float16 (each tensor that float16 keeps to 2^-10 of its
 norm; batch norm and its statistics stay float32), and Adam's moments are left behind. The run then goes on with empty
-moments and warms up (`optim.moment_warmup`).
+moments and warms up (`optim.optimizer_warmup`).
 """
 
 import json
@@ -23,6 +23,7 @@ from torch import Tensor
 from sddpm.errors import UserError
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.files.lock import LOCK, locked
+from sddpm.moving.parts import PartReader, PartWriter, read_manifest
 from sddpm.pipelines.loading import INDEX_NAME, read_json
 from sddpm.training.checkpoint import (
     STATE_FILE,
@@ -34,7 +35,6 @@ from sddpm.training.checkpoint import (
     write_checkpoint,
 )
 from sddpm.training.config_files import changed_keys, load_config
-from sddpm.training.parts import PartReader, PartWriter, read_manifest
 from sddpm.training.run_folder import save_model
 from sddpm.training.state import build_model, make_pipeline
 

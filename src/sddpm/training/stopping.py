@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 
-class StopSignals:
+class StopRequests:
     """Inside its `with` block the first SIGINT or SIGTERM is only noted in `received`; the second ends the process.
 
     With several processes repetitions mean nothing: the launcher passes on what the terminal has sent already.
@@ -18,7 +18,7 @@ class StopSignals:
         self.received: str | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "StopSignals":
+    def __enter__(self) -> "StopRequests":
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)

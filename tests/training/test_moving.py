@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from sddpm import load_pipeline
 from sddpm.errors import UserError
+from sddpm.moving.parts import PartReader, PartWriter, parse_size, read_manifest
+from sddpm.moving.runs import pack_run, unpack_run
 from sddpm.training import read_metrics, train
 from sddpm.training.checkpoint import TENSOR_FILES, checkpoint_path, newest_checkpoint, read_description
-from sddpm.training.optim import learning_rate, moment_warmup
-from sddpm.training.parts import PartReader, PartWriter, parse_size, read_manifest
-from sddpm.training.transfer import pack_run, unpack_run
+from sddpm.training.optim import learning_rate, optimizer_warmup
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_the_learning_rate_warms_up_again_and_remembers_to(tiny, tmp_path):
 def test_warmup_of_moments_lasts_as_published(tiny):
     """Ma & Yarats, 2021: 2 / (1 - beta_2) steps, 2000 for Adam's default."""
     config = tiny("train.betas=[0.9,0.999]", "train.lr_schedule=constant").train
-    assert moment_warmup(0, config) == pytest.approx(1 / 2000)
-    assert moment_warmup(999, config) == pytest.approx(0.5)
-    assert moment_warmup(1999, config) == pytest.approx(1.0)
-    assert moment_warmup(10**6, config) == 1.0
+    assert optimizer_warmup(0, config) == pytest.approx(1 / 2000)
+    assert optimizer_warmup(999, config) == pytest.approx(0.5)
+    assert optimizer_warmup(1999, config) == pytest.approx(1.0)
+    assert optimizer_warmup(10**6, config) == 1.0
     assert learning_rate(10, config) == config.lr
 
 
