@@ -8,6 +8,7 @@ from sddpm.cli import (  # noqa: F401  each verb adds itself
     convert_ann,
     energy,
     evaluate,
+    export,
     guide,
     info,
     inpaint,

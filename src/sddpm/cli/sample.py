@@ -23,7 +23,9 @@ FORMATS = ("grid", "folder", "zip", "npz")
 @app.command()
 @with_sampling_options()
 def sample(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A saved model, the folder of a training run, or FILE.onnx.")
+    ],
     count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... (default: 16)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
     classes: Classes = None,
@@ -69,14 +71,14 @@ def sample(
         raise UserError("--scale and --columns must be at least 1")
 
     from sddpm.cli.classes import wanted_images
+    from sddpm.cli.models import open_model
     from sddpm.cli.sample_outputs import plot_beside, write_images, write_signals
     from sddpm.figures.grid import denoising_strip
-    from sddpm.pipelines import SamplingOptions, load_pipeline
+    from sddpm.pipelines import SamplingOptions
     from sddpm.pipelines.devices import pick_device
     from sddpm.pipelines.recorder import DenoisingRecorder
 
-    place = pick_device(device)
-    pipeline = load_pipeline(model, place)
+    pipeline = open_model(model, pick_device(device))
     channels = pipeline.unet.config.in_channels
     if pipeline.signal_range is None and channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")
@@ -112,7 +114,7 @@ def sample(
     taken = f"; {sum(snn_steps) / len(snn_steps):.3g} of {pipeline.unet.config.T} SNN time steps" if snn_steps else ""
     what = f"{len(wanted.seeds)} {'signals' if signals else 'images'}"
     typer.echo(
-        f"{out}: {what}, {pipeline.sampler(options)} on {place}, {seconds:.1f} s"
+        f"{out}: {what}, {pipeline.sampler(options)} on {pipeline.device}, {seconds:.1f} s"
         f" ({len(wanted.seeds) / seconds:.3g} images/s){taken}" + (f"; {strip}" if strip is not None else "")
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 MODEL_PARTS = frozenset(
-    {"model_index.json", "unet", "scheduler", "config.yaml", "history.yaml", "README.md", "samples.png"}
+    {"model_index.json", "pipeline.py", "unet", "scheduler", "config.yaml", "history.yaml", "README.md", "samples.png"}
 )
 RUN_PARTS = frozenset(
     {
@@ -21,11 +21,25 @@ RUN_PARTS = frozenset(
         "tensorboard",
     }
 )
+PAGE_PARTS = frozenset(
+    {
+        "index.html",
+        "sampling.js",
+        "page.js",
+        "page.css",
+        "model.onnx",
+        "model.json",
+        "ort.wasm.min.js",
+        "ort-wasm-simd-threaded.mjs",
+        "ort-wasm-simd-threaded.wasm",
+        "LICENSE.onnxruntime-web",
+    }
+)
 _LARGEST_JSON = 10_000_000
 
 
 def folder_kind(path: Path) -> str | None:
-    """ "empty", "model", "run", "pack" or "checkpoint"; None for a folder that this package did not write."""
+    """ "empty", "model", "run", "pack", "checkpoint" or "page"; None for a folder that this package did not write."""
     names = {entry.name for entry in path.iterdir()}
     if not names:
         return "empty"
@@ -42,7 +56,9 @@ def foreign_entries(path: Path, kind: str) -> list[str]:
 
 
 def _is_model(path: Path, names: Iterable[str]) -> bool:
-    return "model_index.json" in names and _json(path / "model_index.json").get("_class_name") == _PIPELINE
+    if "model_index.json" not in names:
+        return False
+    return _json(path / "model_index.json").get("_class_name") in (_PIPELINE, ["pipeline", _PIPELINE])
 
 
 def _is_run(path: Path, names: Iterable[str]) -> bool:
@@ -51,6 +67,10 @@ def _is_run(path: Path, names: Iterable[str]) -> bool:
 
 def _is_pack(path: Path, names: Iterable[str]) -> bool:
     return "manifest.json" in names and {"format", "step", "parts"} <= _json(path / "manifest.json").keys()
+
+
+def _is_page(path: Path, names: Iterable[str]) -> bool:
+    return set(names) >= PAGE_PARTS
 
 
 def _is_checkpoint(path: Path, names: Iterable[str]) -> bool:
@@ -63,11 +83,13 @@ _KINDS: dict[str, Callable[[Path, Iterable[str]], bool]] = {
     "model": _is_model,
     "pack": _is_pack,
     "checkpoint": _is_checkpoint,
+    "page": _is_page,
 }
 _PARTS: dict[str, Callable[[str], bool]] = {
     "run": lambda name: name in RUN_PARTS or name.startswith("."),
     "model": MODEL_PARTS.__contains__,
     "pack": lambda name: name == "manifest.json" or (name.startswith("part-") and name[5:].isdecimal()),
+    "page": PAGE_PARTS.__contains__,
     "checkpoint": lambda name: name == "state.json" or name.endswith(".safetensors"),
 }
 

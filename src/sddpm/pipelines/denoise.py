@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0, scale_x0
 from sddpm.diffusion.solvers import adds_noise, clips_sample
 from sddpm.errors import UserError
-from sddpm.models import SpikingUNet2DModel
 from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.class_guidance import ClassGuidance
 from sddpm.pipelines.options import (
@@ -194,7 +193,8 @@ def denoise(
     options = with_keywords(options, keywords)
     if len(generators) != len(x_T):
         raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
-    T = model.config["T"] if isinstance(model, SpikingUNet2DModel) and model.config["synaptic_currents"] else None
+    config: Any = getattr(model, "config", {})
+    T = config["T"] if config.get("synaptic_currents") else None
     if T is not None:
         if adds_noise(scheduler, options.eta):
             raise UserError("synaptic currents need a solver without noise of its own: ddim, dpm++, unipc or pndm")

@@ -1,0 +1,193 @@
+"""A model in one ONNX file: its network, and as metadata all that sampling from it takes besides."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+import sddpm
+from sddpm.diffusion.schedule import OUR_NAMES
+from sddpm.diffusion.solvers import clips_sample
+from sddpm.errors import UserError
+from sddpm.export.graph import OPSET
+from sddpm.export.network import network_graph
+from sddpm.files import atomic_path
+from sddpm.models.thresholds import Thresholds, at_threshold, spiking_neurons
+from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.threshold_guidance import StagedThresholds
+
+KEY, FORMAT = "sddpm", 1
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """What `read_onnx` found: the file's bytes, and what sampling takes besides."""
+
+    content: bytes
+    metadata: dict[str, Any]
+
+
+def export_onnx(
+    pipeline: SpikingDiffusionPipeline,
+    out: Path,
+    *,
+    thresholds: Thresholds | None = None,
+    rates: bool = False,
+    half: bool = False,
+) -> onnx.ModelProto:
+    """Write a model as an ONNX file, and return what was written.
+
+    Weights that float16 holds exactly, as those of released models, are stored in it and cast when the file is loaded.
+
+    Args:
+        pipeline: the model, with its scheduler.
+        out: FILE.onnx.
+        thresholds: firing thresholds to put in; None for those that the model samples with.
+        rates: whether firing rates are a second output; see `network_graph`.
+        half: round other weights to float16 too, those with more than one axis.
+
+    Raises:
+        UserError: a model that ONNX cannot say, in one line that says which part of it; a file that cannot be written.
+    """
+    model = onnx_model(pipeline, thresholds=thresholds, rates=rates, half=half)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return model
+
+
+def onnx_model(
+    pipeline: SpikingDiffusionPipeline, *, thresholds: Thresholds | None = None, rates: bool = False, half: bool = False
+) -> onnx.ModelProto:
+    """The model that `export_onnx` writes."""
+    if thresholds is None:
+        kept = pipeline.guided_thresholds
+        if isinstance(kept, StagedThresholds):
+            raise UserError(
+                "this model samples with thresholds that change on the way, and an ONNX file has one set:"
+                ' give v_threshold, such as 1.0 or "1x" for the trained ones'
+            )
+        thresholds = kept
+    model = network_graph(pipeline.unet, thresholds, rates=rates)
+    store_in_half(model.graph, rounded=half)
+    model.producer_name, model.producer_version = "sddpm", sddpm.__version__
+    with nullcontext() if thresholds is None else at_threshold(pipeline.unet, thresholds):
+        metadata = describe(pipeline, rates=rates)
+    metadata["sha256"] = graph_hash(model)
+    helper.set_model_props(model, {KEY: json.dumps(metadata)})
+    return model
+
+
+def describe(pipeline: SpikingDiffusionPipeline, *, rates: bool) -> dict[str, Any]:
+    """The metadata of a model, as JSON holds them.
+
+    format: of these metadata. network, config: of the U-Net. scheduler: [module, class] and config. solver, x0_scale:
+    as the model samples. schedule: num_train_timesteps, beta_schedule, beta_start, beta_end, or null if the scheduler
+    has another; with prediction_type and clip_sample, all that a solver needs. range: what the smallest and largest
+    value of a picture are in x_0. signal_range, class_names: null or as of the pipeline. thresholds: by layer.
+    firing_rates: the layers of that output, or null. opset, versions.
+    """
+    config, scheduler = pipeline.unet.config, pipeline.scheduler
+    noise = scheduler.config
+    known = noise.get("beta_schedule") in OUR_NAMES and noise.get("trained_betas") is None
+    names = ("num_train_timesteps", "beta_start", "beta_end")
+    schedule = {name: noise[name] for name in names} | {"beta_schedule": OUR_NAMES.get(noise.get("beta_schedule"))}
+    neurons = spiking_neurons(pipeline.unet)
+    return {
+        "format": FORMAT,
+        "network": type(pipeline.unet).__name__,
+        "config": _public(config),
+        "scheduler": [type(scheduler).__module__, type(scheduler).__name__],
+        "scheduler_config": _public(noise),
+        "solver": pipeline.solver,
+        "schedule": schedule if known else None,
+        "prediction_type": noise["prediction_type"],
+        "clip_sample": clips_sample(scheduler),
+        "x0_scale": pipeline.x0_scale,
+        "T": config.get("T"),
+        "range": [-1.0, 1.0],
+        "signal_range": pipeline.signal_range,
+        "class_names": pipeline.class_names,
+        "thresholds": {name: neuron.v_threshold for name, neuron in neurons.items()},
+        "firing_rates": list(neurons) if rates else None,
+        "opset": OPSET,
+        "versions": {
+            "sddpm": sddpm.__version__,
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "onnx": onnx.__version__,
+        },
+    }
+
+
+def _public(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def store_in_half(graph: onnx.GraphProto, *, rounded: bool) -> None:
+    """Float32 weights with more than one axis as float16, cast to float32 when the graph is loaded: those that float16
+    holds exactly, and with `rounded` all.
+
+    Raises:
+        UserError: a weight that is to be rounded and is beyond float16.
+    """
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if not rounded and not np.array_equal(halves, values):
+            continue
+        if not np.isfinite(halves).all():
+            raise UserError(f"{tensor.name} holds values beyond half precision or NaN: export without half")
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.float16"))
+        graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+
+
+def graph_hash(model: onnx.ModelProto) -> str:
+    """SHA-256 of the graph with its weights, in hexadecimal."""
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """An ONNX file that `export_onnx` wrote.
+
+    Raises:
+        UserError: no such file, one that is damaged, or one of other software.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError as error:
+        raise UserError(f"{path} is damaged, or no ONNX file") from error
+    if not model.HasField("graph"):
+        raise UserError(f"{path} is damaged, or no ONNX file")
+    text = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
+    if text is None:
+        maker = f" (by {model.producer_name})" if model.producer_name else ""
+        raise UserError(f"{path} was not written by sddpm export{maker}: it does not say how to sample from it")
+    try:
+        metadata = json.loads(text)
+        found, wanted = metadata["format"], metadata["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: its metadata cannot be read") from error
+    if found != FORMAT:
+        raise UserError(f"{path} has format {found!r}, and this sddpm reads {FORMAT}: export the model again")
+    if graph_hash(model) != wanted:
+        raise UserError(f"{path} is damaged: its weights are not those that were written; export the model again")
+    return OnnxFile(content, metadata)

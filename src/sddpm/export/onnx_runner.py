@@ -1,0 +1,87 @@
+"""Sampling from an ONNX file by onnxruntime: the same pipeline, seeds and solvers, with another network in them."""
+
+import sys
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import onnxruntime
+import torch
+from diffusers.configuration_utils import FrozenDict
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor, nn
+
+from sddpm.errors import UserError
+from sddpm.export.onnx_file import OnnxFile, read_onnx
+from sddpm.models.config import check_sample, labels_for
+from sddpm.pipelines import SpikingDiffusionPipeline
+
+
+class OnnxUNet(nn.Module):
+    """A network in an ONNX file, to be called as the network itself; on the CPU, in float32.
+
+    `firing_rates` [B, layers] are those of the last call, if the file gives them; else None.
+
+    Args:
+        file: what `read_onnx` found.
+
+    Raises:
+        UserError: a graph that onnxruntime does not run.
+    """
+
+    dtype, device = torch.float32, torch.device("cpu")
+
+    def __init__(self, file: OnnxFile):
+        super().__init__()
+        self.config: Any = FrozenDict(file.metadata["config"])
+        self.firing_rates: Tensor | None = None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has no class of its own for them
+            raise UserError(f"onnxruntime does not run this ONNX file: {str(error).splitlines()[0]}") from error
+
+    def at_threshold(self, thresholds: object) -> Any:
+        """Raises `UserError`."""
+        raise UserError("firing thresholds are part of an ONNX file: export the model again with other ones")
+
+    def forward(self, sample: Tensor, timestep: Tensor | int, class_labels: Tensor | None = None) -> Any:
+        """As of `SpikingUNet2DModel`."""
+        image = sample[0] if self.config.get("synaptic_currents") else sample
+        check_sample(self.config, tuple(image.shape))
+        t = torch.as_tensor(timestep).long().expand(len(image))
+        labels = labels_for(self.config, class_labels, image)
+        feed = {"x_t": sample.float().numpy(), "t": t.numpy()} | ({} if labels is None else {"class": labels.numpy()})
+        answer, *rates = map(torch.from_numpy, self._session.run(None, feed))
+        self.firing_rates = rates[0] if rates else None
+        return SimpleNamespace(sample=answer)
+
+
+def load_onnx(path: str | PathLike[str]) -> SpikingDiffusionPipeline:
+    """The pipeline of an ONNX file that `export_onnx` wrote. It samples on the CPU, with the file's thresholds.
+
+    Raises:
+        UserError: no such file, or one that is damaged, of other software, or that onnxruntime does not run.
+    """
+    file = read_onnx(Path(path))
+    data = file.metadata
+    try:
+        scheduler = _scheduler(data["scheduler"], data["scheduler_config"])
+        unet: Any = OnnxUNet(file)
+        parts = (data["class_names"], data["signal_range"], data["x0_scale"])
+        return SpikingDiffusionPipeline(unet, scheduler, None, *parts)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: its metadata lack {error}") from error
+
+
+def _scheduler(name: list[str], config: Mapping[str, Any]) -> SchedulerMixin:
+    """The scheduler that metadata name. Raises `UserError` if sddpm and diffusers have none of that name."""
+    module, kind = name
+    found = getattr(sys.modules.get(module), kind, None)
+    if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
+        raise UserError(f"this ONNX file names the scheduler {kind} of {module}, which sddpm and diffusers do not have")
+    return found.from_config(config)  # type: ignore[attr-defined]

@@ -1,0 +1,41 @@
+"""examples/onnx_sample.py: the same pictures without this package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sddpm.data import unit_to_uint8
+from sddpm.export.onnx_file import export_onnx
+from sddpm.export.onnx_runner import load_onnx
+from tests.helpers.small_pipeline import pipeline_of
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnx_sample.py"
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_the_example_draws_what_ours_draws(classes, tmp_path):
+    file, out = tmp_path / "model.onnx", tmp_path / "out.png"
+    export_onnx(pipeline_of(scale=1.02, num_classes=classes), file)
+    options = [] if classes is None else ["--class", "1"]
+    subprocess.run([sys.executable, EXAMPLE, file, out, "--count", "3", "--steps", "4", *options], check=True)
+    images = load_onnx(file)(
+        seeds=range(3),
+        num_inference_steps=4,
+        output_type="pt",
+        progress=False,
+        class_labels=None if classes is None else 1,
+    ).images
+    expected = unit_to_uint8(torch.as_tensor(images))[:, 0].permute(1, 0, 2).reshape(8, 24).numpy()
+    found = np.asarray(Image.open(out))
+    assert (np.abs(found.astype(int) - expected) <= 1).mean() > 0.95  # a spike that flips may change some
+
+
+def test_the_example_imports_nothing_else():
+    unwanted = "{'torch', 'sddpm', 'onnx'} & set(sys.modules)"
+    code = f"import runpy, sys; runpy.run_path({str(EXAMPLE)!r}); assert not {unwanted}"
+    subprocess.run([sys.executable, "-c", code], check=True)

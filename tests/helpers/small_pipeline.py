@@ -1,0 +1,19 @@
+"""A small pipeline of any kind, whose network answers something."""
+
+import torch
+
+from sddpm.diffusion.solvers import make_scheduler
+from sddpm.models import SpikingUNet2DModel
+from sddpm.pipelines import SpikingDiffusionPipeline
+
+SMALL = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "base_channels": 8, "channel_mult": (1, 2)}
+
+
+def pipeline_of(solver="ddim", scale=None, names=None, spread=None, **config):
+    torch.manual_seed(0)
+    model = SpikingUNet2DModel(**{**SMALL, "num_res_blocks": 1, "T": 2, **config})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    scheduler = make_scheduler(solver, beta_schedule="cosine", prediction_type="v_prediction")
+    return SpikingDiffusionPipeline(model, scheduler, None, names, spread, scale).to("cpu")
