@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sddpm.layouts import dense
+
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 GRAIN = 32768  # elements below which another thread costs more than it saves (torch's own grain size)
@@ -45,6 +47,34 @@ def _parallel() -> int | None:
         except (OSError, AttributeError):
             continue
     return None
+
+
+def pointer(name: str, tensor: Tensor | None, dtype: torch.dtype, *, strided: bool = False) -> int | None:
+    """Address of a tensor, for the field of that name of a call; None for None, a null pointer.
+
+    All that a kernel reads or writes goes through here, so that none is given memory of another type or extent.
+
+    Args:
+        name: what the tensor is, for the message.
+        tensor: on the CPU.
+        dtype: what it must be.
+        strided: whether the call also says how far apart its rows lie. Otherwise it must have no gaps.
+
+    Raises:
+        TypeError: a tensor of another dtype, on another device, or with gaps in memory.
+    """
+    if tensor is None:
+        return None
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise TypeError(f"native kernels need {name} as {dtype} on cpu, got {tensor.dtype} on {tensor.device}")
+    if not (strided or dense(tensor)):
+        raise TypeError(f"native kernels need {name} without gaps in memory, got strides {tensor.stride()}")
+    return tensor.data_ptr()
+
+
+def pointers(dtype: torch.dtype, **tensors: Tensor | None) -> dict[str, int | None]:
+    """`pointer` of tensors of one dtype, by name."""
+    return {name: pointer(name, tensor, dtype) for name, tensor in tensors.items()}
 
 
 def run(name: str, call: ctypes.Structure) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from sddpm import native
 from sddpm.errors import UserError
 from sddpm.models.kernels import amx
+from sddpm.models.kernels.geometry import ConvGeometry
 from sddpm.models.layers import StepConv2d
 from sddpm.models.training_conv import VARIABLE, TrainingConv
 
@@ -26,7 +27,7 @@ KINDS = {"3x3": (3, 1, False), "strided": (3, 2, False), "upsampled": (3, 1, Tru
 def conv_of(kind):
     kernel, stride, upsample = KINDS[kind]
     pad = kernel // 2
-    return TrainingConv(((stride, stride), (pad, pad), (1, 1), False, [0, 0], 1), torch.bfloat16, upsample)
+    return TrainingConv(ConvGeometry((stride, stride), (pad, pad)), torch.bfloat16, upsample)
 
 
 def draw(shape, kind, *, whole=False):

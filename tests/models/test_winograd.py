@@ -6,8 +6,9 @@ import torch.nn.functional as F
 
 from sddpm import native
 from sddpm.models.kernels import winograd
+from sddpm.models.kernels.geometry import ConvGeometry
 
-GEOMETRY = ((1, 1), (1, 1), (1, 1), False, [0, 0], 1)
+GEOMETRY = ConvGeometry(stride=(1, 1), padding=(1, 1))
 SIZES = [(11, 16, 48, 7, 9), (40, 48, 16, 4, 4), (1, 32, 80, 16, 18), (3, 96, 64, 13, 8)]  # N, C, C', H, W
 
 
@@ -119,8 +120,8 @@ def test_where_it_is_not_used():
         pytest.skip("this machine has no AVX-512")
     x, weight = torch.zeros(8, 32, 16, 16), torch.zeros(16, 32, 3, 3)
     assert winograd.gains(x, weight, GEOMETRY)
-    assert not winograd.gains(x, weight, ((2, 2), *GEOMETRY[1:]))
-    assert not winograd.gains(x, torch.zeros(16, 32, 1, 1), ((1, 1), (0, 0), *GEOMETRY[2:]))
+    assert not winograd.gains(x, weight, GEOMETRY._replace(stride=(2, 2)))
+    assert not winograd.gains(x, torch.zeros(16, 32, 1, 1), GEOMETRY._replace(padding=(0, 0)))
     assert not winograd.gains(x, torch.zeros(24, 32, 3, 3), GEOMETRY)
     assert not winograd.gains(x.double(), weight.double(), GEOMETRY)
     assert not winograd.gains(x[:1], weight, GEOMETRY)  # few pixels

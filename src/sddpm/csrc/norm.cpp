@@ -13,15 +13,15 @@ struct NormCall {
     int64_t T, images, pixels, channels;
     int64_t shift_stride;  // from one image's shift to the next: channels, or 0 if all have the same
     Neuron neuron;
-    const void *x;       // [T, images, pixels, channels], as are add, grad and out
-    const void *mean;    // R [channels]
-    const void *scale;   // R [channels]
-    const void *shift;   // R [images or 1, channels]
+    const void *x;       // [T, images, pixels, channels], as are those down to spikes
     const void *add;     // what is added after the norm, or null
-    const void *factor;  // R [2, channels], of `sddpm_norm_input_gradient`
     const void *grad;    // a gradient that comes in
     void *out;           // what the call is for: spikes, normalised numbers or a gradient; a gradient may replace `grad`
     void *spikes;        // backward: where the recomputed spikes go, or null
+    const void *mean;    // R [channels]
+    const void *scale;   // R [channels]
+    const void *shift;   // R [images or 1, channels]
+    const void *factor;  // R [2, channels], of `sddpm_norm_input_gradient`
     double *sums;        // double [2, channels]
     double *image_sums;  // double [images, channels]
     double *grad_leak;   // backward of PLIF: gradient of leak, or null

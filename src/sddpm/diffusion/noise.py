@@ -38,7 +38,10 @@ def draw_noise(
 
     Drawn in float32 and then cast, so that a seed means the same picture in every precision.
     """
-    samples = [torch.randn(tuple(shape_of_one), generator=generator) for generator in generators]
+    samples = [
+        torch.randn(tuple(shape_of_one), generator=generator, dtype=torch.float32, device="cpu")
+        for generator in generators
+    ]
     return torch.stack(samples).to(dtype).to(device)
 
 

@@ -117,4 +117,4 @@ class PureReadout:
 
 def _membrane_weights(decay: float, T: int) -> Tensor:
     """[T], powers in float32 as `membrane_readout` has them."""
-    return torch.pow(decay, torch.arange(T - 1, -1, -1))
+    return torch.pow(decay, torch.arange(T - 1, -1, -1, dtype=torch.float32, device="cpu"))

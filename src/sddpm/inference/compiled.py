@@ -79,13 +79,14 @@ class CompiledUNet(nn.Module):
         check_sample(self.config, sample.shape)
         folded = self._folded
         network = folded[1] if folded and folded[0].holds() else self.refresh()
-        t = torch.as_tensor(timestep).expand(len(sample)).tolist()
+        t = timestep if isinstance(timestep, Tensor) else torch.tensor(timestep, device="cpu")
+        t = t.expand(len(sample)).tolist()
         labels = labels_for(self.config, class_labels, sample)
         asked = list(zip(t, [None] * len(t) if labels is None else labels.tolist(), strict=True))
         if len(set(asked)) == 1:
             out = network(sample, *asked[0]).to(sample.dtype)
         else:
-            out = torch.empty(len(sample), self.config["out_channels"], *sample.shape[2:]).to(sample)
+            out = sample.new_empty(len(sample), self.config["out_channels"], *sample.shape[2:])
             for step, label in set(asked):
                 chosen = [i for i, other in enumerate(asked) if other == (step, label)]
                 out[chosen] = network(sample[chosen], step, label).to(sample.dtype)

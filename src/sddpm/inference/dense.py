@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sddpm.inference.folding import FoldedConv
-from sddpm.native import library, run, threads_for
+from sddpm.native import library, pointer, pointers, run, threads_for
 
 PANEL = 16  # output channels of a panel of weights in dense_conv.cpp and dense_amx.cpp
 STEP = 32  # input channels of a step of dense_amx.cpp
@@ -111,34 +111,32 @@ class DenseConv:
         weight = F.pad(folded.weight.permute(2, 3, 1, 0).flatten(0, 2), (0, padding)).float()
         weight = weight.view(len(weight), -1, PANEL).transpose(0, 1).contiguous()
         bias = F.pad(folded.bias, (0, padding)).float().contiguous()
-        scale = torch.ones(1) if folded.scale is None else folded.scale.float()
-        zeros = torch.zeros(folded.weight.shape[1])
+        scale = torch.ones(1, dtype=torch.float32, device="cpu") if folded.scale is None else folded.scale.float()
+        zeros = torch.zeros(folded.weight.shape[1], dtype=torch.float32, device="cpu")
         self._held = weight, bias, scale, zeros  # for as long as their addresses are used
         self._constant = ConvCall(
             size=size,
             out_channels=self._channels,
             scale_stride=int(len(scale) > 1),
             bias_stride=bias.shape[1] if len(bias) > 1 else 0,
-            weight=weight.data_ptr(),
-            scale=scale.data_ptr(),
-            bias=bias.data_ptr(),
-            zeros=zeros.data_ptr(),
+            **pointers(torch.float32, weight=weight, scale=scale, bias=bias, zeros=zeros),
         )
 
     def __call__(self, parts: list[Tensor]) -> Tensor:
         if parts[0].shape[0] < self._steps:
             parts = [part.expand(self._steps, -1, -1, -1, -1) for part in parts]
         parts = [part.contiguous() for part in parts]
-        out = torch.empty(*parts[0].shape[:-1], self._channels)
+        out = torch.empty(*parts[0].shape[:-1], self._channels, dtype=torch.float32, device="cpu")
         call = ConvCall.from_buffer_copy(self._constant)
         call.threads = threads_for(out.numel() * self._fan_in // 64)
         call.inputs = len(parts)
         call.steps, call.images, call.H, call.W, _ = parts[0].shape
         for i, part in enumerate(parts):
-            call.channels[i], call.x[i] = part.shape[-1], part.data_ptr()
-        call.out = out.data_ptr()
+            call.channels[i], call.x[i] = part.shape[-1], pointer("x", part, torch.float32)
+        call.out = pointer("out", out, torch.float32)
         if self._half is not None:
-            call.weight = self._tiles_for(self._half, tuple(part.shape[-1] for part in parts)).data_ptr()
+            tiles = self._tiles_for(self._half, tuple(part.shape[-1] for part in parts))
+            call.weight = pointer("weight", tiles, torch.bfloat16)
         run("sddpm_dense_conv" if self._half is None else "sddpm_dense_amx", call)
         return out
 
@@ -184,10 +182,7 @@ class Dense:
                 threads=threads_for(x.numel()),
                 rows=x.numel() // len(gain),
                 channels=len(gain),
-                x=x.data_ptr(),
-                gain=gain.data_ptr(),
-                offset=offset.data_ptr(),
-                out=out.data_ptr(),
+                **pointers(torch.float32, x=x, gain=gain, offset=offset, out=out),
             )
             run("sddpm_dense_silu", call)
             return out
@@ -198,15 +193,12 @@ class Dense:
         weights = weights.float()
 
         def read_out(a: Tensor, b: Tensor) -> Tensor:
-            out = torch.empty(a.shape[1:])
+            out = torch.empty(a.shape[1:], dtype=torch.float32, device="cpu")
             call = ReadoutCall(
                 threads=threads_for(a.numel()),
                 T=len(a),
                 size=out.numel(),
-                weights=weights.data_ptr(),
-                a=a.data_ptr(),
-                b=b.data_ptr(),
-                out=out.data_ptr(),
+                **pointers(torch.float32, weights=weights, a=a, b=b, out=out),
             )
             run("sddpm_dense_readout", call)
             return out

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sddpm.models.batch_norm import BatchStatistics, StepBatchNorm2d, batch_statistics, fusable, innermost
+from sddpm.layouts import channels_innermost, innermost
+from sddpm.models.batch_norm import StepBatchNorm2d
+from sddpm.models.fused_norm import BatchStatistics
 from sddpm.models.kernels import norm as norm_kernels
+from sddpm.models.kernels.geometry import ConvGeometry
 from sddpm.models.kernels.norm import NeuronCall
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_nearest
 from sddpm.models.training_conv import TrainingConv, autocast_dtype
@@ -50,38 +53,36 @@ def spiking_conv(
     return conv(upsample_nearest(spikes) if upsample else spikes)
 
 
-def _fusable(x: Tensor, neuron: SpikingNeuron, conv: StepConv2d, before: StepBatchNorm2d | None) -> bool:
+def _fusable(x: Tensor, neuron: SpikingNeuron, conv: StepConv2d, norm: StepBatchNorm2d | None) -> bool:
     """Whether a gradient is wanted, the kernels cover these layers, and nobody looks at what passes between them."""
-    if not (torch.is_grad_enabled() and fused_allowed() and norm_kernels.channels_innermost(x)):
+    if not (torch.is_grad_enabled() and fused_allowed() and channels_innermost(x)):
         return False
     if type(neuron) is not SpikingNeuron or type(conv) not in (StepConv2d, ModulatedStepConv2d):
         return False
-    if watched(neuron) or watched(conv) or (before is not None and watched(before)):
+    if watched(neuron) or watched(conv) or (norm is not None and watched(norm)):
         return False
     if cpu.unsupported(x, neuron.dynamics, neuron.v_threshold, neuron.w) is not None:
         return False
-    return before is None or (type(before) is StepBatchNorm2d and before.training and fusable(before, x))
+    return norm is None or (type(norm) is StepBatchNorm2d and norm.training and norm.fusable(x))
 
 
 def _fused(
     x: Tensor,
     neuron: SpikingNeuron,
     conv: StepConv2d,
-    before: StepBatchNorm2d | None,
+    norm: StepBatchNorm2d | None,
     shift: Tensor | None,
     upsample: bool,
 ) -> Tensor:
     leak = None if neuron.w is None else neuron.w.sigmoid()
     statistics = gain = None
-    if before is not None:
-        statistics, gain = batch_statistics(before, x), before.weight
-        shift = before.bias if shift is None else before.bias + shift.to(before.bias.dtype)
+    if norm is not None:
+        statistics, gain = norm.statistics(x), norm.weight
+        shift = norm.bias if shift is None else norm.bias + shift.to(norm.bias.dtype)
     layer = _Layer(
         NeuronCall(neuron.dynamics, neuron.v_threshold, leak),
         statistics,
-        TrainingConv(
-            (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups), autocast_dtype(x), upsample
-        ),
+        TrainingConv(ConvGeometry.of(conv), autocast_dtype(x), upsample),
     )
     out: Any = _SpikingConv.apply(x, gain, shift, leak, conv.weight, conv.bias, layer)
     return out * conv.p.view(-1, 1, 1, 1, 1) if isinstance(conv, ModulatedStepConv2d) else out

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from sddpm import native
 from sddpm.choices import choice_from_environment
 from sddpm.models.kernels import amx, winograd
+from sddpm.models.kernels.geometry import ConvGeometry
 from sddpm.neurons.kernels import fused_allowed
 
 VARIABLE = "SDDPM_TRAINING_CONV"
@@ -28,9 +29,14 @@ CHOICES = ("auto", "amx", "winograd", "torch")
 class TrainingConv:
     """A convolution [N, C, H, W] -> [N, C', H', W'], perhaps of images upsampled by two, and its gradients."""
 
-    geometry: tuple  # stride, padding, dilation, transposed, output padding, groups
+    geometry: ConvGeometry
     dtype: torch.dtype  # that it computes in
     upsample: bool = False
+
+    @property
+    def stride(self) -> int:
+        """Of rows, and of columns where a kernel of ours covers the layer."""
+        return self.geometry.stride[0]
 
     def choose(self, part: str, x: Tensor, weight: Tensor) -> str:
         """Which kernels do a part ("convolve", "input_gradient" or "weight_gradient") of a convolution of x, or of
@@ -38,17 +44,17 @@ class TrainingConv:
         wanted = choice_from_environment(VARIABLE, CHOICES)
         if wanted == "torch" or x.dtype != self.dtype:
             return "torch"
-        if wanted != "winograd" and amx.covers(x, weight, self.geometry, upsample=self.upsample):
-            stride = self.geometry[0][0]
-            if wanted == "amx" or amx.gains(part, x, weight, stride=stride, upsample=self.upsample):
-                return "amx"
-        return "winograd" if winograd.gains(x, weight, self.geometry, upsample=self.upsample) else "torch"
+        upsample = self.upsample
+        gains = wanted == "amx" or amx.gains(part, x, weight, stride=self.stride, upsample=upsample)
+        if wanted != "winograd" and gains and amx.covers(x, weight, self.geometry, upsample=upsample):
+            return "amx"
+        return "winograd" if winograd.gains(x, weight, self.geometry, upsample=upsample) else "torch"
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The convolution's output."""
         kernels = self.choose("convolve", x, weight)
         if kernels == "amx":
-            return amx.convolve(x, weight, bias, stride=self.geometry[0][0], upsample=self.upsample)
+            return amx.convolve(x, weight, bias, stride=self.stride, upsample=self.upsample)
         if kernels == "winograd":
             return winograd.convolve(x, weight, bias, upsample=self.upsample)
         with torch.autocast("cpu", enabled=False):
@@ -58,11 +64,13 @@ class TrainingConv:
         """From the gradient of the output to that of the input, which has the shape and the type of x."""
         kernels = self.choose("input_gradient", x, weight)
         if kernels == "amx":
-            return amx.input_gradient(grad, weight, x.shape, stride=self.geometry[0][0], upsample=self.upsample)
+            return amx.input_gradient(grad, weight, x.shape, stride=self.stride, upsample=self.upsample)
         if kernels == "winograd":
             return winograd.input_gradient(grad, weight, upsample=self.upsample)
         shape = (*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3]) if self.upsample else x.shape
-        placeholder = torch.empty(shape, dtype=self.dtype, memory_format=torch.channels_last)  # only its shape matters
+        placeholder = torch.empty(  # of which only the shape matters
+            shape, dtype=self.dtype, device=grad.device, memory_format=torch.channels_last
+        )
         weight, mask = weight.to(self.dtype), [True, False, False]
         grad = torch.ops.aten.convolution_backward(grad, placeholder, weight, None, *self.geometry, mask)[0]
         if self.upsample:
@@ -73,8 +81,8 @@ class TrainingConv:
         """Gradients of weight and bias, from x and the gradient of the output."""
         kernels = self.choose("weight_gradient", x, weight)
         if kernels == "amx":
-            kernel, stride = weight.shape[2], self.geometry[0][0]
-            return amx.weight_gradient(x, grad, kernel=kernel, stride=stride, upsample=self.upsample)
+            kernel = weight.shape[2]
+            return amx.weight_gradient(x, grad, kernel=kernel, stride=self.stride, upsample=self.upsample)
         if kernels == "winograd":
             return winograd.weight_gradient(x, grad, upsample=self.upsample)
         mask, sizes, small = [False, True, True], [len(weight)], weight.to(self.dtype)
@@ -99,8 +107,7 @@ def training_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
         return None
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros" or conv.bias is None:
         return None
-    geometry = (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups)
-    layer = TrainingConv(geometry, autocast_dtype(x))
+    layer = TrainingConv(ConvGeometry.of(conv), autocast_dtype(x))
     if not conv.weight.requires_grad or layer.choose("weight_gradient", x, conv.weight) != "amx":
         return None
     return _Convolution.apply(x, conv.weight, conv.bias, layer)  # type: ignore[return-value]

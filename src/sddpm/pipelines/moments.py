@@ -60,7 +60,7 @@ def measure_moments(
             _check_shape(unet.config, images)
             guidance = None if labels is None else ClassGuidance(labels.to(unet.device), pipeline.num_classes or 0)
             x0 = to_model(images, torch.float64 if unet.dtype == torch.float64 else torch.float32)
-            noise = torch.randn(x0.shape, generator=generator).to(x0.dtype)
+            noise = torch.randn(x0.shape, generator=generator, dtype=torch.float32, device="cpu").to(x0.dtype)
             predicted = torch.empty(steps, len(images), dtype=torch.float64)
             for t in range(steps):
                 x_t = add_noise(alphas_cumprod, x0, noise, t).to(unet.device)

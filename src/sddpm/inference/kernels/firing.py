@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sddpm.inference import torch_ops
-from sddpm.native import library, run, threads_for
+from sddpm.native import library, pointer, pointers, run, threads_for
 from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
 
@@ -57,10 +57,9 @@ def fire_into(
         scale_stride=int(scale is not None and len(scale) > 1),
         bias_stride=x.shape[-1] if bias is not None and len(bias) > 1 else 0,
         neuron=native_neuron(neuron),
-        x=x.data_ptr(),
-        scale=None if scale is None else scale.data_ptr(),
-        bias=None if bias is None else bias.data_ptr(),
-        fired=fired.data_ptr(),
+        x=pointer("x", x, torch.float32, strided=True),
+        fired=pointer("fired", fired, torch.uint8, strided=True),
+        **pointers(torch.float32, scale=scale, bias=bias),
     )
     run("sddpm_fire", call)
 
@@ -76,7 +75,7 @@ def fire(neuron: SpikingNeuron, parts: list[Tensor]) -> Tensor:
         return torch_ops.fire(neuron, parts)
     T = max(len(part) for part in parts)
     widths = [part.shape[-1] for part in parts]
-    spikes = torch.empty(T, *parts[0].shape[1:-1], sum(widths), dtype=torch.uint8)
+    spikes = torch.empty(T, *parts[0].shape[1:-1], sum(widths), dtype=torch.uint8, device="cpu")
     for part, out in zip(parts, spikes.split(widths, dim=-1), strict=True):
         fire_into(out, neuron, part)
     return spikes

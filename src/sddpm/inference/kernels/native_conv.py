@@ -14,7 +14,7 @@ from torch import Tensor
 from sddpm.errors import UserError
 from sddpm.inference.kernels.firing import native_neuron
 from sddpm.inference.kernels.packing import SLAB, balance, flatten, interleave, most_of, pack_tiles, quantize
-from sddpm.native import library, run, threads
+from sddpm.native import library, pointers, run, threads
 from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.kernels.neuron_struct import Neuron
 
@@ -113,7 +113,7 @@ class NativeSpikeConv2d:
         Raises:
             UserError: spikes of another type or number of channels.
         """
-        currents = torch.empty(self._out_shape(spikes))
+        currents = torch.empty(self._out_shape(spikes), dtype=torch.float32, device="cpu")
         self._run(spikes, channel_bias, add, currents=currents)
         return currents
 
@@ -128,7 +128,7 @@ class NativeSpikeConv2d:
         Raises:
             UserError: as in a call.
         """
-        fired = torch.empty(self._out_shape(spikes), dtype=torch.uint8)
+        fired = torch.empty(self._out_shape(spikes), dtype=torch.uint8, device="cpu")
         self._run(spikes, channel_bias, None, fired=fired, neuron=neuron)
         return fired
 
@@ -159,7 +159,7 @@ class NativeSpikeConv2d:
         bias = self._bias if channel_bias is None else self._bias + self._rows(channel_bias)
         T, B, out_H, out_W, _ = shape = self._out_shape(spikes)
         if add is not None:
-            assert add.shape == shape and add.dtype == torch.float32
+            assert add.shape == shape
             add = add.contiguous()
         assert {len(bias), len(self._scale)} <= {1, T}
         work = T * B * out_H * out_W * self._weights.numel()
@@ -181,14 +181,10 @@ class NativeSpikeConv2d:
             bias_stride=bias.stride(0) if len(bias) > 1 else 0,
             fired_stride=self.out_channels,
             steps=0 if self._steps is None else len(self._steps),
-            spikes=spikes.data_ptr(),
-            weights=self._weights.data_ptr(),
-            step_places=None if self._steps is None else self._steps.data_ptr(),
-            scale=self._scale.data_ptr(),
-            bias=bias.data_ptr(),
-            add=None if add is None else add.data_ptr(),
-            currents=None if currents is None else currents.data_ptr(),
-            fired=None if fired is None else fired.data_ptr(),
+            **pointers(torch.uint8, spikes=spikes, fired=fired),
+            **pointers(self._weights.dtype, weights=self._weights),
+            **pointers(torch.int32, step_places=self._steps),
+            **pointers(torch.float32, scale=self._scale, bias=bias, add=add, currents=currents),
         )
         if neuron is not None:
             call.neuron = native_neuron(neuron)

@@ -38,7 +38,7 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         del self.weight
         padding = weight.shape[-1] // 2
         self._geometry = [stride, stride], [padding, padding], [1, 1], 1
-        self._zero = torch.zeros(len(weight), dtype=torch.int64)
+        self._zero = torch.zeros(len(weight), dtype=torch.int64, device="cpu")
         weight, most = weight.double(), most_of(planes)
         largest = weight.abs().amax((1, 2, 3))
         unit = torch.where(largest > 0, largest / most, 1.0)
@@ -73,7 +73,7 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         if not fire_available():
             return super().fire(spikes, neuron, channel_bias=channel_bias)
         currents = self._conv(spikes)
-        fired = torch.empty(currents.shape, dtype=torch.uint8)
+        fired = torch.empty(currents.shape, dtype=torch.uint8, device="cpu")
         offset = self._offset(channel_bias)
         scale = None if self.scale is None else self.scale.flatten()
         fire_into(fired, neuron, currents, scale=scale, bias=None if offset is None else offset.flatten(0, 1))
@@ -83,8 +83,8 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
 @cache
 def available() -> bool:
     """Whether this PyTorch has the operators, and they compute what they should."""
-    weight = torch.linspace(-1, 1, 4 * 16 * 9, dtype=torch.float64).view(4, 16, 3, 3)
-    spikes = (torch.arange(2 * 16 * 4 * 4) % 3 == 0).view(1, 2, 4, 4, 16).to(torch.uint8)
+    weight = torch.linspace(-1, 1, 4 * 16 * 9, dtype=torch.float64, device="cpu").view(4, 16, 3, 3)
+    spikes = (torch.arange(2 * 16 * 4 * 4, device="cpu") % 3 == 0).view(1, 2, 4, 4, 16).to(torch.uint8)
     expected = F.conv2d(spikes[0].permute(0, 3, 1, 2).double(), weight, padding=1).permute(0, 2, 3, 1)
     try:
         found = OnednnSpikeConv2d(weight)(spikes)[0]

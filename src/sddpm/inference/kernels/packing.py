@@ -51,7 +51,7 @@ def balance(q: Tensor, weight: Tensor) -> Tensor:
         excess = error.sum(-1, keepdim=True).round()
         most = int(excess.abs().max())
         worst = (error * excess.sign()).topk(most).indices
-        change = where(torch.arange(most) < excess.abs(), -excess.sign(), 0.0)
+        change = where(torch.arange(most, device=excess.device) < excess.abs(), -excess.sign(), 0.0)
         return q.scatter_add(-1, worst, change)
 
     kernels = cancel(q.mT.contiguous(), weight.mT.contiguous()).mT
@@ -107,7 +107,7 @@ def tile_steps(channels: int, size: int) -> tuple[Tensor, Tensor]:
                 rest += [i + channels if i < none else none for i in rest] if column + 1 < size else []
             places.append((row, column, whole))
             inputs.append(rest + [none] * (BLOCK - len(rest)))
-    return torch.tensor(places, dtype=torch.int32), torch.tensor(inputs)
+    return torch.tensor(places, dtype=torch.int32, device="cpu"), torch.tensor(inputs, device="cpu")
 
 
 def pack_tiles(q: Tensor, channels: int, size: int, planes: int) -> tuple[Tensor, Tensor]:

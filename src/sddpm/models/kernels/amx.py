@@ -9,7 +9,9 @@ import ctypes
 import torch
 from torch import Tensor
 
-from sddpm.native import library, run, threads_for
+from sddpm.layouts import innermost
+from sddpm.models.kernels.geometry import ConvGeometry
+from sddpm.native import library, pointer, pointers, run, threads_for
 
 FEWEST_PIXELS = 256  # below, other layers' overheads are what counts
 SMALL_IMAGE = 25  # pixels
@@ -32,18 +34,14 @@ def supported() -> bool:
     return kernels is not None and bool(kernels.sddpm_amx_supported())
 
 
-def covers(x: Tensor, weight: Tensor, geometry: tuple, *, upsample: bool = False) -> bool:
-    """Whether these kernels can convolve images like x with float32 weights [C', C, k, k].
-
-    `geometry` is that of a convolution: stride, padding, dilation, transposed, output padding, groups.
-    """
-    stride, padding, dilation, transposed, _, groups = geometry
-    size, step = weight.shape[2], stride[0]
-    if transposed or groups != 1 or tuple(dilation) != (1, 1) or weight.shape[2:] not in ((1, 1), (3, 3)):
+def covers(x: Tensor, weight: Tensor, geometry: ConvGeometry, *, upsample: bool = False) -> bool:
+    """Whether these kernels can convolve images like x with float32 weights [C', C, k, k]."""
+    size = weight.shape[2]
+    if not geometry.plain or weight.shape[2:] not in ((1, 1), (3, 3)):
         return False
-    if tuple(padding) != (size // 2, size // 2) or tuple(stride) not in ((1, 1), (2, 2)):
+    if geometry.padding != (size // 2, size // 2) or geometry.stride not in ((1, 1), (2, 2)):
         return False
-    if upsample and (size, step) != (3, 1):
+    if upsample and (size, geometry.stride) != (3, (1, 1)):
         return False
     if x.dtype != torch.bfloat16 or weight.dtype != torch.float32 or weight.shape[0] % 16 or weight.shape[1] % 16:
         return False
@@ -60,16 +58,13 @@ def gains(part: str, x: Tensor, weight: Tensor, *, stride: int, upsample: bool) 
     return part == "weight_gradient" or upsample or small or (part == "input_gradient" and strided)
 
 
-def _innermost(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, upsample: bool = False) -> Tensor:
     """The convolution [N, C', H', W'] of images [N, C, H, W], which are first upsampled by two if so wished."""
-    x, weight = _innermost(x), _innermost(weight)
+    x, weight = innermost(x), innermost(weight)
     size = [2 * n if upsample else -(-n // stride) for n in x.shape[2:]]
-    out = torch.empty(x.shape[0], weight.shape[0], *size, dtype=x.dtype, memory_format=torch.channels_last)
-    call = _call(x.shape, out.shape, weight.shape[2], stride, upsample, x=x, weight=weight, bias=bias, out=out)
+    out = _images(x.shape[0], weight.shape[0], *size)
+    tensors = pointers(torch.bfloat16, x=x, out=out) | pointers(torch.float32, weight=weight, bias=bias)
+    call = _call(x.shape, out.shape, weight.shape[2], stride, upsample, tensors)
     return _convolve(call, out)
 
 
@@ -77,16 +72,21 @@ def input_gradient(
     grad: Tensor, weight: Tensor, shape: tuple[int, ...], *, stride: int = 1, upsample: bool = False
 ) -> Tensor:
     """From the gradient of `convolve`'s result to that of x, which has this shape."""
-    grad, weight = _innermost(grad), _innermost(weight)
-    out = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
-    call = _call(shape, grad.shape, weight.shape[2], stride, upsample, grad=grad, weight=weight, out=out)
+    grad, weight = innermost(grad), innermost(weight)
+    out = _images(*shape)
+    tensors = pointers(torch.bfloat16, grad=grad, out=out) | pointers(torch.float32, weight=weight)
+    call = _call(shape, grad.shape, weight.shape[2], stride, upsample, tensors)
     call.backward = True
     return _convolve(call, out)
 
 
+def _images(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
+
+
 def _convolve(call: ConvCall, out: Tensor) -> Tensor:
-    packed = torch.empty(_scratch("sddpm_amx_packed", call), dtype=out.dtype)
-    call.packed = packed.data_ptr()
+    packed = torch.empty(_scratch("sddpm_amx_packed", call), dtype=torch.bfloat16, device="cpu")
+    call.packed = pointer("packed", packed, torch.bfloat16)
     run("sddpm_amx_convolve", call)
     return out
 
@@ -95,13 +95,14 @@ def weight_gradient(
     x: Tensor, grad: Tensor, *, kernel: int = 3, stride: int = 1, upsample: bool = False
 ) -> tuple[Tensor, Tensor]:
     """From x and the gradient of its convolution to the gradients of weight and bias, float32."""
-    x, grad = _innermost(x), _innermost(grad)
+    x, grad = innermost(x), innermost(grad)
     channels, out_channels = x.shape[1], grad.shape[1]
-    weight = torch.empty(out_channels, channels, kernel, kernel, memory_format=torch.channels_last)
-    bias = torch.empty(out_channels)
-    call = _call(x.shape, grad.shape, kernel, stride, upsample, x=x, grad=grad, grad_weight=weight, grad_bias=bias)
-    partial = torch.empty(_scratch("sddpm_amx_partial", call))
-    call.partial = partial.data_ptr()
+    weight = _images(out_channels, channels, kernel, kernel, dtype=torch.float32)
+    bias = torch.empty(out_channels, dtype=torch.float32, device="cpu")
+    tensors = pointers(torch.bfloat16, x=x, grad=grad) | pointers(torch.float32, grad_weight=weight, grad_bias=bias)
+    call = _call(x.shape, grad.shape, kernel, stride, upsample, tensors)
+    partial = torch.empty(_scratch("sddpm_amx_partial", call), dtype=torch.float32, device="cpu")
+    call.partial = pointer("partial", partial, torch.float32)
     run("sddpm_amx_weight_gradient", call)
     return weight, bias
 
@@ -112,7 +113,7 @@ def _call(
     kernel: int,
     stride: int,
     upsample: bool,
-    **tensors: Tensor | None,
+    tensors: dict[str, int | None],
 ) -> ConvCall:
     images, channels, H, W = shape
     return ConvCall(
@@ -127,7 +128,7 @@ def _call(
         out_W=out_shape[3],
         in_channels=channels,
         out_channels=out_shape[1],
-        **{name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None},
+        **tensors,
     )
 
 

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sddpm.native import TYPES, run, threads_for
+from sddpm.native import TYPES, pointer, run, threads_for
 from sddpm.neurons.functional import Dynamics
 from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
+
+LIKE_X = ("x", "add", "grad", "out", "spikes")  # of its shape and type
+PER_CHANNEL = ("mean", "scale", "shift", "factor")
+SUMS = ("sums", "image_sums", "grad_leak")
 
 
 class NormCall(ctypes.Structure):
@@ -23,11 +27,7 @@ class NormCall(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("type", "threads")),
         *((name, ctypes.c_int64) for name in ("T", "images", "pixels", "channels", "shift_stride")),
         ("neuron", Neuron),
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("x", "mean", "scale", "shift", "add", "factor", "grad", "out", "spikes")
-        ),
-        *((name, ctypes.c_void_p) for name in ("sums", "image_sums", "grad_leak")),
+        *((name, ctypes.c_void_p) for name in (*LIKE_X, *PER_CHANNEL, *SUMS)),
     )
 
 
@@ -40,11 +40,6 @@ class NeuronCall:
     leak: Tensor | None = None
 
 
-def channels_innermost(x: Tensor) -> bool:
-    """Whether x [T, B, C, H, W] lies in memory as these kernels want it."""
-    return x.dim() == 5 and x.permute(0, 1, 3, 4, 2).is_contiguous()
-
-
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The type of numbers per channel beside tensors of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
@@ -52,6 +47,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 def _call(x: Tensor, neuron: NeuronCall | None = None, **tensors: Tensor | None) -> NormCall:
     T, images, channels, height, width = x.shape
+    tensors["x"] = x
     call = NormCall(
         type=TYPES[x.dtype],
         threads=threads_for(x.numel()),
@@ -59,9 +55,10 @@ def _call(x: Tensor, neuron: NeuronCall | None = None, **tensors: Tensor | None)
         images=images,
         pixels=height * width,
         channels=channels,
-        x=x.data_ptr(),
-        **{name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None},
     )
+    for dtype, names in ((x.dtype, LIKE_X), (wide(x.dtype), PER_CHANNEL), (torch.float64, SUMS)):
+        for name in names:
+            setattr(call, name, pointer(name, tensors.get(name), dtype))
     if neuron is not None:
         call.neuron = neuron_struct(neuron.dynamics, neuron.v_threshold, neuron.leak)
     shift = tensors.get("shift")
@@ -70,9 +67,13 @@ def _call(x: Tensor, neuron: NeuronCall | None = None, **tensors: Tensor | None)
     return call
 
 
+def _sums(*shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float64, device="cpu")
+
+
 def moments(x: Tensor) -> Tensor:
     """float64 [2, C]: mean, and summed squared deviations from it, over T, B, H and W."""
-    sums = torch.empty(2, x.shape[2], dtype=torch.float64)
+    sums = _sums(2, x.shape[2])
     run("sddpm_norm_moments", _call(x, sums=sums))
     return sums
 
@@ -86,7 +87,7 @@ def apply(x: Tensor, scale: Tensor, shift: Tensor, add: Tensor | None = None) ->
 
 def gradient_sums(x: Tensor, mean: Tensor, grad: Tensor) -> Tensor:
     """float64 [2, C]: sums over T, B, H and W of grad and of grad (x - mean)."""
-    sums = torch.empty(2, x.shape[2], dtype=torch.float64)
+    sums = _sums(2, x.shape[2])
     run("sddpm_norm_gradient_sums", _call(x, mean=mean, grad=grad, sums=sums))
     return sums
 
@@ -112,9 +113,9 @@ def fire_backward(
         The sums of `gradient_sums` for the gradient of the currents; its sums over T, H and W alone, float64 [B, C];
         and PLIF's gradient of leak.
     """
-    sums = torch.empty(2, x.shape[2], dtype=torch.float64)
-    image_sums = torch.empty(x.shape[1], x.shape[2], dtype=torch.float64)
-    grad_leak = None if neuron.leak is None else torch.zeros((), dtype=torch.float64)
+    sums = _sums(2, x.shape[2])
+    image_sums = _sums(x.shape[1], x.shape[2])
+    grad_leak = None if neuron.leak is None else torch.zeros((), dtype=torch.float64, device="cpu")
     tensors = {"mean": mean, "scale": scale, "shift": shift, "grad": grad, "out": grad, "spikes": spikes}
     call = _call(x, neuron, **tensors, sums=sums, image_sums=image_sums, grad_leak=grad_leak)
     run("sddpm_norm_fire_backward", call)

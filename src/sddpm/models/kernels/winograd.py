@@ -11,7 +11,9 @@ import ctypes
 import torch
 from torch import Tensor
 
-from sddpm.native import TYPES, library, run, threads_for
+from sddpm.layouts import innermost
+from sddpm.models.kernels.geometry import ConvGeometry
+from sddpm.native import TYPES, library, pointer, pointers, run, threads_for
 
 FEWEST_TILES = 128  # of 2x2 pixels: below, the transform of the weights would cost more than it saves
 
@@ -27,14 +29,11 @@ class WinogradCall(ctypes.Structure):
     )
 
 
-def gains(x: Tensor, weight: Tensor, geometry: tuple, *, upsample: bool = False) -> bool:
-    """Whether these kernels can convolve images like x with float32 weights [C', C, 3, 3], and are faster.
-
-    `geometry` is that of a convolution: stride, padding, dilation, transposed, output padding, groups.
-    """
-    stride, padding, dilation, transposed, _, groups = geometry
-    plain = tuple(stride) == tuple(padding) == tuple(dilation) == (1, 1) and not transposed and groups == 1
-    if not plain or weight.shape[2:] != (3, 3) or weight.dtype != torch.float32 or x.dtype not in TYPES:
+def gains(x: Tensor, weight: Tensor, geometry: ConvGeometry, *, upsample: bool = False) -> bool:
+    """Whether these kernels can convolve images like x with float32 weights [C', C, 3, 3], and are faster."""
+    if not geometry.plain or geometry.stride != (1, 1) or geometry.padding != (1, 1):
+        return False
+    if weight.shape[2:] != (3, 3) or weight.dtype != torch.float32 or x.dtype not in TYPES:
         return False
     tiles = x.shape[0] * (x.shape[2] * x.shape[3] if upsample else -(-x.shape[2] // 2) * -(-x.shape[3] // 2))
     if weight.shape[0] % 16 or weight.shape[1] % 16 or tiles < FEWEST_TILES:
@@ -43,11 +42,7 @@ def gains(x: Tensor, weight: Tensor, geometry: tuple, *, upsample: bool = False)
     return kernels is not None and bool(kernels.sddpm_winograd_supported(TYPES[x.dtype]))
 
 
-def _innermost(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _call(x: Tensor, out_channels: int, size: tuple[int, int], **tensors: Tensor | None) -> WinogradCall:
+def _call(x: Tensor, out_channels: int, size: tuple[int, int], tensors: dict[str, int | None]) -> WinogradCall:
     return WinogradCall(
         type=TYPES[x.dtype],
         threads=threads_for(x.numel() * out_channels),
@@ -56,8 +51,8 @@ def _call(x: Tensor, out_channels: int, size: tuple[int, int], **tensors: Tensor
         W=size[1],
         in_channels=x.shape[1],
         out_channels=out_channels,
-        x=x.data_ptr(),
-        **{name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None},
+        **pointers(x.dtype, x=x),
+        **tensors,
     )
 
 
@@ -66,9 +61,10 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, upsample: bool,
     size = (x.shape[2], x.shape[3]) if backward else (factor * x.shape[2], factor * x.shape[3])
     out_channels = weight.shape[1] if backward else weight.shape[0]
     shape = (x.shape[0], out_channels, *((n // factor for n in size) if backward else size))
-    out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-    transformed = torch.empty(16 * weight.shape[0] * weight.shape[1], dtype=x.dtype)
-    call = _call(x, out_channels, size, weight=weight, bias=bias, transformed=transformed, out=out)
+    out = torch.empty(shape, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
+    transformed = torch.empty(16 * weight.shape[0] * weight.shape[1], dtype=x.dtype, device="cpu")
+    tensors = pointers(x.dtype, transformed=transformed, out=out) | pointers(torch.float32, weight=weight, bias=bias)
+    call = _call(x, out_channels, size, tensors)
     call.upsampled, call.backward = upsample, backward
     run("sddpm_winograd_convolve", call)
     return out
@@ -76,26 +72,28 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, upsample: bool,
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, upsample: bool = False) -> Tensor:
     """The convolution [N, C', H', W'] of images [N, C, H, W], which are first upsampled by two if so wished."""
-    return _convolve(_innermost(x), _innermost(weight), bias, upsample=upsample, backward=False)
+    return _convolve(innermost(x), innermost(weight), bias, upsample=upsample, backward=False)
 
 
 def input_gradient(grad: Tensor, weight: Tensor, *, upsample: bool = False) -> Tensor:
     """From the gradient of `convolve`'s result to that of x."""
-    return _convolve(_innermost(grad), _innermost(weight), None, upsample=upsample, backward=True)
+    return _convolve(innermost(grad), innermost(weight), None, upsample=upsample, backward=True)
 
 
 def weight_gradient(x: Tensor, grad: Tensor, *, upsample: bool = False) -> tuple[Tensor, Tensor]:
     """From x and the gradient of `convolve`'s result to the gradients of weight and bias, float32."""
-    x, grad = _innermost(x), _innermost(grad)
+    x, grad = innermost(x), innermost(grad)
     channels, out_channels = x.shape[1], grad.shape[1]
-    weight = torch.empty(out_channels, channels, 3, 3, memory_format=torch.channels_last)
-    bias = torch.empty(out_channels)
-    call = _call(x, out_channels, (grad.shape[2], grad.shape[3]), grad=grad, grad_weight=weight, grad_bias=bias)
+    single = {"dtype": torch.float32, "device": "cpu"}
+    weight = torch.empty(out_channels, channels, 3, 3, **single, memory_format=torch.channels_last)
+    bias = torch.empty(out_channels, **single)
+    tensors = pointers(x.dtype, grad=grad) | pointers(torch.float32, grad_weight=weight, grad_bias=bias)
+    call = _call(x, out_channels, (grad.shape[2], grad.shape[3]), tensors)
     call.upsampled = upsample
     kernels = library()
     assert kernels is not None
     kernels.sddpm_winograd_partial.restype = ctypes.c_int64
-    partial = torch.empty(kernels.sddpm_winograd_partial(ctypes.byref(call)))
-    call.partial = partial.data_ptr()
+    partial = torch.empty(kernels.sddpm_winograd_partial(ctypes.byref(call)), **single)
+    call.partial = pointer("partial", partial, torch.float32)
     run("sddpm_winograd_weight_gradient", call)
     return weight, bias

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sddpm.native import TYPES, library, run, threads_for
+from sddpm.layouts import dense, matching, new_like
+from sddpm.native import TYPES, library, pointer, pointers, run, threads_for
 from sddpm.neurons.functional import Dynamics
-from sddpm.neurons.kernels.layouts import dense, matching, new_like
 from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
 from sddpm.neurons.kernels.neuron_struct import unsupported as unsupported
 
@@ -31,7 +31,7 @@ class Call(ctypes.Structure):
     )
 
 
-def _call(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float) -> Call:
+def _call(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float, **addresses: int | None) -> Call:
     return Call(
         type=TYPES[x.dtype],
         threads=threads_for(x.numel()),
@@ -39,15 +39,15 @@ def _call(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float
         size=x[0].numel(),
         x_stride=x.stride(0),
         neuron=neuron_struct(dynamics, v_threshold, leak),
-        x=x.data_ptr(),
+        x=pointer("x", x, x.dtype, strided=True),
+        **addresses,
     )
 
 
 def forward(x: Tensor, leak: Tensor | None, dynamics: Dynamics, v_threshold: float) -> Tensor:
     """Spikes of currents whose time steps are dense; `leak` is PLIF's sigmoid(w). No autograd."""
     spikes = new_like(x)
-    call = _call(x, leak, dynamics, v_threshold)
-    call.spikes = spikes.data_ptr()
+    call = _call(x, leak, dynamics, v_threshold, **pointers(x.dtype, spikes=spikes))
     run("sddpm_neuron_forward", call)
     return spikes
 
@@ -67,17 +67,15 @@ def backward(
     `grad`, `grad_x` and `spikes` have the memory order of x. The spikes are recomputed into `spikes`, if given.
     Returns PLIF's gradient of leak.
     """
-    call = _call(x, leak, dynamics, v_threshold)
-    call.grad, call.grad_stride, call.grad_x = grad.data_ptr(), grad.stride(0), grad_x.data_ptr()
-    if spikes is not None:
-        call.spikes = spikes.data_ptr()
+    call = _call(x, leak, dynamics, v_threshold, **pointers(x.dtype, grad_x=grad_x, spikes=spikes))
+    call.grad, call.grad_stride = pointer("grad", grad, x.dtype, strided=True), grad.stride(0)
     if leak is None:
         run("sddpm_neuron_backward", call)
         return None
     kernels = library()
     assert kernels is not None
-    partial = torch.zeros(-(-call.size // kernels.sddpm_neuron_block()), dtype=torch.float64)
-    call.grad_leak = partial.data_ptr()
+    partial = torch.zeros(-(-call.size // kernels.sddpm_neuron_block()), dtype=torch.float64, device="cpu")
+    call.grad_leak = pointer("grad_leak", partial, torch.float64)
     run("sddpm_neuron_backward", call)
     return leak.new_tensor(sum(partial.tolist()))
 

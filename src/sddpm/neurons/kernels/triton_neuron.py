@@ -19,9 +19,9 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sddpm.layouts import dense, matching, new_like
 from sddpm.neurons.functional import Dynamics, start_of_membrane
 from sddpm.neurons.kernels import triton_kernels as kernels
-from sddpm.neurons.kernels.layouts import dense, matching, new_like
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}

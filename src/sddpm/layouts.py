@@ -1,4 +1,4 @@
-"""How [T, ...] lies in memory: the fused kernels see T dense blocks, in whatever order of dimensions."""
+"""How tensors lie in memory: fused kernels see dense blocks in whatever order of dimensions, or channels innermost."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,8 @@ from torch import Tensor
 
 def dense(x: Tensor) -> bool:
     """Whether x fills its memory without gaps or overlaps, in whatever order of dimensions."""
+    if x.is_contiguous():
+        return True
     expected = 1
     for stride, size in sorted((stride, size) for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1):
         if stride != expected:
@@ -24,3 +26,13 @@ def matching(grad: Tensor, x: Tensor) -> Tensor:
     """grad as it is if each of its time steps lies in memory like those of x, else a copy that does."""
     same = all(a == b for a, b, size in zip(grad.stride()[1:], x.stride()[1:], x.shape[1:], strict=True) if size > 1)
     return grad if same else new_like(x, grad.dtype).copy_(grad)
+
+
+def channels_innermost(x: Tensor) -> bool:
+    """Whether x is [T, B, C, H, W], contiguous but for C, which is innermost in memory."""
+    return x.dim() == 5 and x.permute(0, 1, 3, 4, 2).is_contiguous()
+
+
+def innermost(x: Tensor) -> Tensor:
+    """[T, B, C, H, W] or [N, C, H, W] as it is, or a copy, with C innermost in memory."""
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3)
