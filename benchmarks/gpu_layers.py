@@ -9,8 +9,8 @@ from gpu_measure import Bench, Row, Task, tf32
 from torch import Tensor
 
 from sddpm.models.batch_norm import StepBatchNorm2d
-from sddpm.neurons import Dynamics, functional, kernels
-from sddpm.neurons.kernels.fused_layers import normalized_multi_step
+from sddpm.models.kernels.fused_layers import normalize_and_fire
+from sddpm.neurons import Dynamics, SpikingNeuron, functional, kernels
 
 IF = Dynamics()  # SDDPM's: hard reset, attached, ATan(2)
 
@@ -86,7 +86,7 @@ def norms(bench: Bench, _options: Any) -> Iterator[Row]:
         norm = StepBatchNorm2d(shape[2]).to(bench.device)
         shift, grad = torch.randn(shape[1:3], device=bench.device).to(torch.bfloat16), torch.randn_like(x)
         ways = {
-            "fused": lambda x, norm=norm, shift=shift: normalized_multi_step(x, norm, IF, shift=shift),
+            "fused": lambda x, norm=norm, shift=shift: normalize_and_fire(norm, SpikingNeuron(IF), x, shift),
             "in turn": lambda x, norm=norm, shift=shift: kernels.multi_step(norm(x) + shift[:, :, None, None], IF),
         }
         tasks = {name: both(way, x, grad) for name, way in ways.items()}

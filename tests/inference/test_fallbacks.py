@@ -11,6 +11,7 @@ from sddpm.inference.engine import PAYS_FROM_STEPS, Engines
 from sddpm.inference.kernels import firing, native_conv, spike_conv
 from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, unsupported
 from tests.helpers.layer_by_layer import assert_exact
+from tests.helpers.strangers import strangers
 
 HERE = [kernel for kernel in CHOICES if unsupported(kernel) is None]
 NATIVE = [kernel for kernel in HERE if kernel not in ("onednn", "float32")]
@@ -34,6 +35,17 @@ def test_every_convolution_makes_an_exact_network(make_model, monkeypatch, name,
         pytest.skip(f"{kernel}: {reason}")
     monkeypatch.setenv(VARIABLE, kernel)
     assert_exact(make_model(**CONFIGS[name]), torch.randn(2, 1, 8, 8), 400)
+
+
+@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize("kind", [{"neuron": "squared"}, {"surrogate": "gaussian"}])
+def test_neurons_and_surrogates_that_the_kernels_do_not_know(make_model, monkeypatch, kernel, kind):
+    """Spikes do not depend on a surrogate: the kernels make those of any neuron that they know."""
+    monkeypatch.setenv(VARIABLE, kernel)
+    with strangers():
+        model = make_model(**kind)
+        assert firing.can_fire(model.encoder.neuron) == ("surrogate" in kind and bool(NATIVE))
+        assert_exact(model, torch.randn(2, 1, 8, 8), 400)
 
 
 @pytest.mark.skipif(len(NATIVE) < 2, reason="one native kernel at most")

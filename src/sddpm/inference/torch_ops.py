@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sddpm.models.kernels.fused_layers import affine_add, affine_fire
 from sddpm.neurons import SpikingNeuron
-from sddpm.neurons.kernels.fused_layers import affine_add, affine_multi_step
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def fire(neuron: SpikingNeuron, parts: list[Tensor], dtype: torch.dtype = torch.
     spikes = torch.empty(T, *parts[0].shape[1:-1], sum(widths), dtype=dtype, device=parts[0].device)
     for part, out in zip(parts, spikes.split(widths, dim=-1), strict=True):
         currents = part.expand(T, *part.shape[1:])
-        affine_multi_step(currents, neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w, out=out)
+        affine_fire(currents, neuron, out=out)
     return spikes
 
 
@@ -63,15 +63,8 @@ class TorchSpikeConv2d:
 
     def fire(self, spikes: Tensor, neuron: SpikingNeuron, *, channel_bias: Tensor | None = None) -> Tensor:
         """Spikes [T, B, H', W', O], of the type of `spikes`, of the layer of neurons that the currents enter."""
-        return affine_multi_step(
-            self._conv(spikes),
-            neuron.dynamics,
-            gain=self.scale,
-            offset=self._offset(channel_bias),
-            v_threshold=neuron.v_threshold,
-            w=neuron.w,
-            dtype=spikes.dtype,
-        )
+        offset = self._offset(channel_bias)
+        return affine_fire(self._conv(spikes), neuron, gain=self.scale, offset=offset, dtype=spikes.dtype)
 
     def _conv(self, spikes: Tensor) -> Tensor:
         images = spikes.flatten(0, 1).permute(0, 3, 1, 2).to(self.weight.dtype)

@@ -16,13 +16,14 @@ from sddpm.layouts import channels_innermost, innermost
 from sddpm.models.batch_norm import StepBatchNorm2d
 from sddpm.models.fused_norm import BatchStatistics
 from sddpm.models.kernels import norm as norm_kernels
+from sddpm.models.kernels.fused_layers import normalize_and_fire
 from sddpm.models.kernels.geometry import ConvGeometry
 from sddpm.models.kernels.norm import NeuronCall
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_nearest
 from sddpm.models.training_conv import TrainingConv, autocast_dtype
 from sddpm.neurons import QuantizedReLU, SpikingNeuron
 from sddpm.neurons.kernels import cpu, fused_allowed
-from sddpm.neurons.modules import normalize_and_fire, watched
+from sddpm.neurons.modules import watched
 
 
 def spiking_conv(

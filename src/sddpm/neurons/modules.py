@@ -6,7 +6,6 @@ from torch.nn.modules import module as torch_module
 
 from sddpm.neurons.definition import Dynamics
 from sddpm.neurons.kernels import multi_step
-from sddpm.neurons.kernels.fused_layers import normalized_multi_step
 
 
 class SpikingNeuron(nn.Module):
@@ -44,16 +43,3 @@ def watched(module: nn.Module) -> bool:
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     everywhere = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
     return any(hooks) or any(everywhere) or "forward" in module.__dict__
-
-
-def normalize_and_fire(norm: nn.BatchNorm2d, neuron: nn.Module, x: Tensor, shift: Tensor | None = None) -> Tensor:
-    """neuron(norm(x) + shift), fused where there is a kernel for it and both are what they seem: no subclass of
-    `SpikingNeuron`, and nobody listens in between with a hook.
-
-    x is [T, B, C, H, W], shift [B, C] or None; see `fused_layers`.
-    """
-    if type(neuron) is not SpikingNeuron or watched(norm) or watched(neuron):
-        return neuron(norm(x) if shift is None else norm(x) + shift[:, :, None, None])
-    return normalized_multi_step(
-        x, norm, neuron.dynamics, shift=shift, v_threshold=neuron.v_threshold, **neuron.learned
-    )

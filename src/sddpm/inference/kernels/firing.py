@@ -8,6 +8,7 @@ from torch import Tensor
 from sddpm.inference import torch_ops
 from sddpm.native import library, pointer, pointers, run, threads_for
 from sddpm.neurons import SpikingNeuron
+from sddpm.neurons.kernels.ids import unknown_neuron
 from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
 
 
@@ -29,13 +30,19 @@ def native_neuron(neuron: SpikingNeuron) -> Neuron:
 
 
 def available() -> bool:
-    return hasattr(library(), "sddpm_fire")
+    """Whether the kernel was built."""
+    return library() is not None
+
+
+def can_fire(neuron: SpikingNeuron) -> bool:
+    """Whether the native kernels, here and behind convolutions, make the spikes of a layer of neurons."""
+    return available() and unknown_neuron(neuron.dynamics) is None
 
 
 def fire_into(
     fired: Tensor, neuron: SpikingNeuron, x: Tensor, *, scale: Tensor | None = None, bias: Tensor | None = None
 ) -> None:
-    """Write the spikes of the currents scale[n] x[n] + bias[n]; call it only where the kernel is `available`.
+    """Write the spikes of the currents scale[n] x[n] + bias[n]; call it only for neurons that the kernel `can_fire`.
 
     Args:
         fired: uint8 [T, B, H, W, C], a slice of the channels of a contiguous tensor.
@@ -71,7 +78,7 @@ def fire(neuron: SpikingNeuron, parts: list[Tensor]) -> Tensor:
         neuron: its dynamics, threshold and w are read at every call.
         parts: float32 [1 or T, B, H, W, C_i], C_i summing to C.
     """
-    if not available():
+    if not can_fire(neuron):
         return torch_ops.fire(neuron, parts)
     T = max(len(part) for part in parts)
     widths = [part.shape[-1] for part in parts]

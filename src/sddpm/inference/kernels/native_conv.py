@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.inference.kernels.firing import native_neuron
+from sddpm.inference.kernels.firing import can_fire, fire, native_neuron
 from sddpm.inference.kernels.packing import SLAB, balance, flatten, interleave, most_of, pack_tiles, quantize
 from sddpm.native import library, pointers, run, threads
 from sddpm.neurons import SpikingNeuron
@@ -128,6 +128,8 @@ class NativeSpikeConv2d:
         Raises:
             UserError: as in a call.
         """
+        if not can_fire(neuron):
+            return fire(neuron, [self(spikes, channel_bias=channel_bias)])
         fired = torch.empty(self._out_shape(spikes), dtype=torch.uint8, device="cpu")
         self._run(spikes, channel_bias, None, fired=fired, neuron=neuron)
         return fired

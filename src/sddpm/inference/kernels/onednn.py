@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sddpm.inference.kernels.firing import available as fire_available
-from sddpm.inference.kernels.firing import fire_into
+from sddpm.inference.kernels.firing import can_fire, fire_into
 from sddpm.inference.kernels.packing import balance, digits, most_of
 from sddpm.inference.torch_ops import TorchSpikeConv2d
 from sddpm.neurons import SpikingNeuron
@@ -70,7 +69,7 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         return out.permute(0, 2, 3, 1).contiguous().unflatten(0, spikes.shape[:2])
 
     def fire(self, spikes: Tensor, neuron: SpikingNeuron, *, channel_bias: Tensor | None = None) -> Tensor:
-        if not fire_available():
+        if not can_fire(neuron):
             return super().fire(spikes, neuron, channel_bias=channel_bias)
         currents = self._conv(spikes)
         fired = torch.empty(currents.shape, dtype=torch.uint8, device="cpu")

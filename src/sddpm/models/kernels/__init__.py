@@ -1,1 +1,1 @@
-"""Native kernels of a training step on the CPU: convolutions, and batch norm with the neurons behind it."""
+"""Kernels of layers on the CPU in training: convolutions, batch norm; on GPUs: neurons with what is before them."""

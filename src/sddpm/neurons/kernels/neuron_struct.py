@@ -1,4 +1,4 @@
-"""A neuron as the native kernels take it, and which of them they know."""
+"""A neuron as the native kernels take it, and whether they can."""
 
 import ctypes
 
@@ -6,8 +6,7 @@ from torch import Tensor
 
 from sddpm.native import unsupported_tensor
 from sddpm.neurons.functional import Dynamics, start_of_membrane
-
-SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}
+from sddpm.neurons.kernels.ids import SURROGATE_IDS, charge_id, unknown
 
 
 class Neuron(ctypes.Structure):
@@ -20,11 +19,10 @@ class Neuron(ctypes.Structure):
 
 
 def neuron_struct(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -> Neuron:
-    """A neuron as the kernels take it; `leak` is PLIF's sigmoid(w)."""
-    charge = {"if": 0, "lif": 1, "plif": 3}[dynamics.neuron]
+    """A neuron that the kernels know as they take it; `leak` is PLIF's sigmoid(w)."""
     return Neuron(
-        charge=charge + (charge > 0 and not dynamics.decay_input),
-        surrogate=SURROGATE_IDS[dynamics.surrogate],
+        charge=charge_id(dynamics),
+        surrogate=SURROGATE_IDS.get(dynamics.surrogate, -1),  # spikes do not depend on it
         hard=dynamics.v_reset is not None,
         detach=dynamics.detach_reset,
         v_threshold=v_threshold,
@@ -41,8 +39,8 @@ def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
         return reason
     if isinstance(v_threshold, Tensor):
         return "the threshold is a tensor"
-    if dynamics.signed:
-        return "spikes are signed"
+    if (reason := unknown(dynamics)) is not None:
+        return reason
     if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device.type != "cpu"):
         return "w is not a scalar on the CPU"
     return None

@@ -22,9 +22,9 @@ from torch.autograd.function import once_differentiable
 from sddpm.layouts import dense, matching, new_like
 from sddpm.neurons.functional import Dynamics, start_of_membrane
 from sddpm.neurons.kernels import triton_kernels as kernels
+from sddpm.neurons.kernels.ids import SURROGATE_IDS, charge_id, unknown
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
-SURROGATE_IDS = {"atan": 0, "sigmoid": 1, "rectangle": 2, "triangle": 3, "piecewise_quadratic": 4}
 WARPS = 4  # of a program
 MAX_T = 32  # loops over time are unrolled, and registers hold the membranes of all time steps
 
@@ -73,16 +73,11 @@ def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | 
         return f"it takes 1 to {MAX_T} time steps"
     if isinstance(v_threshold, Tensor):
         return "the threshold is a tensor"
-    if dynamics.signed:
-        return "spikes are signed"
+    if (reason := unknown(dynamics)) is not None:
+        return reason
     if dynamics.neuron == "plif" and (w is None or w.dim() > 0 or w.device != x.device):
         return "w is not a scalar on the device of the currents"
     return broken(x.device)
-
-
-def charge_id(dynamics: Dynamics) -> int:
-    charge = {"if": 0, "lif": 1, "plif": 3}[dynamics.neuron]
-    return charge + (charge > 0 and not dynamics.decay_input)
 
 
 def numbers(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -> Numbers:

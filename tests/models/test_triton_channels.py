@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from sddpm.models.batch_norm import StepBatchNorm2d, frozen_statistics
+from sddpm.models.kernels import fused_layers
+from sddpm.models.kernels.fused_layers import normalize_and_fire
 from sddpm.neurons import Dynamics, SpikingNeuron, functional, kernels
-from sddpm.neurons.kernels import fused_layers
-from sddpm.neurons.modules import normalize_and_fire
 
 pytest.importorskip("triton")
-from sddpm.neurons.kernels import triton_channels
+from sddpm.models.kernels import triton_channels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 T = 4
@@ -169,10 +169,12 @@ def affine_parts():
 @pytest.mark.parametrize("neuron", ["if", "plif"])
 def test_affine_map_and_neuron_equal_the_definition(neuron, way):
     dynamics, w = Dynamics(neuron=neuron), torch.tensor(0.4)
+    layer = SpikingNeuron(dynamics, 0.8)
+    if layer.w is not None:
+        layer.w.data.copy_(w)
+    layer.to(DEVICE)
     for x, gain, offset, currents in affine_parts():
-        spikes = fused_layers.affine_multi_step(
-            x, dynamics, gain=gain, offset=offset, v_threshold=0.8, w=w.to(DEVICE), dtype=torch.uint8
-        )
+        spikes = fused_layers.affine_fire(x, layer, gain=gain, offset=offset, dtype=torch.uint8)
         assert spikes.dtype == torch.uint8
         assert torch.equal(spikes.cpu().float(), functional.multi_step(currents, dynamics, v_threshold=0.8, w=w))
 
@@ -196,7 +198,7 @@ def test_spikes_of_a_concatenation_are_written_in_place(way):
     first, second = torch.randn(T, 2, 5, 3, 24), torch.randn(1, 2, 5, 3, 8).expand(T, -1, -1, -1, -1)
     out = torch.full((T, 2, 5, 3, 32), 7, dtype=torch.uint8, device=DEVICE)
     for part, place in zip((first, second), out.split([24, 8], dim=-1), strict=True):
-        fused_layers.affine_multi_step(part.to(DEVICE), Dynamics(), out=place)
+        fused_layers.affine_fire(part.to(DEVICE), SpikingNeuron(Dynamics()), out=place)
     assert torch.equal(out.cpu().float(), functional.multi_step(torch.cat([first, second], -1), Dynamics()))
 
 
@@ -261,7 +263,7 @@ def test_on_the_cpu_norm_and_neuron_run_in_turn():
     x, norm, shift, _, incoming = example(Dynamics(), (T, 2, 5, 4, 7))
     results = []
     for function in (
-        lambda leaf, norm: fused_layers.normalized_multi_step(leaf, norm, Dynamics(), shift=shift),
+        lambda leaf, norm: normalize_and_fire(norm, SpikingNeuron(Dynamics()), leaf, shift),
         lambda leaf, norm: kernels.multi_step(norm(leaf) + shift[:, :, None, None], Dynamics()),
     ):
         leaf = x.clone().requires_grad_()

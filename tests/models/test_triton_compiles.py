@@ -16,7 +16,8 @@ from pathlib import Path
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from sddpm.neurons.kernels import triton_channel_kernels, triton_channels, triton_kernels, triton_neuron
+from sddpm.models.kernels import triton_channel_kernels, triton_channels
+from sddpm.neurons.kernels import triton_kernels, triton_neuron
 
 POINTERS = {"leak": "fp32", "v_threshold": "fp32", "rest": "fp32", "a": "fp32", "b": "fp32", "c": "fp32"}
 cuobjdump = next(Path(triton.__file__).parent.glob("backends/nvidia/bin/cuobjdump"), None)

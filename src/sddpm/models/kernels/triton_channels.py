@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from sddpm.models.kernels import triton_channel_kernels as kernels
 from sddpm.neurons.functional import Dynamics
-from sddpm.neurons.kernels import triton_channel_kernels as kernels
+from sddpm.neurons.kernels.ids import SURROGATE_IDS, charge_id
 from sddpm.neurons.kernels.triton_neuron import (
-    SURROGATE_IDS,
     block_size,
-    charge_id,
     launch,
     numbers,
     power_of_two,
