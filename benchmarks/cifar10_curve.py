@@ -88,7 +88,7 @@ def measured(point: Point, args: argparse.Namespace) -> Row:
             split="test",
             dim=args.dim,
             limit_reference=args.references,
-            sampling=SamplingSettings(20, "dpm++"),
+            sampling=SamplingSettings(num_inference_steps=20, solver="dpm++"),
             inception=inception_in(args.data),
             interval=True,
             copies=False,

@@ -22,7 +22,9 @@ def fashion_fad(run: Path, args: argparse.Namespace, exit_tolerance: float | Non
             metrics=("fad",),
             samples=args.samples,
             channels=1,
-            sampling=SamplingSettings(args.solver_steps, "ddim", exit_tolerance=exit_tolerance),
+            sampling=SamplingSettings(
+                num_inference_steps=args.solver_steps, solver="ddim", exit_tolerance=exit_tolerance
+            ),
             fad_weights=args.data / "fad" / "fashion_64.pth",
             fad_statistics=args.data / "fad" / "fashion_test_64.npz",
             interval=True,
@@ -55,7 +57,7 @@ def colour_kid(run: Path, args: argparse.Namespace) -> Any:
             split="train",
             dim=args.dim,
             limit_reference=args.references,
-            sampling=SamplingSettings(args.solver_steps, "ddim"),
+            sampling=SamplingSettings(num_inference_steps=args.solver_steps, solver="ddim"),
             inception=inception_in(args.data),
             interval=True,
             copies=False,

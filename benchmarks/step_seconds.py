@@ -1,6 +1,6 @@
 """How many steps of a training fit into a time, what a step costs here being measured.
 
-    python benchmarks/step_seconds.py CONFIG SECONDS [--set KEY=VALUE ...] [--init-from MODEL] [--wall]
+    python benchmarks/step_seconds.py CONFIG SECONDS [--set KEY=VALUE ...] [--init-from MODEL] [--wall] [--trial 4 28]
 
 CONFIG is a YAML file or the name of a config. Prints the number of steps whose CPU time, or with --wall whose time by
 the clock (of a GPU, say), is SECONDS.
@@ -29,7 +29,7 @@ def seconds_a_step(
     steps: tuple[int, int] = (4, 28),
 ) -> float:
     """Seconds of a step of a training, CPU time unless by another clock: those of 28 steps less those of four, so that
-    what a run does once does not count. start: a model that it starts from."""
+    what a run does once does not count. start: a model that it starts from; steps: other numbers of them."""
     times = []
     for count in steps:
         with tempfile.TemporaryDirectory() as folder:
@@ -46,11 +46,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--init-from", type=Path, metavar="MODEL")
     parser.add_argument("--wall", action="store_true")
+    parser.add_argument("--trial", type=int, nargs=2, default=(4, 28), help="steps of the two trainings that are timed")
     args = parser.parse_args()
     quiet = ["train.sample_every=0", "train.tensorboard=false", "train.checkpoint_every=100000"]
     config = load_config(args.config, [*args.set, *quiet])
-    found = [time.perf_counter, (30, 180)] if args.wall else [time.process_time, (4, 28)]
-    print(max(1, round(args.seconds / seconds_a_step(config, args.init_from, *found))))
+    clock = time.perf_counter if args.wall else time.process_time
+    print(max(1, round(args.seconds / seconds_a_step(config, args.init_from, clock, tuple(args.trial)))))
 
 
 if __name__ == "__main__":

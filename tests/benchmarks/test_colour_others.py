@@ -1,0 +1,45 @@
+"""colour_others.sh with a command that only notes its arguments: what is evaluated, and against which faces."""
+
+import json
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+from typer.main import get_command
+
+from sddpm.cli.main import app
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "colour_others.sh"
+SDDPM = """#!/usr/bin/env python3
+import json, os, sys
+from pathlib import Path
+with open(os.environ["NOTED"], "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+Path(sys.argv[sys.argv.index("--out") + 1]).write_text("{}")
+"""
+
+
+def test_what_is_trained_is_evaluated_once_on_faces_that_were_held_out(tmp_path):
+    data, runs, out, noted = (tmp_path / name for name in ("data", "runs", "out", "noted"))
+    (data / "celeba64").mkdir(parents=True)
+    (data / "inception.pth").touch()
+    for name in ("fashion-twin", "celeba"):
+        (runs / name / "model").mkdir(parents=True)
+    with zipfile.ZipFile(data / "celeba64" / "faces.zip", "w") as archive:
+        for i in reversed(range(8003)):
+            archive.writestr(f"{i:06d}.jpg", str(i))
+        archive.writestr("README.txt", "")
+    (tmp_path / "sddpm").write_text(SDDPM)
+    (tmp_path / "sddpm").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "NOTED": str(noted)}
+    for _ in range(2):
+        subprocess.run(["sh", SCRIPT, data, runs, out], check=True, env=environment)
+    calls = [json.loads(line) for line in noted.read_text().splitlines()]
+    assert [call[1].rpartition("/")[2] for call in calls] == ["fashion-mnist", "fashion-twin", "celeba"]
+    for verb, *words in calls:
+        get_command(app).commands[verb].make_context(verb, words)  # type: ignore[attr-defined]
+    with zipfile.ZipFile(out / "held-out.zip") as held:
+        assert held.namelist() == ["008000.jpg", "008001.jpg", "008002.jpg"]
+        assert held.read("008002.jpg") == b"8002"
+    assert calls[2][calls[2].index("--reference") + 1] == str(out / "held-out.zip")
