@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from measuring import PairedFad
+from scores import PairedFad
 from torch import Tensor
 
 from sddpm import load_pipeline

@@ -21,7 +21,7 @@ from measuring import Rows
 from scores import PairedFad
 
 from sddpm import load_pipeline
-from sddpm.cli.sample import parse_thresholds
+from sddpm.cli.options import parse_thresholds
 from sddpm.data import unit_to_uint8
 
 RUNS = ["ddim:50", "ddim:20", "dpm++:20", "dpm++:10", "unipc:20", "unipc:10", "sde-dpm++:50", "sde-dpm++:20", "ddpm:50"]

@@ -1,5 +1,6 @@
 """The speed benchmarks: memory is seen, finished rows are kept, every form of a training step is one network's."""
 
+import importlib
 import sys
 from functools import partial
 from operator import mul
@@ -81,3 +82,9 @@ def test_every_form_of_a_step_is_the_same_network(measuring):
     assert torch.equal(gradients["float32"], gradients["float32 recomputed"])
     assert torch.equal(gradients["bf16"], gradients["bf16 recomputed"])
     assert (gradients["bf16"] - gradients["float32"]).norm() > 0
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(BENCHMARKS).glob("*.py")))
+def test_every_benchmark_imports_what_is_there(measuring, name):
+    """A benchmark that is seldom run does not fall behind the package unseen."""
+    importlib.import_module(name)
