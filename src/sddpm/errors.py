@@ -4,5 +4,7 @@
 class UserError(ValueError):
     """Bad input: one line that says what is wrong and what would be right.
 
-    The command line prints it as ``error: ...`` and exits with code 2; in Python it is a `ValueError`.
+    Arguments are named as Python has them, in backticks: `samples`, or with a value `preprocessing=clean-fid`. The
+    command line prints the line as ``error: ...``, with its options in their place (`sddpm.cli.arguments`), and exits
+    with code 2; in Python it is a `ValueError`.
     """

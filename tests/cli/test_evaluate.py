@@ -147,7 +147,7 @@ def test_a_run_against_a_statistics_file(sddpm, model, fad, tmp_path):
     code, out, err = sddpm("evaluate", "run", *quick, "--samples", 70, "--steps", 2, "--no-copies")
     assert (code, len(out.splitlines())) == (0, 1), err
     code, out, err = sddpm("evaluate", model, "--fad-statistics", "digits.npz", "--samples", 70, "--steps", 2, *quick)
-    assert out.splitlines()[1] == "near copies    not looked for: no training images are known: --training WHAT"
+    assert out.splitlines()[1] == "near copies    not looked for: no training images are known: give --training"
     code, out, err = sddpm("evaluate", "run", *quick, "--samples", 70, "--steps", 2, "--training", "nowhere.zip")
     assert (code, err.splitlines()[-1]) == (2, "error: no such folder or zip: nowhere.zip")
 

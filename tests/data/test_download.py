@@ -162,12 +162,12 @@ def test_a_tampered_data_set_is_not_kept(tmp_path, shared_dir, caplog):
 def test_without_leave_nothing_is_fetched_and_the_way_is_told(tmp_path, name, caplog):
     with caplog.at_level(logging.DEBUG), pytest.raises(UserError) as caught:
         open_dataset(name, cache_dir=tmp_path)
-    assert "--download" in str(caught.value) and "--data FOLDER" in str(caught.value)
+    assert "`download=True`" in str(caught.value) and "`path`" in str(caught.value)
     assert only(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["celeba", "lsun", "folder"])
 def test_what_cannot_be_fetched_says_so(name):
     assert name in DATASETS
-    with pytest.raises(UserError, match=r"needs a path \(--data FOLDER\|ZIP\).*cannot be downloaded"):
+    with pytest.raises(UserError, match=r"needs `path`.*cannot be downloaded"):
         open_dataset(name, download=True)

@@ -19,7 +19,7 @@ def test_names_in_any_case(name):
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "fashion_mnist", "FashionMNIST", "CIFAR-10", "cifar10", "MNIST"])
 def test_known_names_ask_for_data_not_for_a_name(tmp_path, name):
-    with pytest.raises(UserError, match="is not here: fetch it with --download"):
+    with pytest.raises(UserError, match="is not here: fetch it with `download=True`"):
         open_dataset(name, cache_dir=tmp_path)
 
 

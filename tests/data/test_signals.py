@@ -81,7 +81,7 @@ def test_files_that_hold_no_signals(tmp_path, arrays, words):
 def test_paths_that_are_wrong(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 cut short")
     for name, path, words in (
-        ("signals", None, "signals needs a path"),
+        ("signals", None, "signals needs `path`"),
         ("signals", tmp_path / "x.npz", "is no .npy or .npz"),
         ("signals", tmp_path / "none.npy", "no such file"),
         ("gaussian-process", tmp_path, "takes no path"),

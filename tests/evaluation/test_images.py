@@ -59,9 +59,9 @@ def test_images_of_another_size_or_mode_are_refused(tmp_path, blobs):
     folder = write_folder(tmp_path / "images", blobs(4, 0))
     dataset = open_dataset(folder)
     check_alike((1, 8), dataset)
-    with pytest.raises(UserError, match=r"samples are grey 16x16, the reference .images. grey 8x8: .*--image-size"):
+    with pytest.raises(UserError, match=r"samples are grey 16x16, the reference .images. grey 8x8: .*image_size"):
         check_alike((1, 16), dataset)
-    with pytest.raises(UserError, match=r"samples are colour 8x8, .* grey 8x8: .*--channels"):
+    with pytest.raises(UserError, match=r"samples are colour 8x8, .* grey 8x8: .*channels"):
         check_alike((3, 8), dataset)
     Image.new("L", (9, 9)).save(folder / "odd.png")
     with pytest.raises(UserError, match=r"odd\.png has 9x9 pixels"):
@@ -101,7 +101,7 @@ def test_overlap_of_samples_and_reference(tmp_path, blobs):
     assert refuse_overlap(few, reference, allowed=False) == 2
     many = as_set(torch.cat([blobs(200, 1)[3:], blobs(200, 0)[:3]]), tmp_path, "many")
     assert refuse_overlap(many, reference, allowed=True) == 3
-    with pytest.raises(UserError, match=r"3 of 200 samples are images of reference; .*--allow-overlap"):
+    with pytest.raises(UserError, match=r"3 of 200 samples are images of reference; .*allow_overlap=True"):
         refuse_overlap(many, reference, allowed=False)
 
 

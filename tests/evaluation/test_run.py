@@ -232,18 +232,18 @@ def test_fid_of_real_images_by_an_independent_way(settings, tmp_path, shared_dir
     [
         ({"samples": 64}, "64 samples are too few .* 64 features"),
         ({"samples": 39, "interval": True}, "an interval needs at least 40 samples, not 39"),
-        ({"samples": 0}, "--samples must be at least 1"),
-        ({"samples": 91}, "holds 90 images, fewer than --samples 91"),
+        ({"samples": 0}, "`samples` must be at least 1"),
+        ({"samples": 91}, "holds 90 images, fewer than `samples=91`"),
         ({"limit_reference": 60}, "60 reference images are too few"),
-        ({"reference": None}, "give --reference"),
+        ({"reference": None}, "give `reference`"),
         ({"reference": "nothing.npz"}, "nothing.npz"),
         ({"source": "nowhere"}, "nowhere"),
-        ({"fad_weights": None}, "--fad-weights"),
-        ({"dim": 100}, "--dim must be one of 64, 192, 768, 2048, not 100"),
+        ({"fad_weights": None}, "`fad_weights=PATH`"),
+        ({"dim": 100}, "`dim` must be one of 64, 192, 768, 2048, not 100"),
         ({"metrics": ("mmd",)}, "unknown metric 'mmd'"),
         ({"protocol": "edm"}, "unknown protocol 'edm'"),
         ({"fad_statistics": "other"}, "has 5 dimensions, the features 64"),
-        ({"reference": "other"}, "cannot be measured against .*--fad-statistics"),
+        ({"reference": "other"}, "cannot be measured against .*`fad_statistics`"),
     ],
 )
 def test_bad_requests_are_refused_in_one_line(settings, tmp_path, blobs, changes, message):
@@ -278,7 +278,7 @@ def test_kid_against_a_statistics_file_is_refused(settings, tmp_path, blobs, ran
                 inception=random_inception[0],
             )
         )
-    with pytest.raises(UserError, match=r"fid has 64 dimensions, the features 192: .*--dim"):
+    with pytest.raises(UserError, match=r"fid has 64 dimensions, the features 192: .*`dim`"):
         evaluate(
             settings(
                 source=a,
@@ -368,7 +368,7 @@ def test_copies_are_looked_for_among_the_training_images(settings, tmp_path, blo
     assert [(sample - 60, image, distance) for sample, image, distance in found["pairs"]] == [
         (i, i, 0.0) for i in range(20)
     ]
-    assert copies(None) == {"why": "no training images are known: --training WHAT"}
+    assert copies(None) == {"why": "no training images are known: give `training`"}
     assert "gone.npz" in copies(TrainingData("gone.npz", required=False))["why"]
     with pytest.raises(UserError, match=r"gone\.npz"):
         copies(TrainingData("gone.npz"))
@@ -408,7 +408,7 @@ def test_a_reference_cropped_otherwise_than_the_training_images_is_noticed(setti
 
 def test_statistics_of_fewer_images_than_features_are_refused(tmp_path, blobs, random_inception):
     a = npz(tmp_path / "a.npz", blobs(64, 0))
-    with pytest.raises(UserError, match=r"64 images are too few .* in 64 features: .*smaller --dim$"):
+    with pytest.raises(UserError, match=r"64 images are too few .* in 64 features: .*smaller `dim`$"):
         build_statistics(StatisticsSettings(a, tmp_path / "s.npz", dim=64, inception=random_inception[0]))
 
 

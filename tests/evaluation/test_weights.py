@@ -44,7 +44,7 @@ def test_the_published_file_is_downloaded_once(server, tmp_path, monkeypatch):
 def test_a_download_with_another_hash_is_refused_and_not_kept(server, tmp_path):
     url, folder = server
     (folder / weights.INCEPTION_FILE).write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"sha256 is .* not the published 6726825d.*--inception PATH") as caught:
+    with pytest.raises(UserError, match=r"sha256 is .* not the published 6726825d.*inception=PATH") as caught:
         weights.inception_weights(base_url=url, cache_dir=tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
@@ -77,7 +77,7 @@ def test_a_download_appears_whole_or_not_at_all(server, tmp_path, monkeypatch):
 
 
 def test_a_missing_download_says_what_to_do(server, tmp_path):
-    with pytest.raises(UserError, match=r"HTTP 404.*--inception PATH"):
+    with pytest.raises(UserError, match=r"HTTP 404.*inception=PATH"):
         weights.inception_weights(base_url=server[0], cache_dir=tmp_path)
 
 

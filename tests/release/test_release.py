@@ -157,7 +157,7 @@ def test_scores_of_other_weights_are_refused_and_nothing_is_written(run, release
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"samples": {}}'])
 def test_files_that_are_no_evaluation_are_refused(released, tmp_path, text):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(UserError, match="was not written by sddpm evaluate --out"):
+    with pytest.raises(UserError, match="was not written by sddpm evaluate of a model"):
         read_evaluations([tmp_path / "x.json"], released)
 
 

@@ -92,12 +92,12 @@ def test_networks_can_be_built_for_their_images(name):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.learning_rate=1", ["--set", "'train.learning_rate'", "'train.lr'"]),
-        ("train.btach_size=1", ["--set", "'train.btach_size'", "'train.batch_size'"]),
-        ("model.lr=1", ["--set", "'model.lr'", "'train.lr'"]),
-        ("trian.lr=1", ["--set", "'trian'", "'train'"]),
-        ("train.zzzz=1", ["--set", "'train.zzzz'", "known are", "batch_size"]),
-        ("train.lr=fast", ["--set", "train.lr", "'fast'", "number", "Learning rate"]),
+        ("train.learning_rate=1", ["`overrides`", "'train.learning_rate'", "'train.lr'"]),
+        ("train.btach_size=1", ["`overrides`", "'train.btach_size'", "'train.batch_size'"]),
+        ("model.lr=1", ["`overrides`", "'model.lr'", "'train.lr'"]),
+        ("trian.lr=1", ["`overrides`", "'trian'", "'train'"]),
+        ("train.zzzz=1", ["`overrides`", "'train.zzzz'", "known are", "batch_size"]),
+        ("train.lr=fast", ["`overrides`", "train.lr", "'fast'", "number", "Learning rate"]),
         ("train.steps=-5", ["train.steps", "-5", "greater than 0"]),
         ("train.steps=2.5", ["train.steps", "2.5", "whole number"]),
         ("train.steps=true", ["train.steps", "True", "whole number"]),
@@ -111,9 +111,9 @@ def test_networks_can_be_built_for_their_images(name):
         ("train.ema_decay=1", ["train.ema_decay", "less than 1"]),
         ("train.rate_target=1.5", ["train.rate_target", "1.5", "less than or equal to 1"]),
         ("train.rate_target={'up.*': -1}", ["train.rate_target", "-1", "0 to 1"]),
-        ("train.lr", ["--set train.lr", "section.key=value"]),
-        ("lr=1", ["--set lr=1", "section.key=value"]),
-        ("data.path=[a", ["--set data.path=[a", "YAML"]),
+        ("train.lr", ["`overrides=train.lr`", "section.key=value"]),
+        ("lr=1", ["`overrides=lr=1`", "section.key=value"]),
+        ("data.path=[a", ["`overrides=data.path=[a`", "YAML"]),
     ],
 )
 def test_bad_overrides_are_named(override, words):
@@ -205,9 +205,9 @@ def test_another_kind_of_network_keeps_what_both_have():
     assert config.model.kind == "ann"
     assert (config.model.channel_mult, config.model.patch_size) == ((1, 2, 4), 2)
     assert load_config("mnist_small_ann", ["model.kind=spiking"]).model.T == 4
-    with pytest.raises(UserError, match=r"--set: unknown key 'model\.T'; .*attention_resolutions"):
+    with pytest.raises(UserError, match=r"`overrides`: unknown key 'model\.T'; .*attention_resolutions"):
         load_config("mnist_small", ["model.kind=ann", "model.T=8"])
-    with pytest.raises(UserError, match=r"mnist_small_ann\.yaml: |--set: unknown key 'model\.T'"):
+    with pytest.raises(UserError, match=r"mnist_small_ann\.yaml: |`overrides`: unknown key 'model\.T'"):
         load_config("mnist_small_ann", ["model.T=8"])
     with pytest.raises(UserError, match=r"model\.attention_resolutions = \['a'\]|model\.attention_resolutions = 'a'"):
         load_config("mnist_small_ann", ["model.attention_resolutions=[a]"])

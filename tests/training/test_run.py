@@ -184,7 +184,7 @@ def test_a_loss_that_is_nan_at_once(tmp_path, tiny, monkeypatch):
 
 def test_a_folder_that_holds_something_is_refused(tmp_path, tiny):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="not empty: add --resume"):
+    with pytest.raises(UserError, match="not empty: add `resume=True`"):
         train(tiny(), tmp_path, progress=False)
     with pytest.raises(UserError, match="is a file"):
         train(tiny(), tmp_path / "notes.txt", progress=False)

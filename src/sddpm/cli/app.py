@@ -2,7 +2,10 @@
 
 import typer
 
+from sddpm.cli.arguments import Verbs
+
 app = typer.Typer(
+    cls=Verbs,
     help="Spiking diffusion models: train, sample, evaluate, convert, inspect.",
     no_args_is_help=True,
     add_completion=False,

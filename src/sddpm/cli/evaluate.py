@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @app.command()
 @with_sampling_options(batch_size=50)
 def evaluate(
+    ctx: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -149,14 +150,15 @@ def evaluate(
         )
     )
     if evaluation is not None:
-        show(evaluation, out, grid)
+        show(ctx, evaluation, out, grid)
 
 
-def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
+def show(ctx: typer.Context, evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
     """Print a line a metric; write the JSON and the grid."""
     import shlex
     import sys
 
+    from sddpm.cli.arguments import in_options
     from sddpm.evaluation.report import as_json, copies_line, line
     from sddpm.figures.grid import image_grid
     from sddpm.files import atomic_path
@@ -164,7 +166,7 @@ def show(evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
     for measurement in evaluation.measurements:
         typer.echo(line(measurement, evaluation.plan.protocol.name))
     if evaluation.facts["near_copies"] is not None:
-        typer.echo(copies_line(evaluation.facts["near_copies"]))
+        typer.echo(in_options(ctx, copies_line(evaluation.facts["near_copies"])))
     if grid is not None:
         with atomic_path(grid) as temporary:
             image_grid(evaluation.grid, scale=None).save(temporary, "PNG")

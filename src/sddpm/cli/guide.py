@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @app.command()
 @with_sampling_options("v_threshold", "x0_scale", "guidance_scale", "exit_tolerance", batch_size=50)
 def guide(
+    ctx: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
     metric: Annotated[str, typer.Option(help="fid, sfid, kid or fad, by which to choose.")] = "fid",
     reference: Annotated[
@@ -171,7 +172,7 @@ def guide(
     )
     if report is not None:
         keep = report.beats_trained if store is None else store
-        _show(report, model, search, keep, store, out, figure)
+        _show(ctx, report, model, search, keep, store, out, figure)
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
@@ -213,6 +214,7 @@ def _clear(model: Path, search: str) -> None:
 
 
 def _show(
+    ctx: typer.Context,
     report: "GuidanceReport",
     model: Path,
     search: str,
@@ -225,6 +227,7 @@ def _show(
     import shlex
     import sys
 
+    from sddpm.cli.arguments import in_options
     from sddpm.files import atomic_path
     from sddpm.guidance import store_guidance, store_x0_scale
     from sddpm.guidance.record import as_json, kept_with_model
@@ -238,7 +241,7 @@ def _show(
             draw(report).savefig(temporary)
     typer.echo(table(report))
     for line in verdict(report):
-        typer.echo(line)
+        typer.echo(in_options(ctx, line))
     if keep:
         space, scale = report.space, report.space.x0_scale(report.chosen)
         if space.groups:

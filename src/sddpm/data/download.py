@@ -33,9 +33,7 @@ def cached_folder(name: str, request: Request, files: dict[str, str], places: tu
     folder = request.cache_dir / name
     missing = {file: md5 for file, md5 in files.items() if not (folder / file).is_file()}
     if missing and not request.download:
-        raise UserError(
-            f"{name} is not here: fetch it with --download (download=True) or give --data FOLDER (path=...)"
-        )
+        raise UserError(f"{name} is not here: fetch it with `download=True`, or give its folder as `path`")
     if request.base_url:
         places = (f"{request.base_url.rstrip('/')}/{name}/",)
     for file, md5 in missing.items():

@@ -126,7 +126,7 @@ def _images_source(name: str, request: "Request", what: str, class_folders: bool
     from sddpm.data.images import open_images
 
     if not request.paths:
-        raise UserError(f"{name} needs a path (--data FOLDER|ZIP): {what}; it cannot be downloaded")
+        raise UserError(f"{name} needs `path`: {what}; it cannot be downloaded")
     return open_images(request.paths, class_folders=class_folders)
 
 

@@ -60,7 +60,7 @@ def open_signals(name: str, path: str | Path | None = None, limit: int | None = 
             raise UserError("gaussian-process is drawn anew: it takes no path")
         return SignalDataset(name, gaussian_process(GP_COUNT, seed=0)[:limit], SignalRange(-1.0, 1.0))
     if path is None:
-        raise UserError("signals needs a path (--data FILE): an .npy or .npz of signals [N, C, L] or [N, L]")
+        raise UserError("signals needs `path`: an .npy or .npz of signals [N, C, L] or [N, L]")
     file = Path(path).expanduser()
     signals, labels = _read(file)
     if signals.ndim == 2:

@@ -26,7 +26,7 @@ class Moments:
     @staticmethod
     def from_dict(plain: Mapping[str, Any], num_train_timesteps: int) -> "Moments":
         """Raises `UserError` for anything but the moments of a model with so many diffusion steps."""
-        again = "measure them again with `sddpm moments MODEL --force`"
+        again = "measure them again with `sddpm moments MODEL`"
         if set(plain) != {"h", "standard_error", "samples"} or not _all_positive(plain["h"]):
             raise UserError(f"the moments of this model are damaged: {again}")
         if (steps := len(plain["h"])) != num_train_timesteps:

@@ -130,7 +130,7 @@ def check_alike(samples: tuple[int, int], reference: Images) -> None:
     if samples != (reference.channels, reference.image_size):
         raise UserError(
             f"the samples are {_form(*samples)}, the reference ({reference.name}) "
-            f"{_form(reference.channels, reference.image_size)}: bring both to one form, --image-size, --channels"
+            f"{_form(reference.channels, reference.image_size)}: bring both to one form by `image_size` and `channels`"
         )
 
 

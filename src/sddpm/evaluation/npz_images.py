@@ -19,7 +19,7 @@ _AT_A_TIME = 1 << 23  # bytes
 
 
 class NpzImages(ImageDataset):
-    """Images from an .npz, such as `sddpm sample --out x.npz` and ADM write: arr_0 (or its only array), [N, H, W, C]
+    """Images from an .npz, such as `sddpm sample` and ADM write: arr_0 (or its only array), [N, H, W, C]
     or [N, H, W], uint8, or float in [0, 1], which is rounded to 8 bits as a PNG would.
 
     The file is read through once, so that what is wrong with it is known from the beginning. A packed file

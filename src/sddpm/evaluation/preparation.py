@@ -47,7 +47,7 @@ def known_targets(
         made_with = reference.about["made_with"].get("preprocessing", plan.preprocessing)
         if made_with != plan.preprocessing:
             raise UserError(
-                f"{settings.reference} was made with {made_with} preprocessing: choose --preprocessing {made_with}"
+                f"{settings.reference} was made with {made_with} preprocessing: choose `preprocessing={made_with}`"
             )
         gaussians = reference.statistics.gaussians
         files |= {str(plan.dim): gaussians["pool"]}
@@ -57,9 +57,9 @@ def known_targets(
         if metric.against == "nothing" or name in targets:
             continue
         if metric.against == "images" and reference.images is None:
-            raise UserError(f"{metric.name} needs images as --reference, which {settings.reference} does not hold")
+            raise UserError(f"{metric.name} needs images as `reference`, which {settings.reference} does not hold")
         if name not in files and reference.images is None:
-            where = "--fad-statistics is" if name == "fad" else "images, or mu_s and sigma_s in the file, are"
+            where = "`fad_statistics` is" if name == "fad" else "images, or mu_s and sigma_s in the file, are"
             raise UserError(f"{metric.name} cannot be measured against {settings.reference} alone: {where} needed")
         if name in files:
             targets[name] = Features(name, None, _fitting(files[name], name, metric, extractors))
@@ -71,7 +71,7 @@ def _fitting(gaussian: Gaussian, name: str, metric: Metric, extractors: dict[str
     if gaussian.dim != length:
         raise UserError(
             f"the statistics file for {metric.name} has {gaussian.dim} dimensions, the features {length}: "
-            "choose another file" + ("" if name in ("fad", "spatial") else ", or --dim")
+            "choose another file" + ("" if name in ("fad", "spatial") else ", or `dim`")
         )
     if gaussian.count is not None:
         check_enough(gaussian.count, "reference images", gaussian.dim)

@@ -47,7 +47,7 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
         UserError: images, weights or options that cannot be used; a file that cannot be written.
     """
     if settings.dim not in DIMS:
-        raise UserError(f"--dim must be one of {', '.join(map(str, DIMS))}, not {settings.dim}")
+        raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {settings.dim}")
     device = local_device(settings.device)
     entry = find_dataset(settings.images)
     with launched_processes() as processes:
@@ -76,7 +76,7 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
             )
         count = min(len(dataset), settings.limit or len(dataset))
         for length in extractor.lengths.values():
-            check_enough(count, "images", length, "a smaller --dim")
+            check_enough(count, "images", length, "a smaller `dim`")
         rows = extract(extractor, ImageSet(dataset, count), settings.work or default_work(), processes)
         found = {kind: sum_moments(Features(name, rows[name]), processes) for kind, name in kinds.items()}
         if watched is not None:

@@ -96,17 +96,18 @@ def make_plan(settings: EvaluationSettings) -> Plan:
     protocol = find_protocol(settings.protocol)
     dim = protocol.dim if settings.dim is None else settings.dim
     if dim not in DIMS:
-        raise UserError(f"--dim must be one of {', '.join(map(str, DIMS))}, not {dim}")
+        raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {dim}")
     if settings.samples is not None and settings.samples < 1:
-        raise UserError(f"--samples must be at least 1, not {settings.samples}")
+        raise UserError(f"`samples` must be at least 1, not {settings.samples}")
     metrics = find_metrics(settings.metrics or protocol.metrics)
     for metric in metrics:
         if metric.features == "fad" and settings.fad_weights is None:
-            raise UserError("fad needs --fad-weights PATH, the autoencoder of FSVAE for this data set")
+            raise UserError("fad needs `fad_weights=PATH`, the autoencoder of FSVAE for this data set")
         known = metric.features == "fad" and settings.fad_statistics is not None
         if settings.reference is None and metric.against != "nothing" and not known:
             raise UserError(
-                f"{metric.name} compares with other images: give --reference DATASET, FOLDER, ZIP or STATISTICS.npz"
+                f"{metric.name} compares with other images: give `reference`, a data set, a folder, zip or .npz of "
+                "images, or a statistics .npz"
             )
     return Plan(
         protocol,

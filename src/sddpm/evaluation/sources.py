@@ -78,7 +78,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
         download=settings.download,
     )
     if settings.samples is not None and settings.samples > len(dataset):
-        raise UserError(f"{settings.source} holds {len(dataset):,} images, fewer than --samples {settings.samples:,}")
+        raise UserError(f"{settings.source} holds {len(dataset):,} images, fewer than `samples={settings.samples}`")
     count = min(settings.samples or plan.protocol.samples, len(dataset))
     about = {
         "kind": "images",
@@ -212,7 +212,7 @@ def open_training(
     if not settings.copies:
         return None, ""
     if training is None and reference.images is None:
-        return None, "no training images are known: --training WHAT"
+        return None, "no training images are known: give `training`"
     if training is None:
         training = TrainingData(str(settings.reference), settings.data, settings.crop, settings.resize, False)
     whole = settings.limit_reference is None and reference.split in (None, "train")

@@ -36,7 +36,7 @@ class Output:
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise `UserError` if something is at `path` already and `force` is not set."""
     if path.exists() and not force:
-        raise UserError(f"{path} exists already; choose another name or pass --force to replace it")
+        raise UserError(f"{path} exists already; choose another name or pass `force=True` to replace it")
 
 
 def check_outputs(outputs: Iterable[Output], *, inputs: Iterable[str | os.PathLike[str]] = (), force: bool) -> None:

@@ -86,7 +86,7 @@ def _proxy(report: GuidanceReport) -> list[str]:
     if report.space.scaled:
         return []
     if proxy is None:
-        return ["proxy: the noise-prediction loss was not measured (no images: give --reference or --held-out)"]
+        return ["proxy: the noise-prediction loss was not measured (no images: give `reference` or `held_out`)"]
     seen = "" if proxy.held_out else ", not held out as far as is known"
     if math.isnan(proxy.correlation):
         return [f"proxy: too few different values to rank the noise-prediction loss ({proxy.images}{seen})"]

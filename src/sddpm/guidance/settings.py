@@ -81,7 +81,7 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
     method = settings.method or ("grid" if settings.search in ("scalar", "x0-scale") else "coordinate")
     check_choice("method", method, METHODS)
     if method == "grid" and axes > 1:
-        raise UserError(f"a grid is for one number, not for {axes}: choose --method coordinate or bayes")
+        raise UserError(f"a grid is for one number, not for {axes}: choose `method=coordinate` or bayes")
     default = GRIDS["scales"] if settings.search == "x0-scale" else DEFAULT_GRID
     grid = default if settings.grid is None else settings.grid
     for multiple in (*grid, settings.low, settings.high):
@@ -90,32 +90,32 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
     if not settings.low < 1 < settings.high:
         raise UserError(f"the range must go from below 1 to above, not from {settings.low:g} to {settings.high:g}")
     for name, value, least in (
-        ("--seed-sets", settings.seed_sets, 1),
-        ("--validation-sets", settings.validation_sets, 1),
-        ("--refine", settings.refinements, 0),
-        ("--resamples", settings.resamples, 20),
-        ("--proxy-images", settings.proxy_images, 0),
+        ("seed_sets", settings.seed_sets, 1),
+        ("validation_sets", settings.validation_sets, 1),
+        ("refinements", settings.refinements, 0),
+        ("resamples", settings.resamples, 20),
+        ("proxy_images", settings.proxy_images, 0),
     ):
         if value < least:
-            raise UserError(f"{name} must be at least {least}, not {value}")
+            raise UserError(f"`{name}` must be at least {least}, not {value}")
     if settings.proxy_images == 1:
-        raise UserError("--proxy-images must be 0, for none, or at least 2")
+        raise UserError("`proxy_images` must be 0, for none, or at least 2")
     grid = tuple(sorted({*grid, 1.0}))
     least = smallest_budget(method, axes, grid)
     budget = settings.budget
     if budget is None:
         if method != "grid":
-            raise UserError(f"--budget is needed: how many choices may be tried, at least {least}")
+            raise UserError(f"`budget` is needed: how many choices may be tried, at least {least}")
         budget = len(grid) + 3 * settings.refinements
     if budget < least:
         raise UserError(
-            f"--budget {budget} is too small: {method} needs at least {least}, the model as trained included"
+            f"`budget={budget}` is too small: {method} needs at least {least}, the model as trained included"
         )
     first = settings.evaluation.sampling.first_seed
     if first < 0 or first + settings.seed_sets * samples > FRESH:
-        raise UserError(f"the seeds of the search must lie in 0 to {FRESH - 1}: choose another --seed")
+        raise UserError(f"the seeds of the search must lie in 0 to {FRESH - 1}: choose another `first_seed`")
     if FRESH + first + settings.validation_sets * samples - 1 > MAX_SEED:
-        raise UserError("there are not enough fresh seeds: choose a smaller --seed or fewer --validation-sets")
+        raise UserError("there are not enough fresh seeds: choose a smaller `first_seed` or fewer `validation_sets`")
     return SearchPlan(
         method,
         grid,

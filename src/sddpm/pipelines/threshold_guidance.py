@@ -50,7 +50,9 @@ def kept_thresholds(guidance: Mapping[str, Any] | None) -> PlainThresholds | Non
     if guidance is None:
         return None
     if not isinstance(guidance, Mapping) or "v_threshold" not in guidance:
-        raise UserError("threshold_guidance is damaged: it has no v_threshold; sddpm guide MODEL --clear removes it")
+        raise UserError(
+            "threshold_guidance is damaged: it has no v_threshold; `store_guidance(model, None)` removes it"
+        )
     return from_json(guidance["v_threshold"])
 
 

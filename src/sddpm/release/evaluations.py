@@ -1,4 +1,4 @@
-"""What `sddpm evaluate --out` wrote about a model, as a card tells it."""
+"""What `sddpm evaluate` wrote about a model, as a card tells it."""
 
 import json
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
         except OSError as error:
             raise UserError(f"cannot read {file}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{file} was not written by sddpm evaluate --out of a model") from error
+            raise UserError(f"{file} was not written by sddpm evaluate of a model") from error
         if of_model != digest:
             raise UserError(f"{file} is of another model: evaluate the released one")
         found += rows

@@ -55,7 +55,7 @@ def release(
         name: what to call the model; the folder's name unless said.
         hardware: what it was trained on, in words.
         licence: of the weights, by its SPDX name.
-        evaluations: JSON files of `sddpm evaluate --out`, of the released model: release once, evaluate, release again.
+        evaluations: JSON files of `sddpm evaluate`, of the released model: release once, evaluate, release again.
         solver: with which it samples unless another is asked for, a name of `sddpm.diffusion.solvers.SOLVERS`.
         x0_scale: likewise, times which the clean image that it predicts is taken.
 

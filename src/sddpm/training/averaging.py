@@ -41,7 +41,7 @@ def average(
 
     Args:
         models: at least two, trained on from one another or from one start.
-        out: a new folder for the model; `sddpm train out/config.yaml --init-from out` trains it on.
+        out: a new folder for the model; training with `init_from=out` trains it on.
         shares: of each model, summing to 1; equal ones unless given.
 
     Raises:

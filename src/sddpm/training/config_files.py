@@ -1,4 +1,4 @@
-"""From a YAML and `--set` overrides to a checked `Config`, with errors that name the key and the nearest right one."""
+"""From a YAML and overrides to a checked `Config`, with errors that name the key and the nearest right one."""
 
 import json
 import re
@@ -99,7 +99,7 @@ def _without_keys_of_other_kinds(section: Mapping[str, Any], overridden: Contain
 
 
 def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Config:
-    """Validate plain values; `source` (and "--set" for the `overridden` keys) is what errors name."""
+    """Validate plain values; `source` (and `overrides` for the `overridden` keys) is what errors name."""
     try:
         # By way of JSON, strictly: a list may become a tuple, but neither true nor "3" a number.
         return Config.model_validate_json(json.dumps(values, default=str), strict=True)
@@ -108,7 +108,7 @@ def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[st
         first = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
         keys, _ = _locate(first)
         here = ".".join(keys[:2])
-        where = "--set" if any(f"{key}.".startswith(f"{here}.") for key in overridden) else source
+        where = "`overrides`" if any(f"{key}.".startswith(f"{here}.") for key in overridden) else source
         raise UserError(f"{where}: {_explain(first)}") from error
 
 
@@ -144,8 +144,8 @@ def _parse(text: str, source: str) -> Any:
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or key.count(".") != 1 or not all(key.strip().split(".")):
-        raise UserError(f"--set {text}: write section.key=value, e.g. train.lr=1e-4")
-    return key.strip(), _parse(value, f"--set {text}")
+        raise UserError(f"`overrides={text}`: write section.key=value, e.g. train.lr=1e-4")
+    return key.strip(), _parse(value, f"`overrides={text}`")
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -1,6 +1,6 @@
 """How a model came to be, stage by stage: history.yaml, beside a run's or a model's files.
 
-A run that starts from another model (`--init-from`) keeps the stages of that one, so that a card can tell them all.
+A run that starts from another model (`init_from`) keeps the stages of that one, so that a card can tell them all.
 """
 
 from collections.abc import Sequence

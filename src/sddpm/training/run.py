@@ -90,7 +90,7 @@ def train(
     """
     run_dir = Path(run_dir)
     if resume and init_from is not None:
-        raise UserError("--resume goes on with the weights of the run, --init-from starts from others: choose one")
+        raise UserError("`resume` goes on with the weights of the run, `init_from` starts from others: choose one")
     check_run_folder(run_dir, resume)
     with locked(run_dir) if is_first_process() else nullcontext():
         return _train(config, run_dir, resume=resume, init_from=init_from, device=device, progress=progress)

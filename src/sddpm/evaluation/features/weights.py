@@ -41,7 +41,7 @@ def inception_weights(path: Path | None = None, base_url: str | None = None, cac
         try:
             fetch([f"{place}/{INCEPTION_FILE}"], target, INCEPTION_SHA256)
         except UserError as error:
-            raise UserError(f"{error}, or give --inception PATH") from error
+            raise UserError(f"{error}, or give `inception=PATH`") from error
     return target
 
 

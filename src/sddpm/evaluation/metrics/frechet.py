@@ -15,7 +15,7 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
     gaussian, target = samples.gaussian, reference.gaussian
     if gaussian.dim != target.dim:
         raise UserError(
-            f"the reference statistics have {target.dim} features, the samples {gaussian.dim}: choose --dim"
+            f"the reference statistics have {target.dim} features, the samples {gaussian.dim}: choose `dim`"
         )
     for what, count in (("samples", samples.count), ("reference images", reference.count)):
         if count is not None:
@@ -32,7 +32,7 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
     return Score(value, None, *jackknife(without, value, len(samples), low=0))
 
 
-def check_enough(count: int, what: str, dim: int, instead: str = "a smaller --dim, or --metric kid") -> None:
+def check_enough(count: int, what: str, dim: int, instead: str = "a smaller `dim`, or `metrics=kid`") -> None:
     """Raise `UserError` if `count` vectors are too few for a covariance of `dim` features, which would be singular;
     `instead`: what would do with fewer."""
     if count <= dim:
