@@ -8,8 +8,8 @@ import torch
 
 from sddpm.evaluation import EvaluationSettings, SamplingSettings, evaluate, read_statistics
 from sddpm.evaluation.features.extractor import fad_extractor
+from sddpm.evaluation.metrics.distances import frechet_to
 from sddpm.guidance.bootstrap import draw_weights, estimate
-from sddpm.guidance.distances import frechet_to
 
 
 def fashion_fad(run: Path, args: argparse.Namespace, exit_tolerance: float | None = None) -> Any:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sddpm.cli.evaluate import same_images, trained_on, training_images
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.evaluation.features.fad import FadEncoder
 from sddpm.models import SpikingUNet2DModel
@@ -92,6 +91,14 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
         (["MODEL", "--reference", "colour.npz"], "samples are grey 8x8, the reference (colour) colour 8x8"),
         (["MODEL", "--reference", "digits", "--inception", "no.pth", "--metric", "kid"], "no Inception weights"),
         (["MODEL", "--reference", "digits", "--out", "."], "is a folder"),
+        (
+            ["MODEL", "--reference", "digits", "--out", "x.png", "--grid", "./x.png"],
+            "--out and --grid need different names",
+        ),
+        (["MODEL", "--reference", "digits", "--limit-reference", "0"], "--limit-reference must be at least 1, not 0"),
+        (["MODEL", "--reference", "grey.npz", "--image-size", "0"], "--image-size must be at least 1, not 0"),
+        (["MODEL", "--reference", "grey.npz", "--crop", "center"], "taken as they are: leave out --crop"),
+        (["MODEL", "--reference", "grey.npz", "--resize", "box"], "taken as they are: leave out --resize"),
         (["MODEL", "--reference", "digits", "--out", "cut.npz/x.json"], "cannot write cut.npz/x.json"),
         (["MODEL", "--reference", "digits", "--protocol", "x"], "unknown protocol"),
     ],
@@ -99,6 +106,7 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
 def test_bad_input_is_one_line_and_code_2(sddpm, model, options, tmp_path, arguments, message):
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
     np.savez(tmp_path / "nan.npz", np.full((2, 8, 8), np.nan))
+    np.savez(tmp_path / "grey.npz", np.zeros((70, 8, 8), np.uint8))
     np.savez(tmp_path / "colour.npz", np.zeros((70, 8, 8, 3), np.uint8))
     arguments = [model if word == "MODEL" else word for word in arguments]
     if "nan.npz" in arguments:
@@ -113,26 +121,11 @@ def test_stats_needs_a_name_for_its_file(sddpm):
     assert "ends in .npz" in sddpm("stats", "digits", "digits.txt")[2]
 
 
-def test_a_run_knows_what_it_was_trained_on(tmp_path):
-    assert trained_on(str(tmp_path)) == {}
-    (tmp_path / "config.yaml").write_text("data: {dataset: celeba, path: faces.zip, image_size: 64, crop: ddim64}\n")
-    found = trained_on(str(tmp_path))
-    assert (found["reference"], found["data"], found["crop"]) == ("celeba", "faces.zip", "ddim64")
-    (tmp_path / "config.yaml").write_text("data: {dataset: folder, path: mine.zip}\n")
-    assert trained_on(str(tmp_path))["reference"] == "mine.zip"
-
-
-def test_copies_are_looked_for_among_what_a_run_was_trained_on():
-    trained = {"reference": "celeba", "data": "faces.zip", "channels": 3, "crop": "ddim64", "resize": "box"}
-    assert training_images(None, None, {}) is None
-    run = training_images(None, None, trained)
-    assert (run.images, run.data, run.crop, run.resize, run.required) == ("celeba", "faces.zip", "ddim64", "box", False)
-    asked = training_images("CelebA", "elsewhere.zip", trained)
-    assert (asked.data, asked.crop, asked.required) == ("elsewhere.zip", "ddim64", True)
-    other = training_images("mine.zip", None, trained)
-    assert (other.images, other.data, other.crop, other.required) == ("mine.zip", None, None, True)
-    assert same_images("Fashion_MNIST", "fashion-mnist") and same_images("a/b", "a/b")
-    assert not same_images("a", "b") and not same_images(None, None) and not same_images("mnist", "cifar10")
+def test_stats_refuses_what_would_do_nothing(sddpm, tmp_path):
+    np.savez(tmp_path / "x.npz", np.zeros((70, 8, 8), np.uint8))
+    for option, value in (("--limit", 0), ("--crop", "center"), ("--resize", "box")):
+        code, _, err = sddpm("stats", "x.npz", "s.npz", option, value)
+        assert code == 2 and option in err and len(err.splitlines()) == 1
 
 
 def test_a_run_against_a_statistics_file(sddpm, model, fad, tmp_path):

@@ -32,9 +32,9 @@ def as_set(pixels, tmp_path, name):
 def test_images_are_known_by_their_pixels(tmp_path, blobs):
     a, again, other = (as_set(blobs(5, seed), tmp_path, str(i)) for i, seed in enumerate((0, 0, 1)))
     assert a.identity == again.identity != other.identity
-    assert ImageSet(a.images, 4).identity != a.identity
-    assert a.digests[:4] == ImageSet(a.images, 4).digests
-    flat = NpzImages(save(tmp_path / "flat.npz", a.images.gather(range(5)).numpy().reshape(5, 8, 8)))
+    assert ImageSet(a.source, 4).identity != a.identity
+    assert a.digests[:4] == ImageSet(a.source, 4).digests
+    flat = NpzImages(save(tmp_path / "flat.npz", a.source.gather(range(5)).numpy().reshape(5, 8, 8)))
     assert ImageSet(flat, 5).identity == a.identity
 
 
@@ -106,7 +106,7 @@ def test_overlap_of_samples_and_reference(tmp_path, blobs):
 
 
 def test_near_copies_are_counted(tmp_path, blobs):
-    training = as_set(blobs(120, 0), tmp_path, "training").images
+    training = as_set(blobs(120, 0), tmp_path, "training").source
     copies = blobs(120, 0)[:5]
     copies[:, 0, 0, :2] ^= 4  # two pixels changed a little
     samples = as_set(torch.cat([blobs(15, 1), copies]), tmp_path, "samples")

@@ -54,8 +54,25 @@ def test_frechet_and_its_interval():
     x, y = normal(200, 6, 0), normal(300, 6, 1, shift=0.3)
     target = features(y)
     found = frechet(features(x), target, interval=True)
-    assert found.value == pytest.approx(frechet(features(x), Features("test", None, target.gaussian)).value)
+    # By the eigenvalues of the product of the covariances, which is not symmetric, in NumPy.
+    s, t_ = np.cov(x.astype(np.float64), rowvar=False), np.cov(y.astype(np.float64), rowvar=False)
+    apart = np.square(x.mean(0, dtype=np.float64) - y.mean(0, dtype=np.float64)).sum()
+    roots = np.sqrt(np.linalg.eigvals(s @ t_).real.clip(0)).sum()
+    assert found.value == pytest.approx(apart + np.trace(s + t_) - 2 * roots, rel=1e-9)
     check_interval(found, lambda rows: frechet(features(rows), target).value, x, (0, np.inf))
+
+
+def test_frechet_between_gaussians_in_closed_form():
+    """Of commuting covariances: sum (m_i - n_i)^2 + (s_i - t_i)^2 (Dowson and Landau 1982), to the error of 4,000
+    samples a side, and exactly where the statistics are given."""
+    m, s = np.array([0.5, -1.0, 0.0]), np.array([1.0, 2.0, 0.5])
+    n, t_ = np.array([0.0, 0.0, 1.0]), np.array([1.5, 1.0, 0.5])
+    exact = np.square(m - n).sum() + np.square(s - t_).sum()
+    target = Features("test", None, Gaussian(torch.from_numpy(n), torch.from_numpy(np.diag(t_**2))))
+    known = Features("test", None, Gaussian(torch.from_numpy(m), torch.from_numpy(np.diag(s**2))))
+    assert frechet(known, target).value == pytest.approx(exact, rel=1e-12)
+    drawn = np.random.default_rng(0).normal(size=(4000, 3)) * s + m
+    assert frechet(features(drawn), target).value == pytest.approx(exact, rel=0.05)
 
 
 def test_frechet_refuses_fewer_vectors_than_features():
@@ -132,8 +149,19 @@ def test_kid_of_subsets():
         for _ in range(3)
     ]
     assert kid(x, y, subsets=3, subset_size=40).value == pytest.approx(np.mean(values), rel=1e-9)
-    assert found.standard_error == pytest.approx(found.std / 50**0.5)
+    assert kid(x, y, subsets=3, subset_size=39).standard_error is None  # too few for the jackknife's 20 groups
     assert abs(found.value) < 4 * found.standard_error + 0.05  # unbiased: near 0 for equal distributions
+
+
+def test_the_standard_error_of_kid_is_that_of_other_samples():
+    """Samples drawn anew 40 times against one reference: their values spread as the standard error of each says, which
+    std / sqrt(subsets), how far other subsets of the same samples lie apart, falls short of."""
+    reference = features(normal(400, 4, 0, shift=0.3))
+    found = [kid(features(normal(400, 4, 100 + i)), reference, subsets=20, subset_size=200) for i in range(40)]
+    spread = np.std([each.value for each in found], ddof=1)
+    assert 0.7 < np.mean([each.standard_error for each in found]) / spread < 1.3
+    assert np.mean([each.std for each in found]) / 20**0.5 < 0.5 * spread
+    assert all(each.interval is None for each in found)
 
 
 def test_kid_expectation_has_a_closed_form():

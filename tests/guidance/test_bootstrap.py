@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
+from sddpm.evaluation.metrics.distances import frechet_to, mean_of
 from sddpm.evaluation.statistics import Gaussian
 from sddpm.guidance.bootstrap import draw_weights, estimate, spearman
-from sddpm.guidance.distances import frechet_to, mean_of
 
 
 def paired(a, b, distance, resamples=200, seed=0, other_seed=None):

@@ -1,19 +1,19 @@
 """`sddpm evaluate`: how good samples are, as the field measures it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.help import Listing
 from sddpm.cli.options import Sampling, with_sampling_options
 
 if TYPE_CHECKING:
     from sddpm.evaluation import Evaluation
-    from sddpm.evaluation.settings import TrainingData
 
 
-@app.command()
+@app.command(cls=Listing)
 @with_sampling_options(batch_size=50)
 def evaluate(
     ctx: typer.Context,
@@ -37,7 +37,7 @@ def evaluate(
     ] = "sddpm",
     metric: Annotated[
         str | None,
-        typer.Option(help="fid, sfid, is, kid, precision, recall, fad; several with commas. (default: the protocol's)"),
+        typer.Option(help="{metrics}; several with commas. (default: the protocol's)", metavar="NAMES"),
     ] = None,
     samples: Annotated[int | None, typer.Option(help="How many samples. (default: the protocol's)")] = None,
     split: Annotated[str | None, typer.Option(help="train or test. (default: the protocol's)")] = None,
@@ -111,17 +111,14 @@ def evaluate(
         inputs=filter(None, (source, reference, data, training, inception, fad_weights, fad_statistics)),
         force=force,
     )
-    trained = trained_on(source)
-    reference = reference or trained.get("reference")
-    prepared = trained if same_images(reference, trained.get("reference")) else {}
-    from sddpm.evaluation import EvaluationSettings, SamplingSettings
+    from sddpm.evaluation import EvaluationSettings, SamplingSettings, TrainingData
     from sddpm.evaluation import evaluate as run_evaluation
 
     evaluation = run_evaluation(
         EvaluationSettings(
             source=source,
             reference=reference,
-            data=data or prepared.get("data"),
+            data=data,
             protocol=protocol,
             metrics=None if metric is None else tuple(name.strip() for name in metric.split(",")),
             samples=samples,
@@ -129,9 +126,9 @@ def evaluate(
             preprocessing=preprocessing,
             dim=dim,
             image_size=image_size,
-            channels=channels or prepared.get("channels"),
-            crop=crop or prepared.get("crop"),
-            resize=resize or prepared.get("resize", "bilinear"),
+            channels=channels,
+            crop=crop,
+            resize=resize,
             limit_reference=limit_reference,
             sampling=SamplingSettings(**sampling, first_seed=seed, class_label=class_label),
             inception=inception,
@@ -142,7 +139,7 @@ def evaluate(
             splits=splits,
             interval=interval,
             copies=copies,
-            training=training_images(training, data, trained),
+            training=None if training is None else TrainingData(training, data),
             allow_overlap=allow_overlap,
             device=device,
             download=download,
@@ -173,53 +170,3 @@ def show(ctx: typer.Context, evaluation: "Evaluation", out: Path | None, grid: P
     if out is not None:
         with atomic_path(out) as temporary:
             temporary.write_text(as_json(evaluation, shlex.join(["sddpm", *sys.argv[1:]])) + "\n", encoding="utf-8")
-
-
-def trained_on(source: str) -> dict[str, Any]:
-    """What the run in the folder `source` was trained on, by its config.yaml: reference, data, channels, crop, resize;
-    nothing if it is no run."""
-    from sddpm.pretrained import find_pretrained
-
-    config_file = (find_pretrained(source) or Path(source)) / "config.yaml"
-    if not config_file.is_file():
-        return {}
-    from sddpm.training import load_config
-
-    found = load_config(config_file).data
-    reference, data = found.dataset, found.path
-    if found.dataset == "folder":
-        reference, data = found.path or "folder", None
-    return {
-        "reference": reference,
-        "data": data,
-        "channels": found.channels,
-        "crop": found.crop,
-        "resize": found.resize,
-    }
-
-
-def same_images(a: str | None, b: str | None) -> bool:
-    """Whether two references are one: the same data set, however it is spelled, or the same path."""
-    from sddpm.data.registry import find_dataset
-
-    if a is None or b is None:
-        return False
-    entry = find_dataset(a)
-    return a == b or (entry is not None and entry is find_dataset(b))
-
-
-def training_images(given: str | None, data: str | None, trained: dict[str, Any]) -> "TrainingData | None":
-    """Among which images copies are looked for: those given, which must be there, else what a run was `trained` on."""
-    from sddpm.evaluation.settings import TrainingData
-
-    where = given or trained.get("reference")
-    if where is None:
-        return None
-    prepared = trained if same_images(where, trained.get("reference")) else {}
-    return TrainingData(
-        where,
-        data or prepared.get("data"),
-        prepared.get("crop"),
-        prepared.get("resize", "bilinear"),
-        required=given is not None,
-    )

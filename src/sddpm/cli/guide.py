@@ -2,13 +2,13 @@
 it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
-from sddpm.cli.evaluate import trained_on
+from sddpm.cli.help import Listing
 from sddpm.cli.options import Sampling, with_sampling_options
 from sddpm.errors import UserError
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from sddpm.guidance import GuidanceReport
 
 
-@app.command()
+@app.command(cls=Listing)
 @with_sampling_options("v_threshold", "x0_scale", "guidance_scale", "exit_tolerance", batch_size=50)
 def guide(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
-    metric: Annotated[str, typer.Option(help="fid, sfid, kid or fad, by which to choose.")] = "fid",
+    metric: Annotated[str, typer.Option(help="{guiding_metrics}: by which to choose.")] = "fid",
     reference: Annotated[
         str | None,
         typer.Option(
@@ -124,7 +124,6 @@ def guide(
 
         own_folder(model)  # for its checks, before the long work
     low, high = _range(range_)
-    trained: dict[str, Any] = trained_on(str(model)) if reference is None else {}
     chosen_grid = None if grid is None else parse_grid(grid)
     from sddpm.evaluation import EvaluationSettings, SamplingSettings
     from sddpm.guidance import GuidanceSettings
@@ -134,16 +133,13 @@ def guide(
         GuidanceSettings(
             evaluation=EvaluationSettings(
                 source=str(model),
-                reference=reference or trained.get("reference"),
-                data=data or trained.get("data"),
+                reference=reference,
+                data=data,
                 metrics=(metric.strip(),),
                 samples=samples,
                 split=split,
                 preprocessing=preprocessing,
                 dim=dim,
-                channels=trained.get("channels"),
-                crop=trained.get("crop"),
-                resize=trained.get("resize", "bilinear"),
                 limit_reference=limit_reference,
                 sampling=SamplingSettings(**sampling, first_seed=seed),
                 inception=inception,

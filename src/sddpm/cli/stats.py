@@ -24,7 +24,7 @@ def stats(
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 grey, 3 colour. (default: as stored)")] = None,
     crop: Annotated[str | None, typer.Option(help="center, center148 or ddim64, before resizing.")] = None,
-    resize: Annotated[str, typer.Option(help="Filter that resizes.")] = "bilinear",
+    resize: Annotated[str | None, typer.Option(help="Filter that resizes. (default: bilinear)")] = None,
     limit: Annotated[int | None, typer.Option(help="The first so many images only.")] = None,
     inception: Annotated[
         Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")

@@ -55,6 +55,6 @@ def refuse_overlap(samples: ImageSet, reference: ImageSet, allowed: bool) -> int
     if shared > MAX_OVERLAP * samples.count and not allowed:
         raise UserError(
             f"the reference overlaps the samples: {shared:,} of {samples.count:,} samples are images of "
-            f"{reference.images.name}; compare with other images, or add `allow_overlap=True`"
+            f"{reference.source.name}; compare with other images, or add `allow_overlap=True`"
         )
     return shared

@@ -31,16 +31,17 @@ class Images(Protocol):
     name: str
     channels: int
     image_size: int
+    labels: Tensor | None
 
     def __len__(self) -> int: ...
     def gather(self, indices: Any) -> Tensor: ...
 
 
 class ShardImages:
-    """Images uint8 [N, C, H, W] kept in shards."""
+    """Images uint8 [N, C, H, W] kept in shards; `labels`: the class of each, LongTensor [N], or None."""
 
-    def __init__(self, name: str, shards: Shards):
-        self.name, self.shards = name, shards
+    def __init__(self, name: str, shards: Shards, labels: Tensor | None = None):
+        self.name, self.shards, self.labels = name, shards, labels
         self.channels, self.image_size = shards.shape[1], shards.shape[2]
 
     def __len__(self) -> int:
@@ -54,26 +55,31 @@ class ShardImages:
 class ImageSet:
     """The first `count` of some images, and what tells them from others."""
 
-    images: Images
+    source: Images
     count: int
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class of each, int64 [N], if they are known."""
+        return None if self.source.labels is None else self.source.labels[: self.count].numpy()
 
     def gather(self, indices: Sequence[int] | Tensor) -> Tensor:
         """uint8 [B, C, H, W]."""
-        return self.images.gather(indices)
+        return self.source.gather(indices)
 
     @cached_property
     def digests(self) -> list[bytes]:
         """A hash of the pixels of each image."""
         found: list[bytes] = []
         for start in range(0, self.count, _CHUNK):
-            batch = self.images.gather(list(range(start, min(start + _CHUNK, self.count)))).numpy()
+            batch = self.source.gather(list(range(start, min(start + _CHUNK, self.count)))).numpy()
             found += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in batch]
         return found
 
     @cached_property
     def identity(self) -> str:
         """A hash of all pixels in their order, and of the shape."""
-        shape = f"{self.images.channels}x{self.images.image_size}".encode()
+        shape = f"{self.source.channels}x{self.source.image_size}".encode()
         return hashlib.blake2b(shape + b"".join(self.digests), digest_size=16).hexdigest()
 
 
@@ -85,7 +91,7 @@ def open_images(
     image_size: int | None = None,
     channels: int | None = None,
     crop: str | None = None,
-    resize: str = "bilinear",
+    resize: str | None = None,
     limit: int | None = None,
     download: bool = False,
 ) -> ImageDataset:
@@ -106,7 +112,7 @@ def open_images(
         if not Path(where).is_file():
             raise UserError(f"no such file: {where}")
         images = NpzImages(Path(where))
-        if (image_size or images.image_size) != images.image_size or (channels or images.channels) != images.channels:
+        if image_size not in (None, images.image_size) or channels not in (None, images.channels):
             raise UserError(
                 f"{where}: images in an .npz are taken as they are, {_form(images.channels, images.image_size)}"
             )
@@ -117,7 +123,7 @@ def open_images(
         split if named else "train",
         image_size,
         channels,
-        resize,
+        resize or "bilinear",
         crop,
         download,
         limit=limit,

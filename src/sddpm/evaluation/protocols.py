@@ -73,7 +73,7 @@ def find_protocol(name: str) -> Protocol:
 
 def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str]:
     """In what a metric's value departs from the protocol, in words to print beside the number; empty if in nothing."""
-    inception = metric.features != "fad"
+    inception = metric.network == "inception"
     compared = metric.against != "nothing"
     few = made.neighbours is not None and min(made.neighbours) < protocol.neighbours
     checks = [
@@ -95,8 +95,11 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
             f"{made.preprocessing} preprocessing instead of {protocol.preprocessing}",
         ),
         (inception and not made.published_inception, "Inception weights from another file than the published"),
-        (metric.features == "fad" and not made.published_fad, "own reference statistics instead of the published"),
-        (metric.name == "is" and made.splits != protocol.splits, f"{made.splits} splits instead of {protocol.splits}"),
+        (metric.network == "fad" and not made.published_fad, "own reference statistics instead of the published"),
+        (
+            "splits" in metric.options and made.splits != protocol.splits,
+            f"{made.splits} splits instead of {protocol.splits}",
+        ),
         (
             few,
             "{:,} by {:,} images instead of {:,} by {:,}".format(

@@ -14,6 +14,7 @@ from sddpm.evaluation.metrics.score import Features
 from sddpm.evaluation.processes import launched_processes, local_device
 from sddpm.evaluation.reduction import sum_moments
 from sddpm.evaluation.settings import DIMS, default_work
+from sddpm.evaluation.sources import refuse_preparation
 from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
 
 
@@ -31,7 +32,7 @@ class StatisticsSettings:
     image_size: int | None = None
     channels: int | None = None
     crop: str | None = None
-    resize: str = "bilinear"
+    resize: str | None = None
     limit: int | None = None
     inception: Path | None = None
     fad_weights: Path | None = None
@@ -48,6 +49,9 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
     """
     if settings.dim not in DIMS:
         raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {settings.dim}")
+    if settings.limit is not None and settings.limit < 1:
+        raise UserError(f"`limit` must be at least 1, not {settings.limit}")
+    refuse_preparation(settings, settings.images)
     device = local_device(settings.device)
     entry = find_dataset(settings.images)
     with launched_processes() as processes:
@@ -89,7 +93,7 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
         "image_size": dataset.image_size,
         "channels": dataset.channels,
         "crop": settings.crop or (entry.crop if entry is not None else None),
-        "resize": settings.resize,
+        "resize": settings.resize or "bilinear",
         "skipped": len(dataset.skipped),
     }
     statistics = StatisticsFile({kind: features.gaussian for kind, features in found.items()}, about)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sddpm.data import unit_to_uint8
 from sddpm.diffusion.noise import MAX_SEED
@@ -16,7 +17,7 @@ from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
 from sddpm.hashes import sha256_of, short_hash
 from sddpm.pipelines import SpikingDiffusionPipeline
-from sddpm.pipelines.class_guidance import drawn_by_seed
+from sddpm.pipelines.class_guidance import drawn_by_seed, resolve_labels
 from sddpm.pipelines.loading import INDEX_NAME, pipeline_folder, read_json
 from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, SamplingOptions
 from sddpm.pipelines.threshold_guidance import StagedThresholds, to_json
@@ -43,6 +44,15 @@ _LATER = {field.name: field.default for field in fields(SamplingOptions) if fiel
 def label_of(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str | None:
     """The `class_labels` that the pipeline is called with."""
     return drawn_by_seed(pipeline.num_classes) if settings.class_label is None else settings.class_label
+
+
+def sample_labels(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline, count: int) -> Tensor | None:
+    """The class of each sample, LongTensor [count]; None where the model knows none, or is asked for no class."""
+    if pipeline.num_classes is None:
+        return None
+    seeds = range(settings.first_seed, settings.first_seed + count)
+    found = resolve_labels(label_of(settings, pipeline), seeds, pipeline.num_classes, pipeline.class_names)
+    return None if pipeline.num_classes in found else torch.tensor(found)
 
 
 def is_model(path: Path) -> bool:
@@ -101,7 +111,7 @@ def sample_images(
         shards.write(i, unit_to_uint8(images).numpy())
 
     fill(shards.missing(), make, processes, "sampling", len(shards.bounds))
-    return ShardImages("samples", shards)
+    return ShardImages("samples", shards, sample_labels(settings, pipeline, count))
 
 
 def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str:

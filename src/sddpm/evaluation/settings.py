@@ -1,6 +1,6 @@
 """What an evaluation is asked to do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sddpm.data.download import default_cache
@@ -23,20 +23,34 @@ class TrainingData:
 
     images: a data set's name, or a folder, zip or .npz.
     data: where a data set known by name lies.
-    crop, resize: how they were prepared.
+    crop, resize, image_size, channels: how they were prepared; None: as `open_dataset` does it by itself.
     required: whether it is an error if they are not here.
+    split, limit: of them, the first so many of this split; None: all.
     """
 
     images: str
     data: str | None = None
     crop: str | None = None
-    resize: str = "bilinear"
+    resize: str | None = None
     required: bool = True
+    image_size: int | None = None
+    channels: int | None = None
+    split: str = "train"
+    limit: int | None = None
 
     def are(self, settings: "EvaluationSettings") -> bool:
-        """Whether these are the images of the settings' reference, prepared in the same way."""
-        here = (settings.reference, settings.data, settings.crop, settings.resize)
-        return (self.images, self.data, self.crop, self.resize) == here
+        """Whether these are the images of the settings' reference, as many and prepared in the same way."""
+        here = replace(
+            self,
+            images=settings.reference or "",
+            data=settings.data,
+            crop=settings.crop,
+            resize=settings.resize,
+            image_size=settings.image_size,
+            channels=settings.channels,
+            limit=settings.limit_reference,
+        )
+        return self == here
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,12 @@ class EvaluationSettings:
     source: a saved model, a folder, zip or .npz of images, or a data set and its split as NAME:SPLIT.
     reference: a data set's name, a folder, zip or .npz of images, or a statistics file.
     data: where data sets known by name lie.
-    training: among which copies are looked for; None: the training split of the reference, if it has images.
+    image_size, channels, crop, resize: to which, and how, images of data sets, folders and zips are brought.
+    limit_reference: the first so many reference images only.
+    training: among which copies are looked for; None: those that a run was trained on, else the training split of the
+    reference, if it has images.
+
+    Of a run, what is not given is as the run's own data (`with_run_data`).
     """
 
     source: str
@@ -61,7 +80,7 @@ class EvaluationSettings:
     image_size: int | None = None
     channels: int | None = None
     crop: str | None = None
-    resize: str = "bilinear"
+    resize: str | None = None
     limit_reference: int | None = None
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     inception: Path | None = None
@@ -99,11 +118,14 @@ def make_plan(settings: EvaluationSettings) -> Plan:
         raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {dim}")
     if settings.samples is not None and settings.samples < 1:
         raise UserError(f"`samples` must be at least 1, not {settings.samples}")
+    for name in ("limit_reference", "image_size"):
+        if (value := getattr(settings, name)) is not None and value < 1:
+            raise UserError(f"`{name}` must be at least 1, not {value}")
     metrics = find_metrics(settings.metrics or protocol.metrics)
     for metric in metrics:
-        if metric.features == "fad" and settings.fad_weights is None:
-            raise UserError("fad needs `fad_weights=PATH`, the autoencoder of FSVAE for this data set")
-        known = metric.features == "fad" and settings.fad_statistics is not None
+        if metric.network == "fad" and settings.fad_weights is None:
+            raise UserError(f"{metric.name} needs `fad_weights=PATH`, the autoencoder of FSVAE for this data set")
+        known = metric.network == "fad" and settings.fad_statistics is not None
         if settings.reference is None and metric.against != "nothing" and not known:
             raise UserError(
                 f"{metric.name} compares with other images: give `reference`, a data set, a folder, zip or .npz of "

@@ -11,10 +11,11 @@ from sddpm.data.dataset import ImageDataset
 from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
+from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.processes import Processes
-from sddpm.evaluation.sampling import described, is_model, label_of, model_digest, sample_images
+from sddpm.evaluation.sampling import described, is_model, label_of, model_digest, sample_images, sample_labels
 from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
-from sddpm.evaluation.statistics_files import StatisticsFile, is_statistics_file, read_statistics
+from sddpm.evaluation.statistics_files import StatisticsFile, holds_images, is_statistics_file, read_statistics
 from sddpm.hashes import sha256_of
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
@@ -26,7 +27,7 @@ class Samples:
     """Images under test. `make` samples them, if they come from a model; `about` says what they are.
 
     skipped: (name, reason) of the images that could not be used; it may grow while they are read.
-    watched: the files that must stay as they are.
+    watched: the files that must stay as they are. labelled: whether the class of each is known.
     """
 
     name: str
@@ -37,11 +38,13 @@ class Samples:
     about: dict[str, Any]
     skipped: list[tuple[str, str]] = field(default_factory=list)
     watched: Watched | None = None
+    labelled: bool = False
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the samples are compared with: images, or statistics alone, or (for scores that need none) nothing.
+    """What the samples are compared with: images, or statistics, or both (an .npz of mu, sigma and arr_0), or, for
+    scores that need none, nothing.
 
     split, crop: None where they are not known.
     skipped, watched: as of `Samples`.
@@ -63,6 +66,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
         path = find_pretrained(settings.source) or path
     if is_model(path):
         return _model_samples(path, settings, plan, device)
+    refuse_preparation(settings, settings.source, settings.reference)
     name, _, split = settings.source.partition(":")
     named = not path.exists() and find_dataset(name) is not None
     watched = Watched.of(settings.data if named else str(path))
@@ -89,7 +93,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
         "image_size": dataset.image_size,
         "channels": dataset.channels,
         "crop": settings.crop,
-        "resize": settings.resize,
+        "resize": settings.resize or "bilinear",
     }
     return Samples(
         settings.source,
@@ -100,6 +104,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
         about,
         dataset.skipped,
         watched,
+        dataset.labels is not None,
     )
 
 
@@ -113,6 +118,7 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
         )
     if settings.image_size not in (None, size) or settings.channels not in (None, channels):
         raise UserError(f"{path} makes images of {size}x{size} pixels, {channels} channels; these cannot be changed")
+    refuse_preparation(settings, settings.reference)
     count = settings.samples or plan.protocol.samples
     digest = model_digest(path)
     sampling = settings.sampling
@@ -135,7 +141,15 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
         count,
         lambda processes: ImageSet(sample_images(pipeline, digest, sampling, count, plan.work, processes), count),
         about,
+        labelled=sample_labels(sampling, pipeline, 1) is not None,
     )
+
+
+def refuse_preparation(settings: Any, *sides: str | None) -> None:
+    """Raise `UserError` if images are to be cropped or resized, and none of the sides are images that can be."""
+    given = [name for name in ("crop", "resize") if getattr(settings, name) is not None]
+    if given and not any(side is not None and not side.lower().endswith(".npz") for side in sides):
+        raise UserError(f"images in an .npz, and samples of a model, are taken as they are: leave out `{given[0]}`")
 
 
 def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -> Reference:
@@ -155,7 +169,8 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
             "sha256": sha256_of(path),
             "made_with": statistics.about,
         }
-        return Reference(about, None, statistics, statistics.about.get("split"), statistics.about.get("crop"))
+        images = _images_beside(path, samples) if holds_images(path) else None
+        return Reference(about, images, statistics, statistics.about.get("split"), statistics.about.get("crop"))
     entry = find_dataset(settings.reference)
     watched = Watched.of(str(path) if entry is None else settings.data)
     dataset = open_reference_images(settings, plan.split, samples, settings.limit_reference)
@@ -171,9 +186,16 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
         "image_size": dataset.image_size,
         "channels": dataset.channels,
         "crop": crop,
-        "resize": settings.resize,
+        "resize": settings.resize or "bilinear",
     }
     return Reference(about, ImageSet(dataset, count), None, split, crop, dataset.skipped, watched)
+
+
+def _images_beside(path: Path, samples: Samples) -> ImageSet:
+    """The images in a statistics file, for the metrics that need them."""
+    images = NpzImages(path)
+    check_alike((samples.channels, samples.image_size), images)
+    return ImageSet(images, len(images))
 
 
 def open_reference_images(
@@ -214,16 +236,29 @@ def open_training(
     if training is None and reference.images is None:
         return None, "no training images are known: give `training`"
     if training is None:
-        training = TrainingData(str(settings.reference), settings.data, settings.crop, settings.resize, False)
-    whole = settings.limit_reference is None and reference.split in (None, "train")
-    if reference.images is not None and whole and training.are(settings):
-        assert isinstance(reference.images.images, ImageDataset)
-        return reference.images.images, ""
+        training = TrainingData(
+            images=str(settings.reference),
+            data=settings.data,
+            crop=settings.crop,
+            resize=settings.resize,
+            required=False,
+            image_size=settings.image_size,
+            channels=settings.channels,
+        )
+    same = reference.split in (None, training.split) and training.are(settings)
+    if same and reference.images is not None and isinstance(reference.images.source, ImageDataset):
+        return reference.images.source, ""
     try:
         wanted = replace(
-            settings, reference=training.images, data=training.data, crop=training.crop, resize=training.resize
+            settings,
+            reference=training.images,
+            data=training.data,
+            crop=training.crop,
+            resize=training.resize,
+            image_size=training.image_size,
+            channels=training.channels,
         )
-        return open_reference_images(wanted, "train", samples), ""
+        return open_reference_images(wanted, training.split, samples, training.limit), ""
     except UserError as error:
         if training.required:
             raise

@@ -37,6 +37,15 @@ def is_statistics_file(path: Path) -> bool:
         return True
 
 
+def holds_images(path: Path) -> bool:
+    """Whether a statistics file holds the images too, in arr_0, as ADM's reference batches do."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "arr_0.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def read_statistics(path: Path) -> StatisticsFile:
     """Read an .npz with mu [D] and sigma [D, D] (and mu_s, sigma_s). No pickle is executed.
 
@@ -47,7 +56,7 @@ def read_statistics(path: Path) -> StatisticsFile:
         raise UserError(f"no statistics file at {path}")
     try:
         with np.load(path, allow_pickle=False) as content:
-            arrays = {key: content[key] for key in content.files}
+            arrays = {key: content[key] for key in content.files if key != "arr_0"}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is no .npz of statistics, or is truncated: {reason(error)}") from error
     gaussians, count = {}, _count(arrays)

@@ -21,7 +21,7 @@ class Output:
     """A file or folder that will be written.
 
     path: where.
-    name: what the user calls it, such as "--out"; the path alone says enough if empty.
+    name: what the user calls it, such as an option; the path alone says enough if empty.
     suffixes: of the file names that will do; any will if there are none.
     folder: for a folder, the kinds of folders that it may replace (see `folder_kind`); None for a file; () for a folder
         in which files are written one by one.

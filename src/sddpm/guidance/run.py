@@ -11,18 +11,17 @@ import torch
 
 from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics import Features, Metric
-from sddpm.evaluation.preparation import check_counts, compute_features, feature_name, known_targets, open_extractors
 from sddpm.evaluation.processes import Processes, launched_processes, local_device
-from sddpm.evaluation.settings import Plan, make_plan
-from sddpm.evaluation.sources import Reference, Samples, open_reference, open_reference_images, open_samples
+from sddpm.evaluation.run_data import with_run_data
+from sddpm.evaluation.settings import EvaluationSettings, make_plan
+from sddpm.evaluation.sides import Sides, open_sides
+from sddpm.evaluation.sources import Samples, open_reference_images
 from sddpm.guidance.bayes import bayes_search
 from sddpm.guidance.bootstrap import Estimate, estimate, spearman
-from sddpm.guidance.distances import Distance, frechet_to, kid_to
 from sddpm.guidance.proxy import NoisyImages, bin_edges
 from sddpm.guidance.results import Comparison, GuidanceReport, Loss, Proxy
 from sddpm.guidance.search import BudgetSpent, Objective, coordinate_search, grid_search
-from sddpm.guidance.settings import METRICS, GuidanceSettings, SearchPlan, default_held_out, plan_search
+from sddpm.guidance.settings import GuidanceSettings, SearchPlan, default_held_out, guiding_metrics, plan_search
 from sddpm.guidance.space import Point, Space, make_space
 from sddpm.guidance.trials import Trials
 from sddpm.hashes import sha256_of
@@ -48,13 +47,14 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         UserError: whatever cannot be searched or measured, in one line.
     """
     started = time.perf_counter()
+    settings = replace(settings, evaluation=with_run_data(given := settings.evaluation))
     evaluation = settings.evaluation
     if evaluation.sampling.v_threshold is not None:
         raise UserError("guidance chooses the thresholds itself: leave out v_threshold")
     if evaluation.sampling.x0_scale is not None and settings.search.endswith("x0-scale"):
         raise UserError("guidance chooses the scale itself: leave out x0_scale")
-    if len(evaluation.metrics or ()) != 1 or (evaluation.metrics or ("",))[0] not in METRICS:
-        raise UserError(f"guidance goes by one metric: choose one of {', '.join(METRICS)}")
+    if len(evaluation.metrics or ()) != 1 or (evaluation.metrics or ("",))[0] not in guiding_metrics():
+        raise UserError(f"guidance goes by one metric: choose one of {', '.join(guiding_metrics())}")
     plan = make_plan(evaluation)
     metric = plan.metrics[0]
     device = local_device(evaluation.device)
@@ -68,13 +68,13 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     with launched_processes() as processes:
         if not processes.first:
             say = lambda line: None  # noqa: E731
-        samples = open_samples(evaluation, plan, device)
-        reference = open_reference(evaluation, plan, samples)
-        noisy, images, held_out = _noisy_images(settings, samples, total)
+        sides = open_sides(evaluation, plan, device)
+        samples = sides.samples
+        noisy, images, held_out = _noisy_images(settings, given, samples, total)
         if space.scaled:  # the loss of each prediction is best without a scale: it says nothing of samples
             noisy = None
-        trials, about = _open_trials(settings, plan, pipeline, space, samples, reference, noisy, processes, device)
-        label = f"{metric.name}-{plan.dim}" if metric.features == "pool" else metric.name
+        trials, about = _open_trials(settings, sides, pipeline, space, noisy, processes)
+        label = metric.label(plan.dim)
         say(_announce(settings, search, space, samples, label))
         values = _search(trials, search, settings, space, processes, say, label)
         chosen = min(values, key=values.__getitem__)
@@ -98,7 +98,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         "sampling": {key: samples.about[key] for key in fixed},
         "samples_per_seed_set": samples.count,
         **about,
-        "preprocessing": plan.preprocessing if metric.features != "fad" else None,
+        "preprocessing": plan.preprocessing if metric.network == "inception" else None,
         "device": str(device),
         "processes": processes.count,
         "work": str(plan.work),
@@ -109,25 +109,17 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
 
 def _open_trials(
     settings: GuidanceSettings,
-    plan: Plan,
+    sides: Sides,
     pipeline: SpikingDiffusionPipeline,
     space: Space,
-    samples: Samples,
-    reference: Reference,
     noisy: NoisyImages | None,
     processes: Processes,
-    device: torch.device,
 ) -> tuple[Trials, dict[str, Any]]:
     """The trials, and what is to be said of the network and the reference."""
-    evaluation, metric = settings.evaluation, plan.metrics[0]
-    name = feature_name(metric, plan)
-    extractors = open_extractors(evaluation, plan, samples, device)
-    targets = known_targets(evaluation, plan, reference, extractors)
-    check_counts(evaluation, plan, samples, reference, targets, extractors)
-    target = targets.get(name)
-    if target is None:
-        target = compute_features(extractors, reference.images, plan, processes, "features of reference")[name]
-    extractor = next(iter(extractors.values()))
+    evaluation, samples, metric = settings.evaluation, sides.samples, sides.plan.metrics[0]
+    target = sides.target(metric, sides.features_of_reference(processes))
+    assert target is not None and metric.distance is not None  # as of the metrics that guide
+    extractor = next(iter(sides.extractors.values()))
     trials = Trials(
         pipeline=pipeline,
         digest=samples.about["sha256"],
@@ -135,24 +127,20 @@ def _open_trials(
         sampling=evaluation.sampling,
         count=samples.count,
         extractor=extractor,
-        feature=name,
-        distance=_distance(metric, target),
+        feature=sides.feature(metric),
+        distance=metric.distance(target),
         resamples=settings.resamples,
         noisy=noisy,
-        work=plan.work,
+        work=sides.plan.work,
         processes=processes,
     )
-    statistics = evaluation.fad_statistics if name == "fad" else None
+    statistics = evaluation.fad_statistics if metric.network == "fad" else None
     return trials, {
         "weights": {"path": str(extractor.path), "sha256": extractor.about["sha256"]},
-        "reference": reference.about
+        "reference": sides.reference.about
         if statistics is None
         else {"kind": "statistics", "path": str(statistics), "sha256": sha256_of(statistics)},
     }
-
-
-def _distance(metric: Metric, target: Features) -> Distance:
-    return kid_to(target) if metric.name == "kid" else frechet_to(target.gaussian)
 
 
 def _announce(settings: GuidanceSettings, search: SearchPlan, space: Space, samples: Samples, label: str) -> str:
@@ -216,15 +204,18 @@ def _compare(trials: Trials, point: Point, seed_sets: list[int]) -> Comparison:
 
 
 def _noisy_images(
-    settings: GuidanceSettings, samples: Samples, num_train_timesteps: int
+    settings: GuidanceSettings, given: EvaluationSettings, samples: Samples, num_train_timesteps: int
 ) -> tuple[NoisyImages | None, str, bool]:
-    """Images for the loss, evenly spaced over the held-out set; what they are; whether they are held out."""
+    """Images for the loss, evenly spaced over the held-out set; what they are; whether they are held out.
+
+    given: the settings of the evaluation before those of the run came in, whose data may be other images.
+    """
     where = default_held_out(settings)
     if settings.proxy_images == 0 or where is None:
         return None, "", False
     entry = find_dataset(where)
     split = "test" if entry is not None and "test" in entry.splits else "train"
-    dataset = open_reference_images(replace(settings.evaluation, reference=where), split, samples)
+    dataset = open_reference_images(with_run_data(replace(given, reference=where)), split, samples)
     count = min(settings.proxy_images, len(dataset))
     chosen = torch.linspace(0, len(dataset) - 1, count).round().long()
     held_out = split == "test" or settings.held_out is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 from sddpm.choices import check_choice
 from sddpm.diffusion.noise import MAX_SEED
 from sddpm.errors import UserError
+from sddpm.evaluation.metrics import METRICS
 from sddpm.evaluation.settings import EvaluationSettings
 from sddpm.evaluation.statistics_files import is_statistics_file
 from sddpm.guidance.search import smallest_budget
@@ -17,7 +18,6 @@ GRIDS = {
     "scales": (0.995, 1.0, 1.005, 1.01, 1.02, 1.04, 1.07),
 }
 DEFAULT_GRID = tuple(sorted({*GRIDS["paper"], *GRIDS["wide"]}))
-METRICS = ("fid", "sfid", "kid", "fad")
 METHODS = ("grid", "coordinate", "bayes")
 FRESH = 2**31
 """Seeds from here on are for validation only: no search reaches them, whatever its settings."""
@@ -65,6 +65,11 @@ class SearchPlan:
     budget: int
     search_seeds: list[int] = field(default_factory=list)
     validation_seeds: list[int] = field(default_factory=list)
+
+
+def guiding_metrics() -> list[str]:
+    """The metrics that guidance can go by: those that have a distance of weighted samples."""
+    return [name for name, metric in METRICS.items() if metric.distance is not None]
 
 
 def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPlan:

@@ -12,11 +12,11 @@ from torch import Tensor
 from sddpm.evaluation.extraction import extract
 from sddpm.evaluation.features.extractor import Extractor
 from sddpm.evaluation.images import ImageSet
+from sddpm.evaluation.metrics.distances import Distance, mean_of
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.sampling import SamplingSettings, sample_images
 from sddpm.evaluation.shards import Shards
 from sddpm.guidance.bootstrap import draw_weights
-from sddpm.guidance.distances import Distance, mean_of
 from sddpm.guidance.proxy import NoisyImages, noise_losses
 from sddpm.guidance.space import Point, Space
 from sddpm.hashes import short_hash

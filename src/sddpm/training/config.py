@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from sddpm.data.config import DataConfig as DataConfig
+
 
 class Section(BaseModel):
     """A part of the config: unknown keys are refused, values do not change once read."""
@@ -15,29 +17,6 @@ class Section(BaseModel):
 
 STRICTLY_ABOVE_1 = 1.0 + 2.0**-23  # the next float32: h >= this is h > 1
 FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes a neuron and SNN time step
-
-
-class DataConfig(Section):
-    """Which images are learned, and at what size."""
-
-    dataset: str = Field(
-        default="folder",
-        description="digits, mnist, fashion-mnist, cifar10, celeba, lsun, folder (any folder or zip); signals (.npz or"
-        " .npy) or gaussian-process",
-    )
-    path: str | None = Field(
-        default=None, description="Folder or zip of the data; null: bundled, or in the download cache"
-    )
-    split: str = Field(default="train", description="Part of the data set to train on")
-    image_size: int = Field(
-        default=32, gt=0, description="Height and width in pixels that the network sees, or length of signals"
-    )
-    channels: int | None = Field(default=None, description="1 (grey) or 3 (colour); null: as the data")
-    crop: str | None = Field(default=None, description="Crop before resizing, by name; null: none")
-    resize: str = Field(default="bilinear", description="Filter that brings images to image_size")
-    flip: bool = Field(default=False, description="Mirror each image left to right with probability 1/2")
-    limit: int | None = Field(default=None, gt=0, description="Use the first so many images only; null: all")
-    download: bool = Field(default=False, description="Fetch the data from its official place when it is missing")
 
 
 class SpikingConfig(Section):

@@ -31,7 +31,9 @@ def check_run_folder(run_dir: Path, resume: bool) -> None:
         return
     names = {path.name for path in run_dir.iterdir() if not path.name.startswith(LOCK)}
     if names and not _stillborn(run_dir, names):
-        raise UserError(f"{run_dir} is not empty: add `resume=True` to continue the run in it, or choose another folder")
+        raise UserError(
+            f"{run_dir} is not empty: add `resume=True` to continue the run in it, or choose another folder"
+        )
 
 
 def _stillborn(run_dir: Path, names: set[str]) -> bool:

@@ -1,14 +1,18 @@
-"""Metrics by name: `METRICS`. A metric is a function of features; adding one is one function and one `register`."""
+"""Metrics by name: `METRICS`. A metric is a function of features; adding one is one function and one record,
+`register_metric(Metric(...))`."""
 
+from sddpm.evaluation.metrics.distances import Distance
 from sddpm.evaluation.metrics.frechet import frechet
 from sddpm.evaluation.metrics.inception_score import inception_score
 from sddpm.evaluation.metrics.kid import kid
 from sddpm.evaluation.metrics.precision_recall import precision, recall
-from sddpm.evaluation.metrics.registry import METRICS, Metric, find_metrics
-from sddpm.evaluation.metrics.score import Features, Score
+from sddpm.evaluation.metrics.registry import METRICS, Metric, find_metrics, register_metric
+from sddpm.evaluation.metrics.score import Counts, Features, Score
 
 __all__ = [
     "METRICS",
+    "Counts",
+    "Distance",
     "Features",
     "Metric",
     "Score",
@@ -18,4 +22,5 @@ __all__ = [
     "kid",
     "precision",
     "recall",
+    "register_metric",
 ]

@@ -1,7 +1,7 @@
 """Fréchet distances between features: FID, sFID and FAD differ only in the features."""
 
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics.score import Features, Score, group, jackknife
+from sddpm.evaluation.metrics.score import Counts, Features, Score, group, jackknife
 from sddpm.evaluation.statistics import Moments, frechet_distance, psd_root
 
 
@@ -30,6 +30,13 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
         return frechet_distance((samples.moments - left_out).gaussian(), target, root)
 
     return Score(value, None, *jackknife(without, value, len(samples), low=0))
+
+
+def check_frechet(counts: Counts, *, interval: bool = False) -> None:
+    """Raise `UserError` if there are too few images on a side for a covariance."""
+    for what, count in (("samples", counts.samples), ("reference images", counts.reference)):
+        if count is not None:
+            check_enough(count, what, counts.length)
 
 
 def check_enough(count: int, what: str, dim: int, instead: str = "a smaller `dim`, or `metrics=kid`") -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics.score import GROUPS, Features, Score, jackknife, membership
+from sddpm.evaluation.metrics.score import GROUPS, Counts, Features, Score, jackknife, membership
 
 
 def inception_score(logits: Features, *, splits: int = 10, interval: bool = False) -> Score:
@@ -33,6 +33,11 @@ def inception_score(logits: Features, *, splits: int = 10, interval: bool = Fals
 
     error, bounds_95 = jackknife(without, value, len(logits), low=1) if interval else (None, None)
     return Score(value, float(scores.std(correction=0)), error, bounds_95, {"splits": splits})
+
+
+def check_inception_score(counts: Counts, *, splits: int, interval: bool = False) -> None:
+    """`check_splits`, before anything is sampled."""
+    check_splits(counts.samples, splits, interval)
 
 
 def check_splits(count: int, splits: int, interval: bool = False) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics.score import GROUPS, Features, Score, jackknife, membership
+from sddpm.evaluation.metrics.score import GROUPS, Counts, Features, Score, jackknife, membership
 
 
 def kid(
@@ -28,11 +28,12 @@ def kid(
         subsets: how many; each draws from both sides without replacement.
         subset_size: vectors a side (at most as many as there are).
         seed: of the draw.
-        interval: whether to add the jackknife's standard error and interval; the subsets stay the same.
+        interval: whether to add a 95 % interval, by the jackknife; the subsets stay the same.
 
     Returns:
-        The mean; `std` over the subsets; `standard_error` is std / sqrt(subsets), how sure the mean is for these
-        images, or with `interval` the jackknife's, which includes the chance of the samples.
+        The mean; `std` over the subsets; `standard_error` by the jackknife over the samples, if subsets have at least
+        40: how far values of other samples of the same kind lie apart. (std / sqrt(subsets), which other tools give,
+        is how far other subsets of the same samples do, and gets as small as one likes with their number.)
 
     Raises:
         UserError: fewer than 2 vectors on a side, or settings below that.
@@ -43,22 +44,30 @@ def kid(
     check_subsets(subsets, size, interval)
     rng = np.random.default_rng(seed)
     member = membership(len(samples))
+    enough = size >= 2 * GROUPS
     whole, without = [], []
     for _ in range(subsets):
         chosen = rng.choice(len(samples), size, replace=False)
         x = samples.take(chosen)
         y = reference.take(rng.choice(len(reference), size, replace=False))
         members = torch.from_numpy(member[chosen])
-        value, left_out = _subset(x, y, members if interval else None)
+        value, left_out = _subset(x, y, members if enough else None)
         whole.append(value)
         without.append(left_out)
     mean = math.fsum(whole) / subsets
     std = float(np.std(whole, ddof=1)) if subsets > 1 else None
     details = {"subsets": subsets, "subset_size": size, "seed": seed, "degree": 3}
-    if not interval:
-        return Score(mean, std, std / math.sqrt(subsets) if std is not None else None, None, details)
+    if not enough:
+        return Score(mean, std, None, None, details)
     means = torch.stack([x for x in without if x is not None]).mean(0)
-    return Score(mean, std, *jackknife(lambda g: float(means[g]), mean, len(samples)), details)
+    error, bounds = jackknife(lambda g: float(means[g]), mean, len(samples))
+    return Score(mean, std, error, bounds if interval else None, details)
+
+
+def check_kid(counts: Counts, *, subsets: int, subset_size: int, interval: bool = False) -> None:
+    """`check_subsets`, before anything is sampled."""
+    if counts.reference is not None:
+        check_subsets(subsets, min(subset_size, counts.samples, counts.reference), interval)
 
 
 def check_subsets(subsets: int, size: int, interval: bool) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics.score import GROUPS, Features, Score, jackknife, membership
+from sddpm.evaluation.metrics.score import GROUPS, Counts, Features, Score, jackknife, membership
 
 LIMIT = 10_000  # vectors a side, as in the paper's evaluation
 _BLOCK = 1000
@@ -28,7 +28,7 @@ def precision(samples: Features, reference: Features, *, k: int = 3, interval: b
     value = float(inside.mean())
     member = membership(len(x))
     bounds = _interval(lambda g: float(inside[member != g].mean()), value, len(x)) if interval else (None, None)
-    return Score(value, None, *bounds, _details(x, y, k))
+    return Score(value, None, *bounds, _details(x, y, k), (len(x), len(y)))
 
 
 def recall(samples: Features, reference: Features, *, k: int = 3, interval: bool = False) -> Score:
@@ -37,7 +37,7 @@ def recall(samples: Features, reference: Features, *, k: int = 3, interval: bool
     inside = covered(y, x, ball_radii(x, k, membership(len(x)) if interval else None)).double().mean(1)
     value = float(inside[0])
     bounds = _interval(lambda g: float(inside[1 + g]), value, len(x)) if interval else (None, None)
-    return Score(value, None, *bounds, _details(x, y, k))
+    return Score(value, None, *bounds, _details(x, y, k), (len(x), len(y)))
 
 
 def _interval(without: Callable[[int], float], value: float, count: int) -> tuple[float, tuple[float, float]]:
@@ -104,6 +104,12 @@ def covered(queries: Vectors, centres: Vectors, radii: Tensor) -> Tensor:
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """[N, D] and [M, D] -> [N, M], exactly 0 for equal vectors only up to rounding, never negative."""
     return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
+
+
+def check_precision_recall(counts: Counts, *, interval: bool = False) -> None:
+    """`check_neighbours`, before anything is sampled."""
+    if counts.reference is not None:
+        check_neighbours(counts.samples, counts.reference)
 
 
 def check_neighbours(samples: int, reference: int, k: int = 3) -> None:

@@ -31,12 +31,14 @@ class Features:
     """Feature vectors [N, D], or for a reference that is a statistics file only their Gaussian.
 
     summed: the moments of all vectors, where they have been computed already (by several processes).
+    labels: the class of each image, int64 [N], for metrics that need it.
     """
 
     name: str
     rows: Rows | None
     known: Gaussian | None = None
     summed: Moments | None = None
+    labels: np.ndarray | None = None
 
     @property
     def count(self) -> int | None:
@@ -84,6 +86,7 @@ class Score:
     standard_error: of the value, over subsets, or by the jackknife when an interval was asked for.
     interval: 95 %, of the randomness of the samples; the reference counts as fixed.
     details: settings that the number depends on, such as subset sizes.
+    used: how many samples and reference images counted, for metrics that take some of many.
     """
 
     value: float
@@ -91,6 +94,26 @@ class Score:
     standard_error: float | None = None
     interval: tuple[float, float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    used: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there will be to measure. reference: images, None if only statistics are known, or there is no
+    reference. length: of the feature vectors."""
+
+    name: str
+    samples: int
+    reference: int | None
+    length: int
+    minimum: int
+
+
+def check_minimum(counts: Counts, **_: Any) -> None:
+    """Raise `UserError` if there are fewer images than a metric needs of each side, whatever its options."""
+    for what, count in (("samples", counts.samples), ("reference images", counts.reference)):
+        if count is not None and count < counts.minimum:
+            raise UserError(f"{counts.name} needs at least {counts.minimum:,} {what}, not {count:,}")
 
 
 def membership(count: int) -> np.ndarray:

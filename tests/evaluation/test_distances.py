@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from sddpm.evaluation.metrics import Features, kid
+from sddpm.evaluation.metrics.distances import frechet_to, kid_to, mean_of
 from sddpm.evaluation.statistics import Moments, frechet_distance
 from sddpm.guidance.bootstrap import draw_weights
-from sddpm.guidance.distances import frechet_to, kid_to, mean_of
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sddpm.evaluation.metrics import Features
 from sddpm.evaluation.metrics.kid import polynomial_kernel
+from sddpm.evaluation.metrics.score import Features
 from sddpm.evaluation.statistics import Gaussian, psd_root
 
 KID_REFERENCE = 10_000  # reference images at most, evenly spaced: their number hardly matters beyond

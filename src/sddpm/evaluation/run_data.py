@@ -1,0 +1,74 @@
+"""What a run was trained on is what it is compared with, unless something else is said."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from sddpm.data.config import DataConfig, read_run_data
+from sddpm.data.registry import find_dataset
+from sddpm.evaluation.protocols import find_protocol
+from sddpm.evaluation.sampling import is_model
+from sddpm.evaluation.settings import EvaluationSettings, TrainingData
+from sddpm.pretrained import find_pretrained
+
+
+def with_run_data(settings: EvaluationSettings) -> EvaluationSettings:
+    """The settings, and where they say nothing those of the run that is evaluated: the images it was trained on as
+    `reference` and `training`, with their place, size, colour, crop, filter and number.
+
+    The images of a reference that is given are prepared like those of the run only if they are the same ones. Of
+    what is no run, or a released model that does not say, the settings stay as they are.
+
+    Raises:
+        UserError: a run whose config.yaml is damaged.
+    """
+    run = _data_of(settings.source)
+    if run is None:
+        return settings
+    trained = _training_data(run)
+    reference = settings.reference or trained.images
+    same = same_images(reference, trained.images)
+    training = settings.training or TrainingData(trained.images, settings.data if same else None, required=False)
+    if same_images(training.images, trained.images):
+        training = replace(trained, data=training.data or trained.data, required=training.required)
+    if not same:
+        return replace(settings, training=training)
+    split = settings.split or find_protocol(settings.protocol).split
+    whole = find_dataset(reference) is not None and split != run.split  # a limit is one of the split trained on
+    return replace(
+        settings,
+        reference=reference,
+        data=settings.data or trained.data,
+        image_size=settings.image_size if settings.image_size is not None else trained.image_size,
+        channels=settings.channels if settings.channels is not None else trained.channels,
+        crop=settings.crop or trained.crop,
+        resize=settings.resize or trained.resize,
+        limit_reference=settings.limit_reference if settings.limit_reference is not None or whole else trained.limit,
+        training=training,
+    )
+
+
+def same_images(a: str, b: str) -> bool:
+    """Whether two references are one: the same data set, however it is spelled, or the same path."""
+    entry = find_dataset(a)
+    return a == b or (entry is not None and entry is find_dataset(b))
+
+
+def _data_of(source: str) -> DataConfig | None:
+    path = Path(source).expanduser()
+    if not path.exists():
+        path = find_pretrained(source) or path
+    return read_run_data(path) if is_model(path) else None
+
+
+def _training_data(run: DataConfig) -> TrainingData:
+    """A data set by name, or for a folder its path."""
+    own = run.dataset == "folder" and run.path is not None
+    return TrainingData(
+        images=str(run.path) if own else run.dataset,
+        data=None if own else run.path,
+        crop=run.crop,
+        resize=run.resize,
+        image_size=run.image_size if own else None,  # data sets by name are brought to the samples' size anyway
+        channels=run.channels,
+        limit=run.limit,
+    )

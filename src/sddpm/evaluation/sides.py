@@ -1,0 +1,190 @@
+"""The two sides of an evaluation, opened and checked before hours of sampling, and what metrics measure them in."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from sddpm.errors import UserError
+from sddpm.evaluation.extraction import extract
+from sddpm.evaluation.features.extractor import Extractor, fad_extractor, inception_extractor
+from sddpm.evaluation.images import ImageSet
+from sddpm.evaluation.metrics import Counts, Features, Metric
+from sddpm.evaluation.metrics.frechet import check_enough
+from sddpm.evaluation.metrics.score import check_interval
+from sddpm.evaluation.processes import Processes
+from sddpm.evaluation.reduction import sum_moments
+from sddpm.evaluation.settings import EvaluationSettings, Plan
+from sddpm.evaluation.sources import Reference, Samples, open_reference, open_samples
+from sddpm.evaluation.statistics import Gaussian
+from sddpm.evaluation.statistics_files import read_statistics
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Samples and reference, with what they are compared by.
+
+    extractors: {"inception": ..., "fad": ...}, as far as the metrics need them.
+    known: {feature: Gaussian} of the reference, from statistics files.
+    """
+
+    settings: EvaluationSettings
+    plan: Plan
+    samples: Samples
+    reference: Reference
+    extractors: Mapping[str, Extractor]
+    known: Mapping[str, Gaussian]
+
+    def feature(self, metric: Metric) -> str:
+        """The name of the features that a metric is measured in."""
+        return metric.feature(self.plan.dim)
+
+    def knows(self, metric: Metric) -> bool:
+        """Whether the reference's statistics are all that a metric needs of it, and are here."""
+        return metric.against == "statistics" and self.feature(metric) in self.known
+
+    def features_of_samples(self, processes: Processes, images: ImageSet) -> dict[str, Features]:
+        """{feature: vectors of the samples} for all metrics; those that were computed before are not computed again."""
+        return self._features(processes, images, self.plan.metrics, "features of samples")
+
+    def features_of_reference(self, processes: Processes) -> dict[str, Features]:
+        """{feature: vectors of the reference's images} for the metrics that need them; nothing if none does."""
+        metrics = [each for each in self.plan.metrics if each.against != "nothing" and not self.knows(each)]
+        if self.reference.images is None or not metrics:
+            return {}
+        return self._features(processes, self.reference.images, metrics, "features of reference")
+
+    def target(self, metric: Metric, of_reference: Mapping[str, Features]) -> Features | None:
+        """What a metric measures the samples against; None for those against nothing."""
+        name = self.feature(metric)
+        if self.knows(metric):
+            return Features(name, None, self.known[name])
+        return None if metric.against == "nothing" else of_reference[name]
+
+    def _features(
+        self, processes: Processes, images: ImageSet, metrics: Iterable[Metric], title: str
+    ) -> dict[str, Features]:
+        names = {self.feature(metric) for metric in metrics}
+        found: dict[str, Any] = {"pixels": Pixels(images)} if "pixels" in names else {}
+        for extractor in self.extractors.values():
+            if names & set(extractor.lengths):
+                found |= extract(extractor, images, self.plan.work, processes, title)
+        return {name: Features(name, rows, labels=images.labels) for name, rows in found.items()}
+
+
+class Pixels:
+    """The pixels of images as feature vectors [N, C * H * W], uint8, read when they are asked for."""
+
+    def __init__(self, images: ImageSet):
+        self._images = images
+        self.shape = images.count, images.source.channels * images.source.image_size**2
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        wanted = torch.from_numpy(np.arange(self._images.count)[index])
+        return self._images.gather(wanted).flatten(1).numpy()
+
+
+def open_sides(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Sides:
+    """Both sides of an evaluation, and the feature networks.
+
+    Raises:
+        UserError: whatever cannot be measured: sides, weights or statistics that do not fit, too few images.
+    """
+    samples = open_samples(settings, plan, device)
+    extractors = open_extractors(settings, plan, samples, device)
+    reference = open_reference(settings, plan, samples)
+    known = known_gaussians(settings, plan, reference, extractors)
+    sides = Sides(settings, plan, samples, reference, extractors, known)
+    check_counts(sides)
+    return sides
+
+
+def open_extractors(
+    settings: EvaluationSettings, plan: Plan, samples: Samples, device: torch.device
+) -> dict[str, Extractor]:
+    """The feature networks that the metrics need, by name."""
+    found = {}
+    names = list(dict.fromkeys(metric.feature(plan.dim) for metric in plan.metrics if metric.network == "inception"))
+    if names:
+        found["inception"] = inception_extractor(
+            names, preprocessing=plan.preprocessing, weights=settings.inception, device=device
+        )
+    if any(metric.network == "fad" for metric in plan.metrics) and settings.fad_weights is not None:
+        found["fad"] = fad_extractor(settings.fad_weights, samples.channels, device=device)
+    return found
+
+
+def known_gaussians(
+    settings: EvaluationSettings, plan: Plan, reference: Reference, extractors: Mapping[str, Extractor]
+) -> dict[str, Gaussian]:
+    """{feature: Gaussian} of statistics files, as far as metrics need them, checked against what they are for.
+
+    Raises:
+        UserError: statistics of other features; a metric that needs images, or statistics, which are not here.
+    """
+    files = {"fad": read_statistics(settings.fad_statistics).gaussians["pool"]} if settings.fad_statistics else {}
+    if reference.statistics is not None:
+        made_with = reference.about["made_with"].get("preprocessing", plan.preprocessing)
+        if made_with != plan.preprocessing:
+            raise UserError(
+                f"{settings.reference} was made with {made_with} preprocessing: choose `preprocessing={made_with}`"
+            )
+        gaussians = reference.statistics.gaussians
+        files |= {str(plan.dim): gaussians["pool"]}
+        files |= {"spatial": gaussians["spatial"]} if "spatial" in gaussians else {}
+    known: dict[str, Gaussian] = {}
+    for metric in plan.metrics:
+        name = metric.feature(plan.dim)
+        if metric.against == "images" and reference.images is None:
+            raise UserError(f"{metric.name} needs images as `reference`, which {settings.reference} does not hold")
+        if metric.against != "statistics" or name in known:
+            continue
+        if name in files:
+            known[name] = _fitting(files[name], name, metric, extractors)
+        elif reference.images is None:
+            where = "`fad_statistics` is" if name == "fad" else "images, or mu_s and sigma_s in the file, are"
+            raise UserError(f"{metric.name} cannot be measured against {settings.reference} alone: {where} needed")
+    return known
+
+
+def _fitting(gaussian: Gaussian, name: str, metric: Metric, extractors: Mapping[str, Extractor]) -> Gaussian:
+    length = next(each.lengths[name] for each in extractors.values() if name in each.lengths)
+    if gaussian.dim != length:
+        raise UserError(
+            f"the statistics file for {metric.name} has {gaussian.dim} dimensions, the features {length}: "
+            "choose another file" + (", or `dim`" if metric.features == "pool" else "")
+        )
+    if gaussian.count is not None:
+        check_enough(gaussian.count, "reference images", gaussian.dim)
+    return gaussian
+
+
+def check_counts(sides: Sides) -> None:
+    """Raise `UserError` if there are fewer samples or reference images than a metric needs, or no classes."""
+    samples, reference, settings = sides.samples, sides.reference.images, sides.settings
+    if settings.interval:
+        check_interval(samples.count)
+    lengths = {"pixels": samples.channels * samples.image_size**2}
+    for extractor in sides.extractors.values():
+        lengths |= extractor.lengths
+    for metric in sides.plan.metrics:
+        compared = reference if metric.against != "nothing" and not sides.knows(metric) else None
+        images = None if compared is None else compared.count
+        counts = Counts(metric.name, samples.count, images, lengths[sides.feature(metric)], metric.minimum)
+        metric.check(counts, **metric.keywords(settings))
+        if metric.labels:
+            for what, known in (
+                ("samples", samples.labelled),
+                ("reference", compared is None or compared.labels is not None),
+            ):
+                if not known:
+                    raise UserError(f"{metric.name} needs the classes of the images: those of the {what} are not known")
+
+
+def with_moments(features: Mapping[str, Features], sides: Sides, processes: Processes) -> dict[str, Features]:
+    """The features, those that a metric needs a Gaussian of with their moments."""
+    metrics = sides.plan.metrics
+    gaussian = {sides.feature(metric) for metric in metrics if metric.against == "statistics"}
+    return {name: sum_moments(x, processes) if name in gaussian else x for name, x in features.items()}
