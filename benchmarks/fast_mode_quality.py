@@ -1,21 +1,23 @@
 """What the fast mode costs in quality: FAD of the same seeds sampled exactly and fast, and the paired difference.
 
     python benchmarks/fast_mode_quality.py MODEL --fad-weights FILE.pth --statistics FILE.npz [--samples 1000]
-                                           [--steps 20] [--batch-size 50] [--against eager]
+                                           [--steps 20] [--batch-size 50] [--against eager|onnx]
 
 MODEL is a saved model of grey or colour images; weights and statistics are those of FSVAE's autoencoder for its data.
 Seeds are shared, and so are the samples drawn in the bootstrap, so that the interval is that of the difference and not
-of two distances. --against eager compares exact mode with the eager network instead: two that differ by rounding alone.
+of two distances. --against eager compares exact mode with the eager network instead, and --against onnx with its ONNX
+file in onnxruntime: two that differ by rounding alone.
 """
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from scores import PairedFad
 from torch import Tensor
 
-from sddpm import load_pipeline
+from sddpm import SpikingDiffusionPipeline, load_pipeline
 from sddpm.data import unit_to_uint8
 
 RESAMPLES = 1000
@@ -29,7 +31,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("--against", choices=("fast", "eager"), default="fast")
+    parser.add_argument("--against", choices=("fast", "eager", "onnx"), default="fast")
     args = parser.parse_args()
     pipeline = load_pipeline(args.model)
     counts = {"channels": pipeline.unet.config.in_channels, "samples": args.samples, "resamples": RESAMPLES}
@@ -37,7 +39,10 @@ def main() -> None:
 
     def sample(engine: str) -> Tensor:
         options = {"batch_size": args.batch_size, "num_inference_steps": args.steps, "solver": "ddim"}
-        batches = pipeline.stream(range(args.samples), engine=engine, **options)
+        if engine == "onnx":
+            batches = through_onnx(pipeline).stream(range(args.samples), **options)
+        else:
+            batches = pipeline.stream(range(args.samples), engine=engine, **options)
         return unit_to_uint8(torch.cat([images for _, images in batches]))
 
     images = {engine: sample(engine) for engine in ("exact", args.against)}
@@ -55,6 +60,16 @@ def main() -> None:
     same = (first - second).abs().flatten(1).amax(1) <= 1
     rms = (first - second).square().mean().sqrt().item()
     print(f"{same.float().mean().item():.1%} of the images are the same to 1 in 255; rms difference {rms:.1f} of 255")
+
+
+def through_onnx(pipeline: SpikingDiffusionPipeline) -> SpikingDiffusionPipeline:
+    """The same model, exported and read back."""
+    from sddpm.export.onnx_file import export_onnx
+    from sddpm.export.onnx_runner import load_onnx
+
+    with TemporaryDirectory() as folder:
+        export_onnx(pipeline, Path(folder) / "model.onnx")
+        return load_onnx(Path(folder) / "model.onnx")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from sddpm.errors import UserError
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.onnx.")],
-    rates: Annotated[bool, typer.Option("--rates", help="Firing rates as a second output.")] = False,
-    half: Annotated[bool, typer.Option("--half", help="Round weights to float16.")] = False,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.onnx, or with --web a folder.")],
+    web: Annotated[bool, typer.Option("--web", help="A page that draws in the browser, without Python.")] = False,
+    rates: Annotated[bool, typer.Option("--rates", help="ONNX: firing rates as a second output.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="ONNX: round weights to float16. (--web always does)")] = False,
     v_threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -24,22 +25,34 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a model as an ONNX file: the network, all T time steps of it, and what it takes to sample from it.
+    """Write a model as ONNX, or as a page that draws in the browser.
 
-    `sddpm sample FILE.onnx` draws with it by onnxruntime; examples/onnx_sample.py does so without this package.
+    FILE.onnx holds the network, all T time steps of it, and what it takes to sample: `sddpm sample FILE.onnx`, or
+    examples/onnx_sample.py without this package. --web writes a folder to be served, by `python -m http.server` for
+    one; it brings onnxruntime-web by npm, once.
     """
     from sddpm.cli.options import parse_thresholds
     from sddpm.files import Output, check_outputs
 
-    if out.suffix.lower() != ".onnx":
-        raise UserError(f"{out}: FILE.onnx is needed")
-    check_outputs([Output(out)], inputs=[model], force=force)
+    kind = "web" if web else out.suffix.lower().lstrip(".")
+    if kind not in ("web", "onnx"):
+        raise UserError(f"{out}: FILE.onnx is needed, or --web for a folder")
+    if kind != "onnx" and (rates or half):
+        raise UserError("--rates and --half are for FILE.onnx")
+    check_outputs([Output(out, folder=("page",) if web else None)], inputs=[model], force=force)
     chosen = parse_thresholds(v_threshold)
     try:
         from sddpm.export.onnx_file import export_onnx
+        from sddpm.export.web import export_web
     except ImportError as error:
         raise UserError(f"sddpm export needs the extra onnx: pip install 'sddpm[onnx]' ({error})") from error
     from sddpm.pipelines import load_pipeline
 
-    graph = export_onnx(load_pipeline(model), out, thresholds=chosen, rates=rates, half=half).graph
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(graph.node):,} operators")
+    pipeline = load_pipeline(model)
+    if kind == "onnx":
+        graph = export_onnx(pipeline, out, thresholds=chosen, rates=rates, half=half).graph
+        typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(graph.node):,} operators")
+    else:
+        export_web(pipeline, out, thresholds=chosen, name=model.name)
+        size = sum(file.stat().st_size for file in out.iterdir())
+        typer.echo(f"{out}: {size / 1e6:.1f} MB; to see it, python -m http.server --directory {out}")

@@ -32,7 +32,7 @@ PAGE_PARTS = frozenset(
         "ort.wasm.min.js",
         "ort-wasm-simd-threaded.mjs",
         "ort-wasm-simd-threaded.wasm",
-        "LICENSE.onnxruntime-web",
+        "NOTICE.txt",
     }
 )
 _LARGEST_JSON = 10_000_000

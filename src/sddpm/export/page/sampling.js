@@ -1,0 +1,99 @@
+// Sampling in plain JavaScript: noise by seed as PyTorch draws it on a CPU, time steps, DDIM and DPM-Solver++(2M).
+"use strict";
+
+// 32-bit numbers of the Mersenne Twister mt19937 (Matsumoto & Nishimura, 1998).
+function* twister(seed) {
+  const state = new Uint32Array(624);
+  state[0] = seed;
+  for (let i = 1; i < 624; i++) state[i] = Math.imul(1812433253, state[i - 1] ^ (state[i - 1] >>> 30)) + i;
+  for (;;) {
+    for (let i = 0; i < 624; i++) {
+      const y = (state[i] & 0x80000000) | (state[(i + 1) % 624] & 0x7fffffff);
+      state[i] = state[(i + 397) % 624] ^ (y >>> 1) ^ (y & 1 ? 0x9908b0df : 0);
+    }
+    for (let i = 0; i < 624; i++) {
+      let y = state[i];
+      y ^= y >>> 11;
+      y ^= (y << 7) & 0x9d2c5680;
+      y ^= (y << 15) & 0xefc60000;
+      yield (y ^ (y >>> 18)) >>> 0;
+    }
+  }
+}
+
+// Standard normal float32 numbers, at least 16: Box-Muller on blocks of 16, the last block drawn anew if it overlaps.
+function randn(seed, count) {
+  const draws = twister(seed);
+  const uniform = () => (draws.next().value & 0xffffff) / 16777216;
+  const out = Float32Array.from({ length: count }, uniform);
+  const block = (start) => {
+    for (let i = start; i < start + 8; i++) {
+      const radius = Math.sqrt(-2 * Math.log(1 - out[i]));
+      const angle = 2 * Math.PI * out[i + 8];
+      out[i] = radius * Math.cos(angle);
+      out[i + 8] = radius * Math.sin(angle);
+    }
+  };
+  for (let start = 0; start + 16 <= count; start += 16) block(start);
+  if (count % 16) {
+    for (let i = count - 16; i < count; i++) out[i] = uniform();
+    block(count - 16);
+  }
+  return out;
+}
+
+// n of N time steps, from N - 1 down in equal strides to the clean image.
+function timesteps(n, N) {
+  return Array.from({ length: n }, (_, i) => Math.floor((2 * N * (n - i) + n) / (2 * n)) - 1);
+}
+
+// The clean image that a prediction implies, scaled and clamped as the model samples.
+function cleanImage(model, alpha, x, predicted) {
+  const signal = Math.sqrt(alpha), noise = Math.sqrt(1 - alpha);
+  return x.map((value, i) => {
+    const ofV = model.prediction_type === "v_prediction";
+    const x0 = (ofV ? signal * value - noise * predicted[i] : (value - noise * predicted[i]) / signal) * model.x0_scale;
+    return model.clip_sample ? Math.min(1, Math.max(-1, x0)) : x0;
+  });
+}
+
+// One step from x at noise level `from` to noise level `to` (shares of the signal's variance; 1 is the clean image).
+const SOLVERS = {
+  // DDIM (Song et al., 2021, equation 12) with the noise that the clean image implies.
+  ddim: () => (x, x0, from, to) =>
+    x.map((value, i) => {
+      const epsilon = (value - Math.sqrt(from) * x0[i]) / Math.sqrt(1 - from);
+      return Math.sqrt(to) * x0[i] + Math.sqrt(1 - to) * epsilon;
+    }),
+  // DPM-Solver++(2M) (Lu et al., 2022, algorithm 2): the first and the last step are of first order.
+  "dpm++": () => {
+    const level = (alpha) => 0.5 * Math.log(alpha / (1 - alpha)); // half the log of signal to noise
+    let before = null;
+    return (x, x0, from, to) => {
+      const h = level(to) - level(from);
+      const decay = to === 1 ? -1 : Math.expm1(-h);
+      const ratio = Math.sqrt((1 - to) / (1 - from));
+      const second = before !== null && to !== 1 ? (0.5 * h) / (level(from) - level(before.from)) : 0;
+      const next = x.map((value, i) => {
+        const slope = second ? x0[i] + second * (x0[i] - before.x0[i]) : x0[i];
+        return ratio * value - Math.sqrt(to) * decay * slope;
+      });
+      before = { x0, from };
+      return next;
+    };
+  },
+};
+
+// Denoise: yields { index, t, x, x0, rates } after every evaluation. `predict(x, t)` resolves to { prediction, rates }.
+async function* sample(model, predict, x, steps, solver) {
+  const alphas = model.alphas_cumprod;
+  const step = SOLVERS[solver]();
+  const chosen = timesteps(steps, alphas.length);
+  for (let index = 0; index < steps; index++) {
+    const t = chosen[index];
+    const { prediction, rates } = await predict(x, t);
+    const x0 = cleanImage(model, alphas[t], x, prediction);
+    x = step(x, x0, alphas[t], index + 1 < steps ? alphas[chosen[index + 1]] : 1);
+    yield { index, t, x, x0, rates };
+  }
+}

@@ -1,0 +1,118 @@
+"""A model as a page for the browser: one folder with the network, a solver in plain JavaScript and onnxruntime-web."""
+
+import json
+import math
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+
+from sddpm.data.download import default_cache
+from sddpm.errors import UserError
+from sddpm.export.onnx_file import describe, onnx_model
+from sddpm.files import atomic_path
+from sddpm.models.config import sample_shape
+from sddpm.models.thresholds import Thresholds, spiking_neurons
+from sddpm.pipelines import SpikingDiffusionPipeline
+
+RUNTIME_VERSION = "1.30.0"
+RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+PAGE = Path(__file__).parent / "page"
+
+
+def export_web(
+    pipeline: SpikingDiffusionPipeline, out: Path, *, thresholds: Thresholds | None = None, name: str | None = None
+) -> None:
+    """Write a folder that, served by any web server, draws with the model in the visitor's browser.
+
+    Weights are float16, as those of released models are. The page takes nothing from the network but the folder.
+
+    Args:
+        pipeline: a model of images with one or three channels.
+        out: the folder; one that was written so before is replaced.
+        thresholds: firing thresholds to put in; None for those that the model samples with.
+        name: what the page calls the model; None for the name that it was saved under.
+
+    Raises:
+        UserError: a model that the page cannot draw with, or onnxruntime-web that npm does not bring.
+    """
+    shape = sample_shape(pipeline.unet.config)
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UserError(f"the page draws pictures of 1 or 3 channels; this model makes {' x '.join(map(str, shape))}")
+    if pipeline.unet.config.get("synaptic_currents"):
+        raise UserError("the page denoises pictures; this model denoises synaptic currents: export it to FILE.onnx")
+    if not hasattr(pipeline.scheduler, "alphas_cumprod"):
+        raise UserError(f"the page needs a table alphas_cumprod, which {type(pipeline.scheduler).__name__} lacks")
+    neurons = spiking_neurons(pipeline.unet)
+    model = onnx_model(pipeline, thresholds=thresholds, rates=bool(neurons), half=True)
+    runtime = runtime_files(default_cache() / "onnxruntime-web")
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        for file in [*sorted(PAGE.iterdir()), *runtime]:
+            shutil.copyfile(file, temporary / file.name)
+        (temporary / "model.onnx").write_bytes(model.SerializeToString())
+        facts = page_facts(pipeline, model, name)
+        (temporary / "model.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name: str | None = None) -> dict[str, Any]:
+    """What the page knows of the model: alphas_cumprod, prediction_type, clip_sample and x0_scale for the solver; name,
+    shape, T, parameters, num_classes, class_names, firing_rates (its layers) and neurons (of each layer) for people."""
+    config, neurons = pipeline.unet.config, spiking_neurons(pipeline.unet)
+    own = Path(str(config.get("_name_or_path") or "model")).name
+    kept = describe(pipeline, rates=bool(neurons))
+    names = ("prediction_type", "clip_sample", "x0_scale", "T", "class_names", "firing_rates")
+    return {name: kept[name] for name in names} | {
+        "name": name or own,
+        "shape": list(sample_shape(config)),
+        "parameters": sum(p.numel() for p in pipeline.unet.parameters()),
+        "num_classes": config.get("num_classes"),
+        "neurons": list(layer_sizes(model, list(neurons)).values()),
+        "alphas_cumprod": pipeline.scheduler.alphas_cumprod.double().tolist(),
+    }
+
+
+def layer_sizes(model: onnx.ModelProto, layers: list[str]) -> Mapping[str, int]:
+    """How many neurons a layer has, of one picture."""
+    if not layers:
+        return {}
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in inferred.graph.value_info
+    }
+    return {layer: math.prod(shapes[f"{layer}.spikes"][2:]) for layer in layers}
+
+
+def runtime_files(cache: Path) -> list[Path]:
+    """The files of onnxruntime-web, from the cache, or brought there by npm. Raises `UserError` if npm cannot."""
+    folder = cache / RUNTIME_VERSION
+    files = [folder / name for name in RUNTIME_FILES]
+    if all(file.is_file() for file in files):
+        return files
+    package = f"onnxruntime-web@{RUNTIME_VERSION}"
+    with TemporaryDirectory() as scratch:
+        command = ["npm", "pack", package, "--silent", "--pack-destination", scratch]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, cwd=scratch)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"the page needs {package}, which npm brings once, and there is no npm here: install it, or put"
+                f" {', '.join(RUNTIME_FILES)} of that package into {folder}"
+            ) from error
+        except subprocess.CalledProcessError as error:
+            reason = next((line for line in error.stderr.splitlines() if line.strip()), "it does not say why")
+            raise UserError(f"npm cannot fetch {package}: {reason}") from error
+        (packed,) = Path(scratch).glob("*.tgz")
+        with atomic_path(folder, owned=True) as temporary, tarfile.open(packed) as archive:
+            temporary.mkdir()
+            for name in RUNTIME_FILES:
+                content = archive.extractfile(f"package/dist/{name}")
+                if content is None:
+                    raise UserError(f"{package} holds no {name}")
+                (temporary / name).write_bytes(content.read())
+    return files
