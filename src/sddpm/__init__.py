@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sddpm.data import open_dataset as open_dataset
+    from sddpm.data import register_dataset as register_dataset
     from sddpm.errors import UserError as UserError
+    from sddpm.evaluation import register_metric as register_metric
     from sddpm.models import SpikingUNet2DModel as SpikingUNet2DModel
     from sddpm.neurons import register_neuron as register_neuron
     from sddpm.neurons import register_surrogate as register_surrogate
@@ -25,6 +27,8 @@ _LAZY = {
     "UserError": "sddpm.errors",
     "load_pipeline": "sddpm.pipelines",
     "open_dataset": "sddpm.data",
+    "register_dataset": "sddpm.data",
+    "register_metric": "sddpm.evaluation",
     "register_neuron": "sddpm.neurons",
     "register_surrogate": "sddpm.neurons",
 }
@@ -35,6 +39,8 @@ __all__ = [
     "__version__",
     "load_pipeline",
     "open_dataset",
+    "register_dataset",
+    "register_metric",
     "register_neuron",
     "register_surrogate",
 ]

@@ -426,3 +426,25 @@ def test_statistics_files_say_what_made_them(tmp_path, random_fad, shared_dir):
     assert found.gaussians["pool"].count == 70
     # SDDPM's crop of CelebA, which is this data set's default, by name.
     assert (found.about["images"], found.about["crop"], found.about["image_size"]) == ("celeba", "center148", 64)
+
+
+def test_a_reference_of_statistics_and_images(settings, tmp_path, blobs, random_inception):
+    """As ADM's batches are: the statistics are for FID, the images for what needs images."""
+    images = blobs(70, 1, 20).permute(0, 2, 3, 1).numpy()
+    mean, variance = np.linspace(0, 1, 64), np.linspace(0.5, 2, 64)
+    np.savez(tmp_path / "both.npz", mu=mean, sigma=np.diag(variance), arr_0=images)
+    np.savez(tmp_path / "images.npz", images)
+    np.savez(tmp_path / "statistics.npz", mu=mean, sigma=np.diag(variance))
+    source = npz(tmp_path / "a.npz", blobs(70, 0))
+
+    def found(reference, *metrics):
+        options = {"dim": 64, "inception": random_inception[0], "copies": True}
+        result = evaluate(settings(source=source, reference=str(tmp_path / reference), metrics=metrics, **options))
+        return [each.score.value for each in result.measurements], result.facts
+
+    together, facts = found("both.npz", "fid", "kid", "precision")
+    assert together[0] == found("statistics.npz", "fid")[0][0] != found("images.npz", "fid")[0][0]
+    assert together[1:] == found("images.npz", "kid", "precision")[0]
+    assert facts["near_copies"]["training_images"] == 70 and facts["reference"]["distinct"] == 70
+    with pytest.raises(UserError, match="kid needs images"):
+        found("statistics.npz", "fid", "kid")

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from sddpm.data.nearest import nearest_images as nearest_images
     from sddpm.data.open import open_dataset as open_dataset
     from sddpm.data.registry import DATASETS as DATASETS
+    from sddpm.data.registry import register_dataset as register_dataset
+    from sddpm.data.sources import Request as Request
+    from sddpm.data.sources import Source as Source
+    from sddpm.data.sources import source_of_arrays as source_of_arrays
     from sddpm.data.transforms import random_flip as random_flip
     from sddpm.data.transforms import to_model as to_model
     from sddpm.data.transforms import to_uint8 as to_uint8
@@ -24,7 +28,11 @@ _LAZY = {
     "iterate_batches": "loading",
     "nearest_images": "nearest",
     "open_dataset": "open",
+    "Request": "sources",
+    "Source": "sources",
     "random_flip": "transforms",
+    "register_dataset": "registry",
+    "source_of_arrays": "sources",
     "to_model": "transforms",
     "to_uint8": "transforms",
     "unit_to_uint8": "transforms",
@@ -34,10 +42,14 @@ __all__ = [
     "ImageDataset",
     "LazyDataset",
     "MemoryDataset",
+    "Request",
+    "Source",
     "iterate_batches",
     "nearest_images",
     "open_dataset",
     "random_flip",
+    "register_dataset",
+    "source_of_arrays",
     "to_model",
     "to_uint8",
     "unit_to_uint8",

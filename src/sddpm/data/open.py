@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sddpm.data.dataset import ImageDataset, build_dataset
 from sddpm.data.download import default_cache
 from sddpm.data.pixels import PixelSpec, check_spec
-from sddpm.data.registry import DATASETS, find_dataset, unknown_dataset
+from sddpm.data.registry import DATASETS, Entry, find_dataset, unknown_dataset
 from sddpm.data.signals import SIGNALS, open_signals
-from sddpm.data.sources import Request
+from sddpm.data.sources import Request, Source
 from sddpm.errors import UserError
 
 PathLike = str | os.PathLike[str]
@@ -70,6 +71,7 @@ def open_dataset(
         raise UserError(f"{title} has no split {split!r}: choose {' or '.join(entry.splits)}")
     cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
     source = entry.build(Request(paths, split, download, cache, base_url or os.environ.get("SDDPM_DATA_URL")))
+    source = _with_classes(source, entry)
     return build_dataset(
         title,
         source,
@@ -78,6 +80,15 @@ def open_dataset(
         limit=limit,
         memory_limit=memory_limit,
     )
+
+
+def _with_classes(source: Source, entry: Entry) -> Source:
+    """The images with the names of their classes, if the data set has them."""
+    if source.labels is None or entry.num_classes is None or len(source.labels) == 0:
+        return source
+    if (last := int(source.labels.max())) >= entry.num_classes or int(source.labels.min()) < 0:
+        raise UserError(f"{entry.name} has {entry.num_classes} classes, and an image is of class {last}")
+    return source if source.class_names is not None else replace(source, class_names=entry.class_names)
 
 
 def _only(path: PathLike | Sequence[PathLike] | None) -> str | None:

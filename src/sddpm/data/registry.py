@@ -1,13 +1,14 @@
 """The data sets known by name, and where each is found. Imports no torch: `sddpm --help` lists this table."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sddpm.choices import nearest
 from sddpm.errors import UserError
+from sddpm.registry import register
 
 if TYPE_CHECKING:
     from sddpm.data.sources import Request, Source
@@ -28,41 +29,97 @@ _FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+_MNIST_SPLITS = {"train": 60_000, "test": 10_000}
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_FILES = {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set of the registry: how to open it and what it is by default."""
+    """One data set: how to open it, and what is known of it before it is opened.
+
+    name: by which it is asked for. description: what it is and how it is come by, in one line.
+    build: `Request` -> `Source`; it finds the files, or fetches them (`download.cached_folder`).
+    splits: {split: its number of images, None if that depends on the files}.
+    channels, image_size: of all its images; None: as the files are.
+    classes: the names of the classes, or how many there are; None: none, or as the files are.
+    crop: how its images are cropped unless said otherwise.
+    """
 
     name: str
     build: "Callable[[Request], Source]"
-    splits: tuple[str, ...] = ("train",)
+    description: str = ""
+    splits: Mapping[str, int | None] = field(default_factory=lambda: {"train": None})
+    channels: int | None = None
+    image_size: int | None = None
+    classes: int | tuple[str, ...] | None = None
     crop: str | None = None
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.classes if isinstance(self.classes, tuple) else None
+
+    @property
+    def num_classes(self) -> int | None:
+        return len(self.classes) if isinstance(self.classes, tuple) else self.classes
+
+    @property
     def help(self) -> str:
-        """One line for `--help`: the builder's docstring."""
-        return (self.build.__doc__ or "").split("\n")[0]
+        """One line for help texts and lists: the description, with what is known of the images."""
+        numbers = " + ".join(f"{count:,}" for count in self.splits.values() if count is not None)
+        size = f"{self.image_size}x{self.image_size}" if self.image_size is not None else ""
+        colour = {None: "", 1: "grey", 3: "colour"}.get(self.channels, "")
+        classes = f"{self.num_classes} classes" if self.num_classes is not None else ""
+        facts = ", ".join(filter(None, (" of ".join(filter(None, (numbers, size))), colour, classes)))
+        return f"{self.description}: {facts}." if facts else f"{self.description}."
 
 
 DATASETS: dict[str, Entry] = {}
 
 
-def register(name: str, **options) -> "Callable[[Callable[[Request], Source]], Callable[[Request], Source]]":
-    """Adds a builder (Request -> Source) under `name`; `options` are the fields of `Entry`."""
+def register_dataset(
+    name: str,
+    build: "Callable[[Request], Source]",
+    *,
+    description: str = "",
+    splits: Mapping[str, int | None] | Sequence[str] = ("train",),
+    channels: int | None = None,
+    image_size: int | None = None,
+    classes: int | Sequence[str] | None = None,
+    crop: str | None = None,
+) -> None:
+    """Add a data set: `open_dataset`, configs, and whatever else names data sets may then name it.
 
-    def add(build: "Callable[[Request], Source]") -> "Callable[[Request], Source]":
-        DATASETS[name] = Entry(name, build, **options)
-        return build
+    Args:
+        name: a new one, e.g. "kmnist"; it is found in any case and with any hyphens.
+        build: `sddpm.data.Request` -> `sddpm.data.Source`: the images, with labels if there are any.
+            `sddpm.data.source_of_arrays` makes one of arrays.
+        description: what it is, in one line.
+        splits: "train" and, if there is one, "test"; or {split: number of images}.
+        channels, image_size: 1 (grey) or 3 (colour), and pixels a side, if all its images have the same.
+        classes: the names of the classes, in the order of the labels, or how many there are.
+        crop: how its images are cropped unless said otherwise, a name of `sddpm.data.pixels.CROPS`.
 
-    return add
+    Raises:
+        UserError: an invalid name, or one that is taken.
+    """
+    if (taken := find_dataset(name)) is not None:
+        raise UserError(f"there is a dataset {taken.name!r} already: register yours under another name")
+    entry = Entry(
+        name,
+        build,
+        description or name,
+        dict(splits) if isinstance(splits, Mapping) else dict.fromkeys(splits),
+        channels,
+        image_size,
+        classes if classes is None or isinstance(classes, int) else tuple(classes),
+        crop,
+    )
+    register(DATASETS, "dataset", name, entry)
 
 
-@register("digits")
 def digits(request: "Request") -> "Source":
-    """1,797 handwritten digits of 8x8 from UCI, grey, 10 classes, part of this package."""
+    """The 1,797 handwritten digits of UCI."""
     from importlib.resources import files
 
     import numpy as np
@@ -76,24 +133,20 @@ def digits(request: "Request") -> "Source":
         return source_of_arrays(images, data["labels"].astype(np.int64), "digits")
 
 
-@register("mnist", splits=("train", "test"))
 def mnist(request: "Request") -> "Source":
-    """60,000 + 10,000 handwritten digits of 28x28, grey, 10 classes: the four idx files, downloadable (12 MB)."""
+    """MNIST from its four idx files."""
     places = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
     return _idx_source("mnist", "MNIST", request, _MNIST_FILES, places)
 
 
-@register("fashion-mnist", splits=("train", "test"))
 def fashion_mnist(request: "Request") -> "Source":
-    """60,000 + 10,000 pieces of clothing of 28x28, grey, 10 classes: the four idx files, downloadable (31 MB)."""
+    """Fashion-MNIST from its four idx files."""
     places = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
-    source = _idx_source("fashion-mnist", "FashionMNIST", request, _FASHION_FILES, places)
-    return replace(source, class_names=_FASHION_CLASSES)
+    return _idx_source("fashion-mnist", "FashionMNIST", request, _FASHION_FILES, places)
 
 
-@register("cifar10", splits=("train", "test"))
 def cifar10(request: "Request") -> "Source":
-    """50,000 + 10,000 small photographs of 32x32, colour, 10 classes: downloadable (170 MB) or zips."""
+    """CIFAR-10 from the archive of its binary version, or from zips of images."""
     from sddpm.data.cifar import open_cifar10
     from sddpm.data.download import cached_folder
 
@@ -101,24 +154,21 @@ def cifar10(request: "Request") -> "Source":
     if not paths:
         folder = cached_folder("cifar10", request, _CIFAR_FILES, ("https://www.cs.toronto.edu/~kriz/",))
         paths = (folder / "cifar-10-binary.tar.gz",)
-    return replace(open_cifar10(paths, request.split), class_names=_CIFAR_CLASSES)
+    return open_cifar10(paths, request.split)
 
 
-@register("celeba", crop="center148")
 def celeba(request: "Request") -> "Source":
-    """Aligned CelebA faces of 178x218 (or 89x109), colour, from a folder or zip; crop center148 (default) or ddim64."""
+    """CelebA from a folder or zip."""
     return _images_source("celeba", request, "img_align_celeba.zip or its folder, from the CelebA project page")
 
 
-@register("lsun")
 def lsun(request: "Request") -> "Source":
-    """LSUN pictures, e.g. bedrooms, colour, from its lmdb, or a folder or zip of images; the centred square of each."""
+    """LSUN from an lmdb, folder or zip."""
     return _images_source("lsun", request, "LSUN's lmdb, such as bedroom_train_lmdb, or a folder or zip of its images")
 
 
-@register("folder")
 def folder(request: "Request") -> "Source":
-    """Any folder or zip of images, or several; also by giving the path itself as the name."""
+    """Any images; classes are folders."""
     return _images_source("folder", request, "a folder or zip of images", class_folders=True)
 
 
@@ -165,8 +215,67 @@ def unknown_dataset(name: str) -> UserError:
         return UserError(f"no such folder or zip: {name}")
     near = nearest(name, DATASETS, cutoff=0.5, spelling=_plain)
     hint = "." if near is None else f": did you mean {near}?"
-    return UserError(f"unknown data set {name!r}{hint} Known are {', '.join(DATASETS)}, or a path to a folder or zip")
+    return UserError(
+        f"unknown data set {name!r}{hint} Known are {', '.join(DATASETS)}, or a path to a folder or zip; "
+        f"sddpm.register_dataset({name!r}, ...) adds it"
+    )
 
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+register_dataset(
+    "digits",
+    digits,
+    description="Handwritten digits from UCI, part of this package",
+    splits={"train": 1797},
+    channels=1,
+    image_size=8,
+    classes=10,
+)
+register_dataset(
+    "mnist",
+    mnist,
+    description="Handwritten digits, downloadable (12 MB)",
+    splits=_MNIST_SPLITS,
+    channels=1,
+    image_size=28,
+    classes=10,
+)
+register_dataset(
+    "fashion-mnist",
+    fashion_mnist,
+    description="Pieces of clothing, downloadable (31 MB)",
+    splits=_MNIST_SPLITS,
+    channels=1,
+    image_size=28,
+    classes=_FASHION_CLASSES,
+)
+register_dataset(
+    "cifar10",
+    cifar10,
+    description="Small photographs, downloadable (170 MB) or zips",
+    splits={"train": 50_000, "test": 10_000},
+    channels=3,
+    image_size=32,
+    classes=_CIFAR_CLASSES,
+)
+register_dataset(
+    "celeba",
+    celeba,
+    description="Aligned CelebA faces of 178x218 or 89x109, a folder or zip; crop center148 (default) or ddim64",
+    channels=3,
+    crop="center148",
+)
+register_dataset(
+    "lsun",
+    lsun,
+    description="LSUN pictures, e.g. bedrooms: its lmdb, or a folder or zip; the centred square of each",
+    channels=3,
+)
+register_dataset(
+    "folder",
+    folder,
+    description="Any folder or zip of images, or several; also by giving the path itself as the name",
+)

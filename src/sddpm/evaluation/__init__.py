@@ -4,6 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sddpm.evaluation.metrics import METRICS as METRICS
+    from sddpm.evaluation.metrics import Features as Features
+    from sddpm.evaluation.metrics import Score as Score
+    from sddpm.evaluation.metrics import register_metric as register_metric
     from sddpm.evaluation.reference_statistics import StatisticsSettings as StatisticsSettings
     from sddpm.evaluation.reference_statistics import build_statistics as build_statistics
     from sddpm.evaluation.run import Evaluation as Evaluation
@@ -16,6 +20,10 @@ if TYPE_CHECKING:
     from sddpm.evaluation.statistics_files import write_statistics as write_statistics
 
 _LAZY = {
+    "METRICS": "metrics",
+    "Features": "metrics",
+    "Score": "metrics",
+    "register_metric": "metrics",
     "Evaluation": "run",
     "EvaluationSettings": "settings",
     "SamplingSettings": "sampling",
@@ -28,15 +36,19 @@ _LAZY = {
     "write_statistics": "statistics_files",
 }
 __all__ = [
+    "METRICS",
     "Evaluation",
     "EvaluationSettings",
+    "Features",
     "SamplingSettings",
+    "Score",
     "StatisticsSettings",
     "TrainingData",
     "build_statistics",
     "evaluate",
     "frechet_distance",
     "read_statistics",
+    "register_metric",
     "write_statistics",
 ]
 

@@ -93,8 +93,8 @@ def open_sides(settings: EvaluationSettings, plan: Plan, device: torch.device) -
         UserError: whatever cannot be measured: sides, weights or statistics that do not fit, too few images.
     """
     samples = open_samples(settings, plan, device)
+    reference = open_reference(settings, plan, samples)  # before weights are downloaded
     extractors = open_extractors(settings, plan, samples, device)
-    reference = open_reference(settings, plan, samples)
     known = known_gaussians(settings, plan, reference, extractors)
     sides = Sides(settings, plan, samples, reference, extractors, known)
     check_counts(sides)

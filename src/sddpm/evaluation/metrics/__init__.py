@@ -1,5 +1,5 @@
-"""Metrics by name: `METRICS`. A metric is a function of features; adding one is one function and one record,
-`register_metric(Metric(...))`."""
+"""Metrics by name: `METRICS`. A metric is a function of features; adding one is one function and one entry,
+`register_metric`."""
 
 from sddpm.evaluation.metrics.distances import Distance
 from sddpm.evaluation.metrics.frechet import frechet

@@ -12,6 +12,7 @@ from sddpm.evaluation.metrics.inception_score import check_inception_score, ince
 from sddpm.evaluation.metrics.kid import check_kid, kid
 from sddpm.evaluation.metrics.precision_recall import check_precision_recall, precision, recall
 from sddpm.evaluation.metrics.score import Features, Score, check_minimum
+from sddpm.registry import register, registered
 
 FEATURES = {"pool": "inception", "spatial": "inception", "logits": "inception", "fad": "fad", "pixels": None}
 """What images are measured in, and the network that computes it: Inception's pooled features (of the length asked for),
@@ -24,7 +25,8 @@ class Metric:
     """One number of samples, or of samples and a reference.
 
     name: by which it is asked for. help: what it is, in a few words.
-    compute: (samples, reference, **options) -> `Score`, both `Features`; without `reference` for those against nothing.
+    compute: (samples, reference, **options) -> `Score` or a number, of `Features`; a metric against nothing gets no
+        reference.
     features: a name of `FEATURES`. labels: whether the classes of the images are needed too (`Features.labels`).
     against: what the reference must be: "statistics" (a Gaussian is enough; images do as well), "images" or "nothing".
     lower_is_better: which way is better.
@@ -36,8 +38,8 @@ class Metric:
     """
 
     name: str
-    help: str
-    compute: Callable[..., Score]
+    compute: Callable[..., Score | float]
+    help: str = ""
     features: str = "pool"
     labels: bool = False
     against: str = "images"
@@ -70,21 +72,27 @@ class Metric:
 METRICS: dict[str, Metric] = {}
 
 
-def register_metric(metric: Metric) -> Metric:
-    """Make a metric known by its name: to `evaluate`, to the command line, and, if it has a `distance`, to
-    guidance. One of the same name is replaced.
+def register_metric(name: str, compute: Callable[..., Score | float], **record: Any) -> None:
+    """Add a metric: `evaluate` and the command line may then name it, and guidance if it has a `distance`.
+
+    Args:
+        name: a new one, e.g. "cmmd".
+        compute: (samples, reference, **options) -> `Score` or a number, of `Features`; without `reference` for a metric
+            against nothing.
+        record: the other fields of `Metric`, such as features="pixels" or against="nothing".
 
     Raises:
-        UserError: features, or a kind of reference, that there are not; a `distance` of which more is better.
+        UserError: a name that is invalid or taken; features, or a kind of reference, that there are not; a `distance`
+            that guidance cannot go by.
     """
+    metric = Metric(name=name, compute=compute, **record)
     check_choice("features", metric.features, FEATURES)
     check_choice("against", metric.against, AGAINST)
     if metric.distance is not None and (
         metric.against == "nothing" or not metric.lower_is_better or metric.network is None
     ):
-        raise UserError(f"{metric.name}: a distance is to a reference, in features of a network, and lower is better")
-    METRICS[metric.name] = metric
-    return metric
+        raise UserError(f"{name}: a distance is to a reference, in features of a network, and lower is better")
+    register(METRICS, "metric", name, metric)
 
 
 def find_metrics(names: Sequence[str]) -> list[Metric]:
@@ -96,43 +104,39 @@ def find_metrics(names: Sequence[str]) -> list[Metric]:
     if not names:
         raise UserError(f"no metric given: choose among {', '.join(METRICS)}")
     for name in names:
-        check_choice("metric", name, METRICS)
+        registered(METRICS, "metric", name)
     return [METRICS[name] for name in dict.fromkeys(names)]
 
 
 _GAUSSIAN: dict[str, Any] = {
-    "compute": frechet,
     "against": "statistics",
     "interval": True,
     "check": check_frechet,
     "distance": lambda reference: frechet_to(reference.gaussian),
 }
 _MANIFOLD: dict[str, Any] = {"lower_is_better": False, "interval": True, "check": check_precision_recall}
-for _metric in (
-    Metric(name="fid", help="Fréchet distance in Inception features", **_GAUSSIAN),
-    Metric(name="sfid", help="Fréchet distance in spatial Inception features", features="spatial", **_GAUSSIAN),
-    Metric(
-        name="is",
-        help="Inception score",
-        compute=inception_score,
-        features="logits",
-        against="nothing",
-        lower_is_better=False,
-        options={"splits": "splits"},
-        interval=True,
-        check=check_inception_score,
-    ),
-    Metric(
-        name="kid",
-        help="kernel distance in Inception features, unbiased",
-        compute=kid,
-        options={"subsets": "kid_subsets", "subset_size": "kid_subset_size"},
-        interval=True,
-        check=check_kid,
-        distance=kid_to,
-    ),
-    Metric(name="precision", help="share of samples among the real images", compute=precision, **_MANIFOLD),
-    Metric(name="recall", help="share of real images among the samples", compute=recall, **_MANIFOLD),
-    Metric(name="fad", help="Fréchet distance in FSVAE's latent space", features="fad", **_GAUSSIAN),
-):
-    register_metric(_metric)
+register_metric("fid", frechet, help="Fréchet distance in Inception features", **_GAUSSIAN)
+register_metric("sfid", frechet, help="Fréchet distance in spatial features", features="spatial", **_GAUSSIAN)
+register_metric(
+    "is",
+    inception_score,
+    help="Inception score",
+    features="logits",
+    against="nothing",
+    lower_is_better=False,
+    options={"splits": "splits"},
+    interval=True,
+    check=check_inception_score,
+)
+register_metric(
+    "kid",
+    kid,
+    help="kernel distance in Inception features, unbiased",
+    options={"subsets": "kid_subsets", "subset_size": "kid_subset_size"},
+    interval=True,
+    check=check_kid,
+    distance=kid_to,
+)
+register_metric("precision", precision, help="share of samples among the real images", **_MANIFOLD)
+register_metric("recall", recall, help="share of real images among the samples", **_MANIFOLD)
+register_metric("fad", frechet, help="Fréchet distance in FSVAE's latent space", features="fad", **_GAUSSIAN)
