@@ -74,7 +74,7 @@ first() { # OUT
     local tests=(tests/neurons tests/inference tests/training/test_devices.py tests/pipelines/test_spiking_diffusion.py)
     local speed=(--out "$out/speed" --stages machine training sampling)
     [ -z "$small" ] || tests=(tests/training/test_devices.py) speed+=(--device cpu --quick)
-    stage tests 110 python3 -m pytest -n0 -q -m cuda "${tests[@]}" || true
+    stage tests 110 python3 -m pytest -n0 -m cuda "${tests[@]}" || true
     stage speed 110 python3 benchmarks/gpu.py "${speed[@]}" --minutes 1.5 || true
     tail -n 3 "$out/tests.log"
     cat "$out/speed/gpu.md"
