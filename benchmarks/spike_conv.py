@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sddpm.inference.kernels.onednn import OnednnSpikeConv2d
 from sddpm.inference.kernels.onednn import available as has_int8
-from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, make_spike_conv, unsupported
+from sddpm.inference.kernels.spike_conv import VARIABLE, choices, make_spike_conv, unsupported
 from sddpm.neurons import Dynamics, SpikingNeuron
 
 # B, image size, input and output channels, resampling; T = 4.
@@ -96,13 +96,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rate", type=float, default=0.25, help="firing rate")
-    parser.add_argument("--kernels", nargs="+", choices=CHOICES[:-1], help="default: all that this machine has")
+    parser.add_argument("--kernels", nargs="+", choices=choices()[:-1], help="default: all that this machine has")
     parser.add_argument("--cpu-time", action="store_true", help="of the process, for a busy machine and one thread")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     clock = time.process_time if options.cpu_time else time.perf_counter
-    kernels = options.kernels or [kernel for kernel in CHOICES[:-1] if unsupported(kernel) is None]
+    kernels = options.kernels or [kernel for kernel in choices()[:-1] if unsupported(kernel) is None]
 
     print(f"{options.threads} thread(s), firing rate {options.rate}")
     for name, speed in peaks(options.repeats, clock).items():

@@ -15,7 +15,6 @@ from torch import Tensor
 from sddpm.layouts import dense
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
-INSTRUCTION_SETS = ("baseline", "AVX2", "AVX-512")
 GRAIN = 32768  # elements below which another thread costs more than it saves (torch's own grain size)
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,20 @@ def instruction_set() -> str:
     """Name of the instruction set in use; call it only where the kernels were built."""
     kernels = library()
     assert kernels is not None
-    return INSTRUCTION_SETS[kernels.sddpm_instruction_set(-1)]
+    return instruction_sets()[kernels.sddpm_instruction_set(-1)]
+
+
+def instruction_sets() -> list[str]:
+    """What the neuron, norm and dense kernels were built for, by name, the least first; this machine may have fewer.
+
+    None where nothing was built.
+    """
+    kernels, names = library(), []
+    if kernels is not None:
+        kernels.sddpm_instruction_set_name.restype = ctypes.c_char_p
+        while (name := kernels.sddpm_instruction_set_name(len(names))) is not None:
+            names.append(name.decode())
+    return names
 
 
 def threads() -> int:

@@ -13,8 +13,8 @@ import torch
 
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.inference import compile_model
-from sddpm.inference.kernels.spike_conv import CHOICES, unsupported
 from sddpm.inference.kernels.spike_conv import VARIABLE as SPIKE_CONV
+from sddpm.inference.kernels.spike_conv import choices, unsupported
 from sddpm.models import SpikingUNet2DModel
 from sddpm.models.training_conv import VARIABLE as TRAINING_CONV
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -34,7 +34,7 @@ def sampled(model: SpikingUNet2DModel, x: torch.Tensor, found: dict[str, torch.T
     model.eval()
     with torch.no_grad():
         found[f"{name}, eager"] = model(x, 400).sample
-        for kernel in CHOICES:
+        for kernel in choices():
             if unsupported(kernel) is None:
                 os.environ[SPIKE_CONV] = kernel
                 for mode in ("exact", "fast"):

@@ -9,11 +9,11 @@ from sddpm.inference import compile_model, dense
 from sddpm.inference.dense import Dense
 from sddpm.inference.engine import PAYS_FROM_STEPS, Engines
 from sddpm.inference.kernels import firing, native_conv, spike_conv
-from sddpm.inference.kernels.spike_conv import CHOICES, VARIABLE, unsupported
+from sddpm.inference.kernels.spike_conv import VARIABLE, choices, unsupported
 from tests.helpers.layer_by_layer import assert_exact
 from tests.helpers.strangers import strangers
 
-HERE = [kernel for kernel in CHOICES if unsupported(kernel) is None]
+HERE = [kernel for kernel in choices() if unsupported(kernel) is None]
 NATIVE = [kernel for kernel in HERE if kernel not in ("onednn", "float32")]
 CONFIGS = {"if": {}, "tsm": {"temporal_modulation": True, "T": 3}, "plif": {"neuron": "plif", "v_reset": None}}
 
@@ -28,7 +28,7 @@ def nothing_built(monkeypatch):
     spike_conv._best.cache_clear()
 
 
-@pytest.mark.parametrize("kernel", CHOICES)
+@pytest.mark.parametrize("kernel", choices())
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_convolution_makes_an_exact_network(make_model, monkeypatch, name, kernel):
     if (reason := unsupported(kernel)) is not None:

@@ -77,12 +77,12 @@ def test_equals_the_definition_by_hypothesis(dynamics, shape, T, dtype, v_thresh
 
 
 @built
-@pytest.mark.parametrize("level", range(len(native.INSTRUCTION_SETS)))
+@pytest.mark.parametrize("level", range(len(native.instruction_sets())))
 def test_every_instruction_set_gives_the_same(level):
     kernel = native.library()
     best = kernel.sddpm_instruction_set(-1)
     if level > best:
-        pytest.skip(f"this machine has no {native.INSTRUCTION_SETS[level]}")
+        pytest.skip(f"this machine has no {native.instruction_sets()[level]}")
     try:
         assert kernel.sddpm_instruction_set(level) == level
         for dtype, neuron, surrogate in itertools.product(DTYPES, ["if", "lif"], SURROGATES):

@@ -160,7 +160,7 @@ AMX_TARGET void convolve(const void *call, int64_t unit, int64_t end, void *scra
 
 }  // namespace
 
-EXPORT int sddpm_amx_supported(void) { return instruction_set == AVX512 && amx_available(); }
+EXPORT int sddpm_amx_supported(void) { return instruction_set >= SET_avx512 && amx_available(); }
 
 EXPORT int64_t sddpm_amx_packed(const ConvCall *call) {
     const Direction d(*call);

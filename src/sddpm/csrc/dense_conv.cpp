@@ -119,30 +119,20 @@ INLINE void convolve(const ConvCall &c, int64_t first, int64_t end) {
 }
 
 // Registers for sums: rows of pixels by panels.
-enum { ROWS_base = 2, ROWS_avx2 = 3, ROWS_avx512 = 6, WIDTH_base = 1, WIDTH_avx2 = 2, WIDTH_avx512 = 4 };
+#define REGISTERS(A, B, C, NAME, TARGET, LABEL, AVAILABLE, ROWS, PANELS) ROWS_##NAME = ROWS, WIDTH_##NAME = PANELS,
+enum { INSTRUCTION_SETS(REGISTERS, , , ) };
 
 #define CONVOLVE(NAME, TARGET)                                                                  \
+    template <class IO, class R>                                                                \
     TARGET void convolve_##NAME(const void *call, int64_t first, int64_t end, void *) {         \
         convolve<ROWS_##NAME, WIDTH_##NAME>(*static_cast<const ConvCall *>(call), first, end);  \
     }
-CONVOLVE(base, )
-#if defined(__GNUC__) && defined(__x86_64__)
-CONVOLVE(avx2, __attribute__((target("avx2,fma"))))
-CONVOLVE(avx512, AVX512_TARGET)
-#endif
-
-Task choose() {
-#if defined(__GNUC__) && defined(__x86_64__)
-    if (instruction_set == AVX512) return convolve_avx512;
-    if (instruction_set == AVX2 && __builtin_cpu_supports("fma")) return convolve_avx2;
-#endif
-    return convolve_base;
-}
+FOR_EVERY_INSTRUCTION_SET(CONVOLVE)
 
 }  // namespace
 
 // Returns 0. `parallel` as in platform.h.
 EXPORT int sddpm_dense_conv(const ConvCall *call, Parallel parallel) {
     int64_t pixels = call->steps * call->images * call->H * call->W;
-    return !run(choose(), call, pixels, CLAIM, 0, call->threads, parallel);
+    return !run(BY_INSTRUCTION_SET(convolve, float, float), call, pixels, CLAIM, 0, call->threads, parallel);
 }

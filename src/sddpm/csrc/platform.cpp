@@ -2,14 +2,18 @@
 
 namespace {
 
+#define NAME_OF(A, B, C, NAME, TARGET, LABEL, ...) LABEL,
+const char *const NAMES[] = {INSTRUCTION_SETS(NAME_OF, , , ) nullptr};
+
 int best_instruction_set() {
 #if defined(__GNUC__) && defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        return AVX512;
-    if (__builtin_cpu_supports("avx2")) return AVX2;
 #endif
-    return BASE;
+    int best = SET_base;
+#define TAKE_IF(A, B, C, NAME, TARGET, LABEL, AVAILABLE, ...) \
+    if (AVAILABLE) best = SET_##NAME;
+    INSTRUCTION_SETS(TAKE_IF, , , )
+    return best;
 }
 
 struct Job {
@@ -49,11 +53,14 @@ bool run(Task task, const void *call, int64_t units, int64_t claim, size_t scrat
     return !job.failed;
 }
 
-// The instruction set in use (0 baseline, 1 AVX2, 2 AVX-512); `wanted` >= 0 asks for that one if the machine has it.
+// The number of the instruction set in use; `wanted` >= 0 asks for that one if the machine has it.
 EXPORT int sddpm_instruction_set(int wanted) {
     if (wanted >= 0 && wanted <= best_instruction_set()) instruction_set = wanted;
     return instruction_set;
 }
+
+// Names in the order of their numbers; null after the last.
+EXPORT const char *sddpm_instruction_set_name(int number) { return NAMES[number]; }
 
 // Packaged as an extension module for the sake of the build; it is loaded with ctypes and never imported.
 EXPORT void *PyInit__native(void) { return nullptr; }

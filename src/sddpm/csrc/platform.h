@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 
 #if defined(_MSC_VER)
 #define EXPORT extern "C" __declspec(dllexport)
@@ -56,28 +57,40 @@ INLINE void store_spike(BFloat16 &to, float s) { to.bits = s != 0 ? 0x3f80u : 0u
 // Computes units [first, end) of a call; `scratch` belongs to the thread.
 typedef void (*Task)(const void *call, int64_t first, int64_t end, void *scratch);
 
-enum InstructionSet { BASE, AVX2, AVX512 };
-extern int instruction_set;  // the one in use; chosen when the library is loaded
-
-// DEFINE(name, attribute) once for every instruction set this compiler can aim at. Everything that is inlined into a
-// function so marked is compiled for that set.
 #if defined(__GNUC__) && defined(__x86_64__)
 #if defined(__clang__)
 #define AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 #else
 #define AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")))
 #endif
-#define FOR_EVERY_INSTRUCTION_SET(DEFINE) \
-    DEFINE(base, )                        \
-    DEFINE(avx2, __attribute__((target("avx2")))) DEFINE(avx512, AVX512_TARGET)
-#define BY_INSTRUCTION_SET(NAME, IO, R)                   \
-    (instruction_set == AVX512 ? Task(NAME##_avx512<IO, R>) \
-     : instruction_set == AVX2 ? Task(NAME##_avx2<IO, R>)   \
-                               : Task(NAME##_base<IO, R>))
-#else
-#define FOR_EVERY_INSTRUCTION_SET(DEFINE) DEFINE(base, )
-#define BY_INSTRUCTION_SET(NAME, IO, R) Task(NAME##_base<IO, R>)
+#define HAS(FEATURE) (__builtin_cpu_supports(FEATURE) != 0)
+#define HAS_AVX512 (HAS("avx512f") && HAS("avx512bw") && HAS("avx512vl") && HAS("avx512dq"))
 #endif
+
+// The instruction sets, one row each, the least first; what stands in a row's left is passed through. A row is an
+// identifier; the attribute of functions (everything that is inlined into them is compiled for that set); a name for
+// people; whether the processor has it and all before it; pixels and panels of sums that registers hold in
+// dense_conv.cpp.
+#if defined(__GNUC__) && defined(__x86_64__)
+#define INSTRUCTION_SETS(ROW, A, B, C)                                                                  \
+    ROW(A, B, C, base, , "baseline", true, 2, 1)                                                        \
+    ROW(A, B, C, avx2, __attribute__((target("avx2,fma"))), "AVX2", HAS("avx2") && HAS("fma"), 3, 2)    \
+    ROW(A, B, C, avx512, AVX512_TARGET, "AVX-512", HAS_AVX512, 6, 4)
+#else
+#define INSTRUCTION_SETS(ROW, A, B, C) ROW(A, B, C, base, , "baseline", true, 2, 1)
+#endif
+
+#define SET_NUMBER(A, B, C, NAME, ...) SET_##NAME,
+enum InstructionSet { INSTRUCTION_SETS(SET_NUMBER, , , ) };
+extern int instruction_set;  // the one in use; chosen when the library is loaded
+
+// DEFINE(name, attribute) once for every instruction set.
+#define DEFINE_ONE(DEFINE, B, C, NAME, TARGET, ...) DEFINE(NAME, TARGET)
+#define FOR_EVERY_INSTRUCTION_SET(DEFINE) INSTRUCTION_SETS(DEFINE_ONE, DEFINE, , )
+
+INLINE Task in_use(std::initializer_list<Task> tasks) { return tasks.begin()[instruction_set]; }
+#define ONE_TASK(NAME, IO, R, SET, ...) NAME##_##SET<IO, R>,
+#define BY_INSTRUCTION_SET(NAME, IO, R) in_use({INSTRUCTION_SETS(ONE_TASK, NAME, IO, R)})
 
 // The task NAME_set<IO, R>: IO is how numbers lie in memory, R how they are computed with.
 #define CHOOSE_TASK(NAME, type)                                        \

@@ -5,32 +5,30 @@
 
 namespace spike_conv {
 
+// The fastest first, and each before the one of its fast mode. One row a kernel: all that the library tells of it.
 #if defined(__GNUC__)
-extern const Kernel PORTABLE;
-#if defined(__x86_64__)
-#define X86 1
-extern const Kernel PORTABLE_AVX2, AVX512_EXACT, AVX512_FAST;
+#if AMX
+extern const Kernel AMX_EXACT, AMX_FAST;
 #endif
+#if defined(__x86_64__)
+extern const Kernel AVX512_EXACT, AVX512_FAST, PORTABLE_AVX2;
+#endif
+extern const Kernel PORTABLE;
 #endif
 
 namespace {
 
-bool is_amx(int kernel) { return kernel == AMX_KERNEL || kernel == AMX_FAST_KERNEL; }
-
-const Kernel *kernel_of(int kernel) {
-#if X86
-    __builtin_cpu_init();
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (kernel == AVX512_KERNEL && avx512) return &AVX512_EXACT;
-    if (kernel == AVX512_FAST_KERNEL && avx512) return &AVX512_FAST;
-    if (kernel == AVX2_KERNEL && __builtin_cpu_supports("avx2")) return &PORTABLE_AVX2;
-#endif
+const Kernel *const KERNELS[] = {
 #if defined(__GNUC__)
-    if (kernel == PORTABLE_KERNEL) return &PORTABLE;
+#if AMX
+    &AMX_EXACT, &AMX_FAST,
 #endif
-    return nullptr;
-}
+#if defined(__x86_64__)
+    &AVX512_EXACT, &AVX512_FAST, &PORTABLE_AVX2,
+#endif
+    &PORTABLE,
+#endif
+    nullptr};
 
 // How the output is divided: into `parts` runs of pixels by `splits` runs of channels.
 struct Division {
@@ -88,26 +86,32 @@ void compute(const void *data, int64_t block, int64_t, void *) {
 }
 
 }  // namespace
+
+bool in_blocks(const Kernel &kernel, const Call &c, Parallel parallel) {
+    const Division division = divide(c, kernel);
+    Job job = {&c, &kernel, division, kernel.scratch(c, division.pixels_each), {false}};
+    run(compute, &job, division.parts * division.splits, 1, 0, c.threads, parallel);
+    return !job.failed;
+}
+
 }  // namespace spike_conv
 
 // Returns 0, or 1 when memory ran out. `parallel` is GOMP_parallel, or null to run in the calling thread.
 EXPORT int sddpm_spike_conv(const spike_conv::Call *call, Parallel parallel) {
-    using namespace spike_conv;
-#if AMX
-    if (is_amx(call->kernel)) return !run_amx(*call, parallel);
-#endif
-    const Kernel *kernel = kernel_of(call->kernel);
-    const Division division = divide(*call, *kernel);
-    Job job = {call, kernel, division, kernel->scratch(*call, division.pixels_each), {false}};
-    run(compute, &job, division.parts * division.splits, 1, 0, call->threads, parallel);
-    return job.failed;
+    const spike_conv::Kernel &kernel = *spike_conv::KERNELS[call->kernel];
+    return !kernel.convolve(kernel, *call, parallel);
 }
 
-// Whether this build and this machine have a kernel.
-EXPORT int sddpm_spike_conv_has(int kernel) {
-    using namespace spike_conv;
-#if AMX
-    if (is_amx(kernel)) return amx_available();
-#endif
-    return kernel_of(kernel) != nullptr;
+// What a kernel is. Mirrored by `KernelRow` in native_conv.py.
+struct KernelRow {
+    const char *name, *fast, *packing;
+    int32_t available;  // whether this machine can run it
+};
+
+// Tells what the kernel at a place of the table is; 0 after the last.
+EXPORT int sddpm_spike_conv_kernel(int place, KernelRow *row) {
+    const spike_conv::Kernel *kernel = spike_conv::KERNELS[place];
+    if (!kernel) return 0;
+    *row = {kernel->name, kernel->fast, kernel->packing, kernel->available()};
+    return 1;
 }

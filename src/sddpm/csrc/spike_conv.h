@@ -12,12 +12,9 @@ namespace spike_conv {
 // Output channels that are finished together: one row of sums. Scales and biases are padded to a multiple.
 const int SLAB = 16;
 
-// In the order of `KERNELS` in native_conv.py.
-enum { PORTABLE_KERNEL, AVX2_KERNEL, AVX512_KERNEL, AVX512_FAST_KERNEL, AMX_KERNEL, AMX_FAST_KERNEL };
-
 // What a call computes. Mirrored by `Call` in native_conv.py.
 struct Call {
-    int32_t kernel, threads;
+    int32_t kernel, threads;                   // kernel: its place in the table of spike_conv.cpp
     int64_t T, B, H, W, in_channels, out_H, out_W, out_channels;
     int64_t size, stride, upsample;            // of the filter, k x k; upsample: spikes are repeated 2 x 2 first
     int64_t scale_stride, bias_stride;         // from one time step to the next, or 0
@@ -131,17 +128,27 @@ INLINE void finish(const Call &c, const int32_t *sums, int64_t to_step, int64_t 
 
 #endif
 
-// A kernel: computes the output pixels [first, last) for the channels [channel, last_channel) in `scratch`.
+// A part of the output: the pixels [first, last) for the channels [channel, last_channel).
 struct Block {
     int64_t first, last;
     int channel, last_channel;
 };
 
+// A way to convolve spikes, which spike_conv.cpp has in a table.
 struct Kernel {
+    const char *name;     // of its choice in the environment
+    const char *fast;     // the kernel that takes its place in fast mode, or null
+    const char *packing;  // how weights are packed for it: a name of `PACKINGS` in packing.py
+    bool (*available)();  // whether the processor has the instructions
+    bool (*convolve)(const Kernel &kernel, const Call &c, Parallel parallel);  // false: no memory
+    // For `in_blocks`: scratch for so many pixels, the computation of a block, and how many pixels are computed together.
     size_t (*scratch)(const Call &c, int64_t pixels);
     void (*run)(const Call &c, const Block &block, char *scratch);
-    int lanes;  // pixels that are computed together
+    int lanes;
 };
+
+// Convolves block by block.
+bool in_blocks(const Kernel &kernel, const Call &c, Parallel parallel);
 
 // A thread's own memory, kept from call to call: the system takes long to hand out new pages.
 struct Memory {
@@ -157,8 +164,5 @@ struct Memory {
         return start ? start + (64 - reinterpret_cast<uintptr_t>(start) % 64) % 64 : nullptr;
     }
 };
-
-// The kernel in spike_conv_amx.cpp, which divides the output in its own way. False: no memory.
-bool run_amx(const Call &c, Parallel parallel);
 
 }  // namespace spike_conv

@@ -30,7 +30,7 @@ struct Plan {
     int64_t images_each, rows_each, bands, splits, pairs_each;
     bool paired;  // the last block of a cell holds a neighbour's too
 
-    explicit Plan(const Call &c) {
+    Plan(const Call &c, int digits) {
         blocks = (c.in_channels + BLOCK_BYTES - 1) / BLOCK_BYTES;
         cell = blocks * BLOCK_BYTES;
         const int64_t left = c.in_channels % BLOCK_BYTES;
@@ -45,7 +45,7 @@ struct Plan {
         items_in_row = (c.out_W + pixels - 1) / pixels;
         slabs = round_up(c.out_channels, SLAB) / SLAB;
         slab_pairs = (slabs + 1) / 2;
-        planes = c.kernel == AMX_KERNEL ? 3 : 1;
+        planes = digits;
         weight_bytes = planes * c.steps * PAIR * TILE_BYTES;
 
         rows_each = c.out_H, images_each = MOST_COPY / copy_bytes(c, c.out_H);
@@ -245,7 +245,7 @@ struct Job {
     const Call &c;
     const Plan p;
     std::atomic<bool> failed;
-    explicit Job(const Call &call) : c(call), p(call), failed(false) {}
+    Job(const Call &call, int digits) : c(call), p(call, digits), failed(false) {}
 };
 
 AMX_TARGET void compute(const void *data, int64_t unit, int64_t, void *) {
@@ -288,13 +288,18 @@ AMX_TARGET void compute(const void *data, int64_t unit, int64_t, void *) {
     RELEASE_TILES();
 }
 
-}  // namespace
-
-bool run_amx(const Call &c, Parallel parallel) {
-    Job job(c);
+template <int DIGITS>
+bool by_tiles(const Kernel &, const Call &c, Parallel parallel) {
+    Job job(c, DIGITS);
     run(compute, &job, job.p.units(c), 1, 0, c.threads, parallel);
     return !job.failed;
 }
+
+}  // namespace
+
+// They divide the output in their own way.
+extern const Kernel AMX_EXACT = {"amx", "amx-fast", "tiles of 3 digits", amx_available, by_tiles<3>, nullptr, nullptr, 0};
+extern const Kernel AMX_FAST = {"amx-fast", nullptr, "tiles of 1 digit", amx_available, by_tiles<1>, nullptr, nullptr, 0};
 
 }  // namespace spike_conv
 

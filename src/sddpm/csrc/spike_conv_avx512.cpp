@@ -255,10 +255,17 @@ size_t scratch(const Call &c, int64_t count) {
     return Scratch(c, 0, count, nullptr, P()).size;
 }
 
+bool available() {
+    __builtin_cpu_init();
+    return HAS_AVX512;
+}
+
 }  // namespace
 
-extern const Kernel AVX512_EXACT = {scratch<Exact>, run<Exact>, Exact::PIXELS};
-extern const Kernel AVX512_FAST = {scratch<Fast>, run<Fast>, Fast::PIXELS};
+extern const Kernel AVX512_EXACT = {"avx512",  "avx512-fast",  "groups of 5 by 4 channels", available,
+                                    in_blocks, scratch<Exact>, run<Exact>,                  Exact::PIXELS};
+extern const Kernel AVX512_FAST = {"avx512-fast", nullptr,       "groups of 6 by 4 channels, 16 bits", available,
+                                   in_blocks,     scratch<Fast>, run<Fast>,                            Fast::PIXELS};
 
 }  // namespace spike_conv
 

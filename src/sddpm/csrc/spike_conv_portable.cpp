@@ -189,11 +189,19 @@ __attribute__((target("avx2"))) void run_avx2(const Call &c, const Block &block,
 }
 #endif
 
+bool everywhere() { return true; }
+#if defined(__x86_64__)
+bool has_avx2() {
+    __builtin_cpu_init();
+    return HAS("avx2");
+}
+#endif
+
 }  // namespace
 
-extern const Kernel PORTABLE = {scratch, run_baseline, PIXELS};
+extern const Kernel PORTABLE = {"portable", nullptr, "rows of 5 by slabs", everywhere, in_blocks, scratch, run_baseline, PIXELS};
 #if defined(__x86_64__)
-extern const Kernel PORTABLE_AVX2 = {scratch, run_avx2, PIXELS};
+extern const Kernel PORTABLE_AVX2 = {"avx2", nullptr, "rows of 5 by slabs", has_avx2, in_blocks, scratch, run_avx2, PIXELS};
 #endif
 
 }  // namespace spike_conv

@@ -464,7 +464,7 @@ TARGET void weight_gradient_sum(const void *call, int64_t row, int64_t end, void
 
 // Whether this machine can convolve numbers of a type, and gains by it: matrix units do better on bfloat16.
 EXPORT int sddpm_winograd_supported(int32_t type) {
-    if (instruction_set != AVX512 || type == FLOAT64) return 0;
+    if (instruction_set < SET_avx512 || type == FLOAT64) return 0;
     if (type == FLOAT32) return 1;
     unsigned a = 0, b = 0, c = 0, d = 0;
     __get_cpuid_count(7, 0, &a, &b, &c, &d);

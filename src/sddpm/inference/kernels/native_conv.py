@@ -6,6 +6,8 @@ sums, errors below 1 % of the currents' deviation; with AMX 8-bit weights, below
 """
 
 import ctypes
+from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +15,11 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.inference.kernels.firing import can_fire, fire, native_neuron
-from sddpm.inference.kernels.packing import SLAB, balance, flatten, interleave, most_of, pack_tiles, quantize
+from sddpm.inference.kernels.packing import PACKINGS, SLAB
 from sddpm.native import library, pointers, run, threads
 from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.kernels.neuron_struct import Neuron
 
-KERNELS = ("portable", "avx2", "avx512", "avx512-fast", "amx", "amx-fast")  # as numbered in spike_conv.h
-FAST = {"avx512": "avx512-fast", "amx": "amx-fast"}
-PLANES = {"amx": 3, "amx-fast": 1}  # 8-bit digits of a weight
 GRAIN = 1 << 18  # multiplications below which another thread costs more than it saves
 
 
@@ -40,34 +39,38 @@ class Call(ctypes.Structure):
     )
 
 
+class KernelRow(ctypes.Structure):
+    """Mirrors `struct KernelRow` of spike_conv.cpp.
+
+    name: of the kernel; fast: of the one that takes its place in fast mode, or None; packing: a name of `PACKINGS`;
+    available: whether this machine can run it.
+    """
+
+    _fields_ = (*((name, ctypes.c_char_p) for name in ("name", "fast", "packing")), ("available", ctypes.c_int32))
+
+
+class SpikeKernel(NamedTuple):
+    """A row of the table of spike_conv.cpp: its place there, and as of `KernelRow`."""
+
+    place: int
+    fast: str | None
+    packing: str
+    available: bool
+
+
+@cache
+def kernels() -> dict[str, SpikeKernel]:
+    """All that were built, the fastest first."""
+    native, found, row = library(), {}, KernelRow()
+    while native is not None and native.sddpm_spike_conv_kernel(len(found), ctypes.byref(row)):
+        fast = None if row.fast is None else row.fast.decode()
+        found[row.name.decode()] = SpikeKernel(len(found), fast, row.packing.decode(), bool(row.available))
+    return found
+
+
 def available(kernel: str) -> bool:
     """Whether a kernel was built, and runs on this machine."""
-    has = getattr(library(), "sddpm_spike_conv_has", None)
-    return has is not None and bool(has(KERNELS.index(kernel)))
-
-
-def _pack(weight: Tensor, kernel: str) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Integers in the kernel's order, their units [O], and the steps of spike_conv_amx.cpp."""
-    flat, taps = flatten(weight.double()), weight.shape[-1] ** 2
-
-    def balanced(q: Tensor, unit: Tensor) -> Tensor:
-        return balance(q.unflatten(1, (taps, -1)), (flat / unit[:, None]).unflatten(1, (taps, -1))).flatten(1)
-
-    if kernel == "avx512-fast":  # groups of 6 inputs, 24 a step, at most 12 steps a chunk: see spike_conv_avx512.cpp
-        steps = -(-flat.shape[1] // 24)
-        chunk = 24 * -(-steps // -(-steps // 12))
-        q, unit = quantize(flat, 16, chunk, 2**15 - 1)
-        return interleave(balanced(q, unit), 4, 6, 4).to(torch.int16).contiguous(), unit, None
-    planes = PLANES.get(kernel, PLANES["amx"])  # all exact kernels have the same integers, and thus results
-    q, unit = quantize(flat, 32, flat.shape[1], most_of(planes))
-    if planes == 1:
-        q = balanced(q, unit)
-    if kernel in PLANES:
-        weights, steps = pack_tiles(q, weight.shape[1], weight.shape[-1], planes)
-        return weights, unit, steps
-    if kernel == "avx512":
-        return interleave(q, 4, 5, 4).to(torch.int32).contiguous(), unit, None
-    return interleave(q, SLAB, 5, 4).transpose(2, 3).to(torch.int32).contiguous(), unit, None
+    return library() is not None and kernel in kernels() and kernels()[kernel].available
 
 
 class NativeSpikeConv2d:
@@ -79,7 +82,7 @@ class NativeSpikeConv2d:
         scale: [T] (temporal modulation), or None for 1.
         stride: 1 or 2.
         upsample: whether spikes are repeated 2 x 2 (nearest neighbour) first.
-        kernel: one of `KERNELS` that is `available`.
+        kernel: one of `kernels` that is `available`.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class NativeSpikeConv2d:
         self.out_channels, self.in_channels, self.size, _ = weight.shape
         self.stride, self.upsample, self.kernel = stride, upsample, kernel
         self._padding = -self.out_channels % SLAB
-        self._weights, unit, self._steps = _pack(weight, kernel)
+        self._weights, unit, self._steps = PACKINGS[kernels()[kernel].packing](weight)
         self._scale = self._rows(unit if scale is None else scale.double()[:, None] * unit)
         self._bias = self._rows(weight.new_zeros(self.out_channels) if bias is None else bias)
 
@@ -166,7 +169,7 @@ class NativeSpikeConv2d:
         assert {len(bias), len(self._scale)} <= {1, T}
         work = T * B * out_H * out_W * self._weights.numel()
         call = Call(
-            kernel=KERNELS.index(self.kernel),
+            kernel=kernels()[self.kernel].place,
             threads=max(1, min(threads(), work // GRAIN)),
             T=T,
             B=B,

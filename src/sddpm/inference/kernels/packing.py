@@ -1,5 +1,8 @@
 """Weights of a spike convolution as integers, in the order in which the native kernels read them."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, where
@@ -124,3 +127,53 @@ def pack_tiles(q: Tensor, channels: int, size: int, planes: int) -> tuple[Tensor
 
     paired = len(q) // (2 * SLAB) * 2 * SLAB
     return torch.cat([packed(some, slabs) for some, slabs in ((q[:paired], 2), (q[paired:], 1)) if len(some)]), places
+
+
+Packed = tuple[Tensor, Tensor, Tensor | None]
+"""Integers in the kernel's order, their units [O] (one is so much of a weight), and the steps of spike_conv_amx.cpp."""
+
+
+def _balanced(q: Tensor, flat: Tensor, unit: Tensor, taps: int) -> Tensor:
+    return balance(q.unflatten(1, (taps, -1)), (flat / unit[:, None]).unflatten(1, (taps, -1))).flatten(1)
+
+
+def _whole(weight: Tensor, planes: int = 3) -> tuple[Tensor, Tensor]:
+    """Integers [O, K] whose sums fill 32 bits, and units: the same for all exact kernels, which thus give the same."""
+    flat = flatten(weight.double())
+    q, unit = quantize(flat, 32, flat.shape[1], most_of(planes))
+    return (_balanced(q, flat, unit, weight.shape[-1] ** 2) if planes == 1 else q), unit
+
+
+def _tiles(weight: Tensor, planes: int) -> Packed:
+    q, unit = _whole(weight, planes)
+    tiles, steps = pack_tiles(q, weight.shape[1], weight.shape[-1], planes)
+    return tiles, unit, steps
+
+
+def _columns(weight: Tensor) -> Packed:
+    q, unit = _whole(weight)
+    return interleave(q, 4, 5, 4).to(torch.int32).contiguous(), unit, None
+
+
+def _rows(weight: Tensor) -> Packed:
+    q, unit = _whole(weight)
+    return interleave(q, SLAB, 5, 4).transpose(2, 3).to(torch.int32).contiguous(), unit, None
+
+
+def _columns_of_16_bits(weight: Tensor) -> Packed:
+    """For 24 inputs a step, at most 12 steps a chunk: see spike_conv_avx512.cpp."""
+    flat = flatten(weight.double())
+    steps = -(-flat.shape[1] // 24)
+    q, unit = quantize(flat, 16, 24 * -(-steps // -(-steps // 12)), 2**15 - 1)
+    q = _balanced(q, flat, unit, weight.shape[-1] ** 2)
+    return interleave(q, 4, 6, 4).to(torch.int16).contiguous(), unit, None
+
+
+PACKINGS: dict[str, Callable[[Tensor], Packed]] = {
+    "tiles of 3 digits": partial(_tiles, planes=3),
+    "tiles of 1 digit": partial(_tiles, planes=1),
+    "groups of 5 by 4 channels": _columns,
+    "groups of 6 by 4 channels, 16 bits": _columns_of_16_bits,
+    "rows of 5 by slabs": _rows,
+}
+"""Weights [O, I, k, k] as the kernels of csrc/spike_conv*.cpp want them, by what their rows in the table say."""

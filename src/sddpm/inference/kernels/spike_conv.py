@@ -20,14 +20,21 @@ from torch import Tensor
 from sddpm.choices import choice_from_environment
 from sddpm.errors import UserError
 from sddpm.inference.kernels import native_conv, onednn
-from sddpm.inference.kernels.native_conv import FAST, NativeSpikeConv2d
+from sddpm.inference.kernels.native_conv import NativeSpikeConv2d
 from sddpm.inference.kernels.onednn import PLANES, OnednnSpikeConv2d
 from sddpm.inference.torch_ops import TorchSpikeConv2d
 
 VARIABLE = "SDDPM_SPIKE_CONV"
-CHOICES = ("amx", "onednn", "avx512", "avx2", "portable", "float32")
 
 logger = logging.getLogger(__name__)
+
+
+def choices() -> list[str]:
+    """Names of all implementations, the fastest first; this machine may have fewer."""
+    ours = native_conv.kernels()
+    found = [name for name in ours if name not in {kernel.fast for kernel in ours.values()}]
+    found.insert(found.index("amx") + 1 if "amx" in found else 0, "onednn")
+    return [*found, "float32"]
 
 
 def _has_amx() -> bool:
@@ -45,20 +52,16 @@ def unsupported(kernel: str) -> str | None:
 
 @cache
 def _best() -> str:
-    if unsupported("amx") is None:
-        return "amx"
-    if _has_amx() and unsupported("onednn") is None:
-        return "onednn"
-    for kernel in ("avx512", "avx2", "portable"):
-        if unsupported(kernel) is None:
+    for kernel in choices()[:-1]:
+        if (kernel != "onednn" or _has_amx()) and unsupported(kernel) is None:
             return kernel
     logger.warning("spikes are convolved in float32 (the native kernels were not built)")
     return "float32"
 
 
 def spike_conv_kernel() -> str:
-    """The implementation in use, one of `CHOICES`. Raises `UserError` if what the environment asks for cannot be."""
-    choice = choice_from_environment(VARIABLE, ("auto", *CHOICES))
+    """The implementation in use, one of `choices`. Raises `UserError` if what the environment asks for cannot be."""
+    choice = choice_from_environment(VARIABLE, ("auto", *choices()))
     if choice == "auto":
         return _best()
     reason = unsupported(choice)
@@ -96,5 +99,5 @@ def make_spike_conv(
     if kernel == "float32":
         return TorchSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample)
     if precision == "fast":
-        kernel = FAST.get(kernel, kernel)
+        kernel = native_conv.kernels()[kernel].fast or kernel
     return NativeSpikeConv2d(weight, bias, scale=scale, stride=stride, upsample=upsample, kernel=kernel)
