@@ -34,6 +34,7 @@ from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
 from sddpm.data import open_dataset, to_model
 from sddpm.diffusion.schedule import add_noise
+from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.models.batch_norm import StepBatchNorm2d
 from sddpm.training import Config, load_config, read_metrics, train
@@ -169,6 +170,12 @@ def main() -> None:
         return
     if args.data is None or args.out is None:
         parser.error("give DATA and OUT")
+    for name in arms:  # before hours are spent on those before it
+        for stage in table.arms[name]:
+            try:
+                load_config(table.config, [*table.base, *stage.overrides])
+            except UserError as error:
+                parser.error(f"{name}: {error}")
     args.out = args.out / args.table
     args.out.mkdir(parents=True, exist_ok=True)
     settings = {"minutes": args.minutes, "samples": args.samples, "solver_steps": args.solver_steps}

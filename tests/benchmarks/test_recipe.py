@@ -78,3 +78,27 @@ def test_a_colour_arm_from_training_to_table(monkeypatch, shared_dir, tmp_path):
     before = (folder / "recipe.json").read_bytes()
     recipe.main()  # measured already
     assert (folder / "recipe.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("table", ["fashion-mnist", "cifar10-paper", "cifar10-size"])
+def test_every_arm_is_a_valid_config(recipe, table):
+    from recipe_arms import TABLES
+
+    from sddpm.training import load_config
+
+    found = TABLES[table]
+    for name, stages in found.arms.items():
+        assert sum(stage.share for stage in stages) == pytest.approx(1), name
+        for stage in stages:
+            load_config(found.config, [*found.base, *stage.overrides])
+    assert found.against in found.arms
+
+
+def test_an_arm_that_cannot_be_trained_is_refused_before_any_is(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import recipe
+
+    monkeypatch.setattr(sys, "argv", ["recipe.py", "data", str(tmp_path), "--set", "train.no_such_key=1"])
+    with pytest.raises(SystemExit, match="2"):
+        recipe.main()
+    assert "no_such_key" in capsys.readouterr().err and not list(tmp_path.iterdir())
