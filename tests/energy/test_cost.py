@@ -6,15 +6,18 @@ import pytest
 import yaml
 
 from sddpm.energy.cost import CostModel, cost_model_names, energy_of, load_cost_model
-from sddpm.energy.operations import LayerCount
+from sddpm.energy.counts import NeuronCount, SynapticCount
+from sddpm.energy.parts import PARTS, Part, Picojoule, Strict
 from sddpm.errors import UserError
 
-SPIKING = LayerCount(
-    name="conv", kind="conv", shape=(1, 1, 1), parameters=1, macs=100, synapses=90, fan_in=10, images=(2, 2),
+SPIKING = SynapticCount(
+    name="conv", kind="conv", shape=(1, 1, 1), parameters=1, macs=100, synapses=90, inputs=10, images=(2, 2),
     active=(5, 7), sops=(30, 40), multiplications=(0, 0), binary=True,
 )  # fmt: skip
 REAL = replace(SPIKING, name="real", binary=False, sops=(0, 0), multiplications=(180, 180))
-NEURONS = replace(SPIKING, name="neuron", kind="neuron", macs=0, synapses=0, sops=(0, 0))
+NEURONS = NeuronCount(
+    name="neuron", shape=(1, 1, 1), parameters=1, neurons=10, images=(2, 2), fired=(5, 7), binary=True
+)
 OWN = {"name": "mine", "description": "d", "source": "s", "mac_pj": 5, "ac_pj": 1, "update_pj": 0.5, "leak_pj": 2,
        "memory": {"pj_per_bit": 0.1, "bits_per_mac": 8, "bits_per_ac": 4, "bits_per_update": 2}}  # fmt: skip
 
@@ -45,7 +48,7 @@ def test_every_model_names_its_source():
 
 def test_energy_by_hand():
     cost = CostModel.model_validate(OWN)
-    energy = energy_of([SPIKING, REAL, NEURONS, replace(NEURONS, leaky=True)], cost)
+    energy = energy_of([SPIKING, REAL, NEURONS, replace(NEURONS, leaks=1)], cost)
     updates = 2 * 10 * 4
     assert energy.ac == 70 * 1
     assert energy.mac == 90 * 4 * 5
@@ -95,3 +98,34 @@ def test_names_that_are_none(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot read"):
         load_cost_model(tmp_path / "binary.yaml")
+
+
+def test_a_part_from_outside(tmp_path, monkeypatch):
+    """Communication over a network on a chip: a spike travels so many hops. One entry; cost models may have a section
+    for it, and then energies, tables and figures do."""
+
+    class Hops(Strict):
+        pj_per_hop: Picojoule
+        hops: Picojoule
+
+    def energy(layer, cost):
+        section = cost.communication
+        return 0.0 if section is None else sum(getattr(layer, "fired", ())) * section.hops * section.pj_per_hop
+
+    part = Part("communication", "#2a9d55", energy, lambda cost: "by hops" if cost.communication else "", Hops)
+    monkeypatch.setitem(PARTS, "communication", part)
+    path = tmp_path / "noc.yaml"
+    path.write_text(yaml.safe_dump(OWN | {"communication": {"pj_per_hop": 0.25, "hops": 4}}))
+    cost = load_cost_model(path)
+    found = energy_of([SPIKING, NEURONS], cost)
+    assert found.communication == (5 + 7) * 4 * 0.25
+    plain = energy_of([SPIKING, NEURONS], load_cost_model("45nm"))
+    assert plain.communication == 0 and found.total == pytest.approx(
+        found.mac + found.ac + found.neurons + found.memory + found.communication
+    )
+    path.write_text(yaml.safe_dump(OWN | {"communication": {"hops": 4}}))
+    with pytest.raises(UserError, match=r"the key communication\.pj_per_hop is missing"):
+        load_cost_model(path)
+    monkeypatch.delitem(PARTS, "communication")
+    with pytest.raises(UserError, match="unknown key communication"):
+        load_cost_model(path)

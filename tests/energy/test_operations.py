@@ -8,9 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sddpm.conversion import from_reference
+from sddpm.energy.counts import merge
 from sddpm.energy.coverage import macs_outside_layers
 from sddpm.energy.fanout import synaptic_operations
-from sddpm.energy.operations import counting, look, merge
+from sddpm.energy.operations import counting, look
 from sddpm.energy.twin import ann_twin
 from sddpm.errors import UserError
 from sddpm.models import ANNUNet2DModel
@@ -174,7 +175,9 @@ def test_who_has_left_costs_nothing(make_model):
         steps = [n if len(alone[b][name].images) > 1 else 1 for b, n in enumerate(taken)]
         assert sum(layer.images) == sum(steps), name
         assert layer.ac == sum(sum(alone[b][name].sops[:n]) for b, n in enumerate(steps)), name
-        assert sum(layer.active) == sum(sum(alone[b][name].active[:n]) for b, n in enumerate(steps)), name
+        seen = "fired" if layer.kind == "neuron" else "active"
+        each = [getattr(alone[b][name], seen)[:n] for b, n in enumerate(steps)]
+        assert sum(getattr(layer, seen)) == sum(map(sum, each)), name
 
 
 def test_merging_adds_and_keeps_what_was_ever_real(make_model, x):

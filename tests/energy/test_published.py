@@ -3,7 +3,7 @@
 import pytest
 
 from sddpm.energy.cost import load_cost_model
-from sddpm.energy.operations import LayerCount
+from sddpm.energy.counts import NeuronCount, SynapticCount
 from sddpm.energy.published import compare, mean_rate, published_ann, published_snn, real_valued_layers
 
 
@@ -41,8 +41,13 @@ def test_the_layers_that_are_not_spiking():
 
 
 def layer(name, macs, *, binary, active=0, kind="conv", steps=2):
-    return LayerCount(
-        name=name, kind=kind, shape=(1, 1, 1), parameters=0, macs=macs, synapses=macs, fan_in=10, images=(1,) * steps,
+    if kind == "neuron":
+        fired = (active,) * steps
+        return NeuronCount(
+            name=name, shape=(1, 1, 1), parameters=0, neurons=10, images=(1,) * steps, fired=fired, binary=binary
+        )
+    return SynapticCount(
+        name=name, kind=kind, shape=(1, 1, 1), parameters=0, macs=macs, synapses=macs, inputs=10, images=(1,) * steps,
         active=(active,) * steps, sops=(macs * active // 10 if binary else 0,) * steps,
         multiplications=(0 if binary else macs,) * steps, binary=binary,
     )  # fmt: skip

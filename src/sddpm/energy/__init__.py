@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from sddpm.energy.cost import cost_model_names as cost_model_names
     from sddpm.energy.cost import energy_of as energy_of
     from sddpm.energy.cost import load_cost_model as load_cost_model
+    from sddpm.energy.counts import LayerCount as LayerCount
     from sddpm.energy.ledger import Ledger as Ledger
     from sddpm.energy.measure import measure_images as measure_images
     from sddpm.energy.measure import measure_network as measure_network
     from sddpm.energy.measure import measure_sampling as measure_sampling
-    from sddpm.energy.operations import LayerCount as LayerCount
     from sddpm.energy.operations import counting as counting
     from sddpm.energy.published import published_ann as published_ann
     from sddpm.energy.published import published_snn as published_snn
@@ -25,7 +25,7 @@ _LAZY = {
     "Activity": "activity",
     "CostModel": "cost",
     "Energy": "cost",
-    "LayerCount": "operations",
+    "LayerCount": "counts",
     "Ledger": "ledger",
     "ann_twin": "twin",
     "cost_model_names": "cost",

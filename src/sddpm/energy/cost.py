@@ -1,42 +1,30 @@
 """What an operation costs: cost models as data, those of the package (cost_models/*.yaml) or one's own YAML."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError, create_model
 
 from sddpm.choices import did_you_mean
-from sddpm.energy.operations import LayerCount
+from sddpm.energy.counts import LayerCount
+from sddpm.energy.parts import PARTS, MemoryTraffic, Picojoule, Strict
 from sddpm.errors import UserError
 
 FOLDER = files("sddpm.energy") / "cost_models"
-Picojoule = Annotated[float, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class MemoryTraffic(_Strict):
-    """Bits that each operation moves, and what moving one costs."""
-
-    pj_per_bit: Picojoule
-    bits_per_mac: Picojoule
-    bits_per_ac: Picojoule
-    bits_per_update: Picojoule
-
-
-class CostModel(_Strict):
+class CostModel(Strict):
     """Energy of an operation in pJ.
 
     name, description: for tables; source: where the numbers are from.
     mac_pj: a multiply-accumulate; ac_pj: an accumulate; update_pj: one neuron for one SNN time step (it adds its
     current, compares, resets); leak_pj: the multiplication of a leaky neuron, on top.
     memory: traffic to memory on top of the arithmetic; null for arithmetic alone.
+    Parts of `PARTS` with a section have it under their name, or not at all.
     """
 
     name: str
@@ -51,37 +39,36 @@ class CostModel(_Strict):
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy in pJ by where it goes: multiply-accumulates, accumulates, neurons, memory."""
+    """Energy in pJ by where it goes, {name of `PARTS`: pJ}; each is an attribute too."""
 
-    mac: float = 0.0
-    ac: float = 0.0
-    neurons: float = 0.0
-    memory: float = 0.0
+    parts: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        if name.startswith("_") or name not in (parts := self.__dict__.get("parts", {})):
+            raise AttributeError(f"no part of the energy is called {name!r}")
+        return parts[name]
 
     @property
     def total(self) -> float:
-        return self.mac + self.ac + self.neurons + self.memory
+        return sum(self.parts.values())
 
     def __add__(self, other: "Energy") -> "Energy":
-        return Energy(
-            self.mac + other.mac, self.ac + other.ac, self.neurons + other.neurons, self.memory + other.memory
-        )
+        return Energy({name: pj + other.parts[name] for name, pj in self.parts.items()})
 
     def __truediv__(self, number: float) -> "Energy":
-        return Energy(self.mac / number, self.ac / number, self.neurons / number, self.memory / number)
+        return Energy({name: pj / number for name, pj in self.parts.items()})
 
 
 def energy_of(layers: Iterable[LayerCount], cost: CostModel) -> Energy:
     """What the operations of `layers` cost, over all their images."""
-    total = Energy()
-    memory = cost.memory or MemoryTraffic(pj_per_bit=0, bits_per_mac=0, bits_per_ac=0, bits_per_update=0)
-    for layer in layers:
-        moved = layer.mac * memory.bits_per_mac + layer.ac * memory.bits_per_ac + layer.updates * memory.bits_per_update
-        update = cost.update_pj + cost.leak_pj * layer.leaky
-        total += Energy(
-            layer.mac * cost.mac_pj, layer.ac * cost.ac_pj, layer.updates * update, moved * memory.pj_per_bit
-        )
-    return total
+    layers = list(layers)
+    return Energy({name: sum((part.energy(layer, cost) for layer in layers), 0.0) for name, part in PARTS.items()})
+
+
+def cost_model_type() -> type[CostModel]:
+    """`CostModel` with the sections of parts that bring their own."""
+    sections = {name: (part.section | None, None) for name, part in PARTS.items() if part.section is not None}
+    return create_model("CostModel", __base__=CostModel, **sections) if sections else CostModel  # type: ignore[call-overload]
 
 
 def cost_model_names() -> list[str]:
@@ -102,9 +89,9 @@ def load_cost_model(name: str | Path) -> CostModel:
         mark = getattr(error, "problem_mark", None)
         raise UserError(f"{source}: not valid YAML" + (f" (line {mark.line + 1})" if mark else "")) from error
     if not isinstance(values, dict):
-        raise UserError(f"{source}: a cost model has the keys {', '.join(CostModel.model_fields)}")
+        raise UserError(f"{source}: a cost model has the keys {', '.join(cost_model_type().model_fields)}")
     try:
-        return CostModel.model_validate(values)
+        return cost_model_type().model_validate(values)
     except ValidationError as error:
         raise UserError(f"{source}: {_explain(error)}") from error
 
@@ -129,6 +116,6 @@ def _explain(error: ValidationError) -> str:
     if detail["type"] == "missing":
         return f"the key {key} is missing"
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {key}; known are {', '.join(CostModel.model_fields)}"
+        return f"unknown key {key}; known are {', '.join(cost_model_type().model_fields)}"
     problem = detail["msg"].replace("Input should be", "should be").replace("valid ", "")
     return f"{key} = {detail['input']!r} {problem}"

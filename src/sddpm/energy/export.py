@@ -4,15 +4,15 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import sddpm
 from sddpm.energy.account import Account
 from sddpm.energy.activity import MEMBRANE_EDGES
 from sddpm.energy.cost import CostModel, energy_of
+from sddpm.energy.counts import LayerCount, each_step
 from sddpm.energy.ledger import Ledger, firing_rate
-from sddpm.energy.operations import LayerCount
 
 
 def as_json(account: Account, command: str) -> str:
@@ -70,7 +70,7 @@ def _ledger_json(ledger: Ledger, evaluations: int, costs: Sequence[CostModel]) -
         "snn_steps": ledger.snn_steps,
         "firing_rate": firing_rate(ledger.layers),
         "operations": ledger.totals(),
-        "energy_pj": {cost.name: asdict(ledger.per_evaluation(cost)) for cost in costs},
+        "energy_pj": {cost.name: dict(ledger.per_evaluation(cost).parts) for cost in costs},
         "energy_per_sample_pj": {cost.name: ledger.per_evaluation(cost).total * evaluations for cost in costs},
     }
 
@@ -105,7 +105,7 @@ def as_csv(account: Account) -> str:
     )  # fmt: skip
     for e in account.ledger.evaluations:
         for layer in e.layers:
-            for n, step in enumerate(_steps(layer)):
+            for n, step in enumerate(each_step(layer)):
                 writer.writerow(
                     [e.index, e.t, layer.name, layer.kind, "x".join(map(str, layer.shape)), n + 1, int(layer.binary),
                      f"{step.rate:.6g}", layer.macs,
@@ -113,17 +113,3 @@ def as_csv(account: Account) -> str:
                      *(f"{energy_of([step], cost).total / e.images:.10g}" for cost in account.costs)]
                 )  # fmt: skip
     return out.getvalue()
-
-
-def _steps(layer: LayerCount) -> list[LayerCount]:
-    """The layer's SNN time steps, each as a count of its own."""
-    return [
-        replace(
-            layer,
-            images=(layer.images[n],),
-            active=(layer.active[n],),
-            sops=(layer.sops[n],),
-            multiplications=(layer.multiplications[n],),
-        )
-        for n in range(len(layer.images))
-    ]

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sddpm.energy.cost import CostModel, Energy, energy_of
-from sddpm.energy.operations import LayerCount, merge
+from sddpm.energy.counts import LayerCount, NeuronCount, merge
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Ledger:
 
 def merge_layers(evaluations: Sequence[Sequence[LayerCount]]) -> tuple[LayerCount, ...]:
     """The layers of several evaluations, each over all of them."""
-    by_name: dict[str, list[LayerCount]] = {}
+    by_name: dict[str, list[Any]] = {}
     for layers in evaluations:
         for layer in layers:
             by_name.setdefault(layer.name, []).append(layer)
@@ -97,6 +98,6 @@ def merge_layers(evaluations: Sequence[Sequence[LayerCount]]) -> tuple[LayerCoun
 
 def firing_rate(layers: Sequence[LayerCount]) -> float:
     """Spikes over neurons and time steps of all neuron layers; 0 without neurons."""
-    neurons = [layer for layer in layers if layer.kind == "neuron"]
+    neurons = [layer for layer in layers if isinstance(layer, NeuronCount)]
     updates = sum(layer.updates for layer in neurons)
-    return sum(sum(layer.active) for layer in neurons) / updates if updates else 0.0
+    return sum(sum(layer.fired) for layer in neurons) / updates if updates else 0.0

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from sddpm.data import to_model
 from sddpm.diffusion.noise import draw_noise, generators_for
 from sddpm.diffusion.schedule import add_noise
+from sddpm.energy.counts import SynapticCount
 from sddpm.energy.coverage import macs_outside_layers
 from sddpm.energy.ledger import Evaluation, Ledger, merge_layers
-from sddpm.energy.operations import LayerCount, OperationCounter, counting
+from sddpm.energy.operations import OperationCounter, counting
 from sddpm.errors import UserError
 from sddpm.models import SpikingUNet2DModel
 from sddpm.models.early_exit import EarlyExit
@@ -166,15 +167,15 @@ class _Rows:
         )
 
 
-def _elsewhere(macs: int, images: int) -> LayerCount:
-    return LayerCount(
+def _elsewhere(macs: int, images: int) -> SynapticCount:
+    return SynapticCount(
         name=ELSEWHERE,
         kind="other",
         shape=(),
         parameters=0,
         macs=macs,
         synapses=macs,
-        fan_in=1,
+        inputs=1,
         images=(images,),
         active=(images,),
         sops=(0,),

@@ -1,113 +1,30 @@
 """Counting operations with forward hooks: what every layer did in one evaluation of the network, from its data."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sddpm.energy.counts import LayerCount, NeuronCount, SynapticCount, in_sequence
 from sddpm.energy.fanout import product_operations, synapses, synaptic_operations
 from sddpm.errors import UserError
 from sddpm.models.attention import SpikeProduct
 from sddpm.models.config import sample_shape
-from sddpm.neurons import SpikingNeuron
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerCount:
-    """What one layer did. Tuples have an entry for each SNN time step in which it ran: T of them, or 1 for a layer
-    that runs once (the first convolution, which sees the same image at every step, and what depends on t alone).
-
-    name: of the module.
-    kind: "conv", "linear", "product" (of spikes with spikes, in attention) or "neuron".
-    shape: of its output for one image and time step, (C, H, W) or (C,).
-    parameters: weights and biases.
-    macs: dense multiply-accumulates for one image and time step as they are usually given, with those on zero padding;
-        0 for neurons.
-    synapses: those without padding, which are the ones there are to be done.
-    fan_in: inputs (of neurons: neurons) for one image and time step.
-    images: how many images it saw.
-    active: inputs that were not 0 (of neurons: spikes fired).
-    sops: synaptic operations, each spike times its fan-out; 0 where the input was not binary.
-    multiplications: multiply-accumulates, one a synapse and image; 0 where the input was binary.
-    binary: whether every input was a spike or none, 0, 1 or -1 (of neurons: every output).
-    leaky: whether a neuron multiplies its membrane by a leak.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    macs: int
-    synapses: int
-    fan_in: int
-    images: tuple[int, ...]
-    active: tuple[int, ...]
-    sops: tuple[int, ...]
-    multiplications: tuple[int, ...]
-    binary: bool
-    leaky: bool = False
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """Share of inputs (of neurons: outputs) that were not 0, for each time step."""
-        return tuple(a / (self.fan_in * n) if n else 0.0 for a, n in zip(self.active, self.images, strict=True))
-
-    @property
-    def rate(self) -> float:
-        """Share of inputs (of neurons: outputs) that were not 0: the firing rate."""
-        return sum(self.active) / (self.fan_in * sum(self.images))
-
-    @property
-    def dense_macs(self) -> int:
-        """`macs` over all time steps and images."""
-        return self.macs * sum(self.images)
-
-    @property
-    def ac(self) -> int:
-        """Accumulates: the synaptic operations, where the input was binary."""
-        return sum(self.sops)
-
-    @property
-    def mac(self) -> int:
-        """Multiply-accumulates, where the input was anything else."""
-        return sum(self.multiplications)
-
-    @property
-    def updates(self) -> int:
-        """Neuron updates: one for every neuron and time step."""
-        return self.fan_in * sum(self.images) if self.kind == "neuron" else 0
-
-
-def merge(counts: Sequence[LayerCount]) -> LayerCount:
-    """The same layer in several evaluations as one: sums, and binary only if it always was."""
-
-    def added(values: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        longest = max(map(len, values))  # with early exit the last time steps may be missing
-        return tuple(sum(v[n] for v in values if n < len(v)) for n in range(longest))
-
-    return replace(
-        counts[0],
-        images=added([c.images for c in counts]),
-        active=added([c.active for c in counts]),
-        sops=added([c.sops for c in counts]),
-        multiplications=added([c.multiplications for c in counts]),
-        binary=all(c.binary for c in counts),
-    )
+from sddpm.neurons import NEURONS, SpikingNeuron
 
 
 class OperationCounter:
     """Collects what the layers of a model do, until it is taken."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[LayerCount]] = {}
+        self._parts: dict[str, list[Any]] = {}
 
     def take(self) -> list[LayerCount]:
         """The counts since the last call, of one evaluation, in the order in which the layers ran."""
         taken, self._parts = self._parts, {}
-        return [_in_sequence(parts) for parts in taken.values()]
+        return [in_sequence(parts) for parts in taken.values()]
 
     def synaptic(self, name: str, layer: nn.Conv2d | nn.Linear, x: Tensor, out: Tensor) -> None:
         """Note what a convolution or linear layer was given and gave."""
@@ -121,14 +38,14 @@ class OperationCounter:
         connections = synapses(layer, x.shape) * positions
         none = (0,) * len(x)
         self._add(
-            LayerCount(
+            SynapticCount(
                 name=name,
                 kind="conv" if isinstance(layer, nn.Conv2d) else "linear",
                 shape=tuple(out.shape[2:]),
                 parameters=sum(p.numel() for p in layer.parameters()),
                 macs=weight[0].numel() * out[0, 0].numel(),
                 synapses=connections,
-                fan_in=x[0, 0].numel(),
+                inputs=x[0, 0].numel(),
                 images=(x.shape[1],) * len(x),
                 active=active,
                 sops=tuple(synaptic_operations(x, layer)) if binary else none,
@@ -144,14 +61,14 @@ class OperationCounter:
         macs = layer.macs(out.shape[2], out[0, 0, 0].numel())
         none = (0,) * len(out)
         self._add(
-            LayerCount(
+            SynapticCount(
                 name=name,
                 kind="product",
                 shape=tuple(out.shape[2:]),
                 parameters=0,
                 macs=macs,
                 synapses=macs,
-                fan_in=sum(x[0, 0].numel() for x in inputs),
+                inputs=sum(x[0, 0].numel() for x in inputs),
                 images=(out.shape[1],) * len(out),
                 active=tuple(map(sum, zip(*(active for active, _ in found), strict=True))),
                 sops=tuple(product_operations(layer, *inputs)) if binary else none,
@@ -164,37 +81,20 @@ class OperationCounter:
         """Note what a layer of neurons fired."""
         active, binary = look(spikes)
         self._add(
-            LayerCount(
+            NeuronCount(
                 name=name,
-                kind="neuron",
                 shape=tuple(spikes.shape[2:]),
                 parameters=sum(p.numel() for p in layer.parameters()),
-                macs=0,
-                synapses=0,
-                fan_in=spikes[0, 0].numel(),
+                neurons=spikes[0, 0].numel(),
                 images=(spikes.shape[1],) * len(spikes),
-                active=active,
-                sops=(0,) * len(spikes),
-                multiplications=(0,) * len(spikes),
+                fired=active,
                 binary=binary,
-                leaky=layer.dynamics.neuron != "if",
+                leaks=NEURONS[layer.dynamics.neuron].leaks,
             )
         )
 
     def _add(self, count: LayerCount) -> None:
         self._parts.setdefault(count.name, []).append(count)
-
-
-def _in_sequence(parts: list[LayerCount]) -> LayerCount:
-    """One evaluation that came time step by time step."""
-    return replace(
-        parts[0],
-        images=sum((p.images for p in parts), ()),
-        active=sum((p.active for p in parts), ()),
-        sops=sum((p.sops for p in parts), ()),
-        multiplications=sum((p.multiplications for p in parts), ()),
-        binary=all(p.binary for p in parts),
-    )
 
 
 def look(x: Tensor) -> tuple[tuple[int, ...], bool]:

@@ -1,6 +1,5 @@
 """The figures of an account: plain numbers for `sddpm.figures`, with what each shows in a sentence."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from sddpm.energy.account import Account
 from sddpm.energy.activity import MEMBRANE_EDGES, SATURATED
 from sddpm.energy.cost import Energy, energy_of
 from sddpm.energy.ledger import firing_rate
+from sddpm.energy.parts import PARTS
 from sddpm.figures import energy as energy_figures
 from sddpm.figures import spikes as spike_figures
 
@@ -40,13 +40,11 @@ def pictures(account: Account) -> list[Picture]:
 
 
 def _parts(energies: list[Energy], scale: float) -> dict[str, list[float]]:
-    get: dict[str, Callable[[Energy], float]] = {
-        "multiply-accumulates": lambda e: e.mac,
-        "accumulates": lambda e: e.ac,
-        "neurons": lambda e: e.neurons,
-        "memory": lambda e: e.memory,
-    }
-    return {part: [of(e) / scale for e in energies] for part, of in get.items()}
+    return {part.title: [e.parts[name] / scale for e in energies] for name, part in PARTS.items()}
+
+
+def _colours() -> dict[str, str]:
+    return {part.title: part.colour for part in PARTS.values()}
 
 
 def _unit(energies: list[Energy]) -> tuple[str, float]:
@@ -78,7 +76,7 @@ def _by_layer(account: Account) -> Picture:
         "layers",
         "Energy by layer",
         f"One evaluation of one image, cost model {cost.name}. Layers whose input is real-valued multiply.",
-        energy_figures.energy_by_layer([layer.name for layer in layers], _parts(energies, scale), unit),
+        energy_figures.energy_by_layer([layer.name for layer in layers], _parts(energies, scale), unit, _colours()),
     )
 
 
@@ -90,7 +88,7 @@ def _by_diffusion_step(account: Account) -> Picture:
         "diffusion-steps",
         "Energy by diffusion step",
         f"Each evaluation on the way from noise to image, for one image, cost model {cost.name}.",
-        energy_figures.energy_by_diffusion_step([e.t for e in evaluations], _parts(energies, scale), unit),
+        energy_figures.energy_by_diffusion_step([e.t for e in evaluations], _parts(energies, scale), unit, _colours()),
     )
 
 

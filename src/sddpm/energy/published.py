@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from sddpm.energy.cost import CostModel, energy_of, load_cost_model
+from sddpm.energy.counts import LayerCount
 from sddpm.energy.coverage import macs_outside_layers
-from sddpm.energy.operations import LayerCount, counting
+from sddpm.energy.operations import counting
 from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.models.macs import layer_macs
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from sddpm.energy.account import Account
 from sddpm.energy.activity import Activity
 from sddpm.energy.cost import CostModel, energy_of
+from sddpm.energy.counts import LayerCount, NeuronCount
 from sddpm.energy.ledger import Ledger, firing_rate
-from sddpm.energy.operations import LayerCount
 from sddpm.energy.published import PublishedRow
 
 NOT_COUNTED = (
@@ -101,11 +101,11 @@ def time_table(ledger: Ledger) -> list[list[str]]:
     layers = ledger.layers
     rates, accumulates = [], []
     for n in range(ledger.T):
-        neurons = [layer for layer in layers if layer.kind == "neuron" and n < len(layer.images)]
-        possible = sum(layer.fan_in * layer.images[n] for layer in neurons)
-        rates.append(f"{sum(layer.active[n] for layer in neurons) / possible:.4f}" if possible else "")
-        fired = sum(layer.sops[n] for layer in layers if layer.kind != "neuron" and n < len(layer.sops))
-        accumulates.append(count(fired / ledger.network_runs))
+        neurons = [layer for layer in layers if isinstance(layer, NeuronCount) and n < len(layer.images)]
+        possible = sum(layer.neurons * layer.images[n] for layer in neurons)
+        rates.append(f"{sum(layer.fired[n] for layer in neurons) / possible:.4f}" if possible else "")
+        operations = sum(layer.sops[n] for layer in layers if n < len(layer.images))
+        accumulates.append(count(operations / ledger.network_runs))
     return [
         ["SNN time step", *(str(n + 1) for n in range(ledger.T))],
         ["firing rate", *rates],

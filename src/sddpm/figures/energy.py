@@ -8,17 +8,24 @@ from matplotlib.figure import Figure
 
 from sddpm.errors import UserError
 
-PARTS = {"multiply-accumulates": "#c1272d", "accumulates": "#1b6ca8", "neurons": "#e0a030", "memory": "#9a9a9a"}
+SAVED, SPENT = "#1b6ca8", "#c1272d"
 INK, ROW_HEIGHT = "#444444", 0.17
 
 
-def energy_by_layer(names: Sequence[str], parts: Mapping[str, Sequence[float]], unit: str, title: str = "") -> Figure:
+def energy_by_layer(
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    unit: str,
+    colours: Mapping[str, str] | None = None,
+    title: str = "",
+) -> Figure:
     """A bar a layer, in the order of the network, made of its parts.
 
     Args:
         names: of the layers.
-        parts: {a name of `PARTS`: energy of each layer}.
+        parts: {what energy goes to: energy of each layer}.
         unit: of the energies.
+        colours: of the parts; matplotlib's own for those that are not there.
 
     Raises:
         UserError: energies of other layers than the names.
@@ -30,7 +37,7 @@ def energy_by_layer(names: Sequence[str], parts: Mapping[str, Sequence[float]], 
     left = np.zeros(len(names))
     for part, values in parts.items():
         if np.any(values):
-            axes.barh(range(len(names)), values, left=left, color=PARTS[part], label=part, height=0.78)
+            axes.barh(range(len(names)), values, left=left, color=(colours or {}).get(part), label=part, height=0.78)
             left = left + np.asarray(values)
     axes.set_yticks(range(len(names)), labels=list(names), fontsize=6.5)
     axes.set(title=title, ylim=(len(names) - 0.4, -0.6), xlim=(0, 1.04 * max(float(left.max()), 1e-9)))
@@ -43,14 +50,19 @@ def energy_by_layer(names: Sequence[str], parts: Mapping[str, Sequence[float]], 
 
 
 def energy_by_diffusion_step(
-    timesteps: Sequence[int], parts: Mapping[str, Sequence[float]], unit: str, title: str = ""
+    timesteps: Sequence[int],
+    parts: Mapping[str, Sequence[float]],
+    unit: str,
+    colours: Mapping[str, str] | None = None,
+    title: str = "",
 ) -> Figure:
     """The energy of each evaluation from noise to image, made of its parts.
 
     Args:
         timesteps: diffusion step of each evaluation.
-        parts: {a name of `PARTS`: energy of each evaluation}.
+        parts: {what energy goes to: energy of each evaluation}.
         unit: of the energies.
+        colours: of the parts; matplotlib's own for those that are not there.
 
     Raises:
         UserError: energies of other evaluations.
@@ -62,7 +74,9 @@ def energy_by_diffusion_step(
     bottom = np.zeros(len(timesteps))
     for part, values in parts.items():
         if np.any(values):
-            axes.bar(range(len(timesteps)), values, bottom=bottom, color=PARTS[part], label=part, width=1.0)
+            axes.bar(
+                range(len(timesteps)), values, bottom=bottom, color=(colours or {}).get(part), label=part, width=1.0
+            )
             bottom = bottom + np.asarray(values)
     every = -(-len(timesteps) // 10)
     axes.set_xticks(range(0, len(timesteps), every), labels=[str(t) for t in timesteps[::every]])
@@ -86,7 +100,7 @@ def relative_energy(names: Sequence[str], shares: Sequence[float], title: str = 
         raise UserError(f"{len(names)} cost models for {len(shares)} shares")
     figure = Figure(figsize=(6.4, 1.0 + 0.32 * len(names)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    colours = [PARTS["accumulates"] if share <= 1 else PARTS["multiply-accumulates"] for share in shares]
+    colours = [SAVED if share <= 1 else SPENT for share in shares]
     axes.barh(range(len(names)), shares, color=colours, height=0.6)
     for i, share in enumerate(shares):
         axes.text(share, i, f" {share:.0%}", va="center", fontsize=8, color=INK)
