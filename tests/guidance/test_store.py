@@ -83,7 +83,7 @@ def test_an_interrupted_write_leaves_the_model_as_it_was(model, monkeypatch):
     def fails(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sddpm.files.os.replace", fails)
+    monkeypatch.setattr("sddpm.files.atomic.os.replace", fails)
     with pytest.raises(UserError, match="No space left"):
         store_guidance(model, GUIDANCE)
     assert (model / "model_index.json").read_bytes() == before
