@@ -15,13 +15,13 @@ help:
 
 setup: $(VENV)/.ready
 
-# torch first and pinned: a newer build brings several GB of CUDA packages. spikingjelly is for the tests alone and
-# without its dependencies, of which they need only loguru.
+# torch first and pinned: a newer build brings several GB of CUDA packages. spikingjelly and norse are for the tests
+# alone and without their dependencies, of which they need only loguru.
 $(VENV)/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/sddpm/csrc/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps spikingjelly==2.0.0 loguru
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps spikingjelly==2.0.0 loguru norse==1.1.0
 	touch $@
 
 demo: setup

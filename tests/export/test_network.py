@@ -10,13 +10,12 @@ import torch
 import sddpm
 from sddpm.errors import UserError
 from sddpm.export.network import network_graph
-from sddpm.models import SpikingUNet2DModel
 from sddpm.models.ann import ANNUNet2DModel
 from sddpm.neurons import SpikingNeuron
+from tests.helpers.exported_networks import SMALL, calibrated, inputs
 from tests.helpers.fed_onnx import run, worst_layer
 
 TOLERANCE = 2e-5  # of the currents' deviation, as of float32 in the eager network
-SMALL = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "base_channels": 8, "channel_mult": (1, 2)}
 VARIANTS = {
     "if": {},
     "soft reset": {"v_reset": None},
@@ -33,30 +32,6 @@ VARIANTS = {
     "signals": {"dims": 1, "patch_size": 2, "sample_size": 16},
     "currents": {"pure": True, "synaptic_currents": True},
 }
-
-
-def calibrated(kind=SpikingUNet2DModel, **config):
-    """A random network in float64, in evaluation mode, whose batch norms know what they see."""
-    torch.manual_seed(0)
-    model = kind(**{**SMALL, "num_res_blocks": 1, **config}).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = None
-        model.train()(*inputs(model, 8))
-    return model.eval()
-
-
-def inputs(model, batch):
-    config = model.config
-    size = (config["sample_size"],) * config.get("dims", 2)
-    x = torch.randn(batch, config["in_channels"], *size, generator=torch.Generator().manual_seed(batch))
-    x = x.expand(config["T"], *x.shape) if config.get("synaptic_currents") else x
-    classes = config["num_classes"]
-    given = (x.to(model.dtype), torch.arange(batch) * 100 % config["num_train_timesteps"])
-    return given if classes is None else (*given, torch.arange(batch) % (classes + 1))
 
 
 def feed(model, batch):

@@ -23,12 +23,27 @@ FSDDIM = {"fashion_mnist_small_fsddim": "fashion_mnist_small_pure"}
 CLASSES = {"fashion_mnist_small_classes": "fashion_mnist_small"}
 SIGNALS = ["clothing_profiles", "gaussian_process"]
 ATTENTION = {"fashion_mnist_small_attention": "fashion_mnist_small"}
+NIR = {"fashion_mnist_nir": "fashion_mnist_small_pure"}
 
 
 def test_the_project_has_the_configs_it_promises():
     assert (
         sorted(
-            ["digits", *PAPER, *SMALL, *ANN, *TSM, *PURE, *QUANTIZED, *MEDIUM, *FSDDIM, *CLASSES, *ATTENTION, *SIGNALS]
+            [
+                "digits",
+                *PAPER,
+                *SMALL,
+                *ANN,
+                *TSM,
+                *PURE,
+                *QUANTIZED,
+                *MEDIUM,
+                *FSDDIM,
+                *CLASSES,
+                *ATTENTION,
+                *SIGNALS,
+                *NIR,
+            ]
         )
         == NAMES
     )
@@ -227,3 +242,10 @@ def test_conditional_configs_differ_in_nothing_else(conditional, plain):
 def test_attention_configs_differ_in_nothing_else(attended, plain):
     changed = changed_keys(load_config(plain).to_dict(), load_config(attended).to_dict())
     assert changed == ["model.attention_resolutions"]
+
+
+@pytest.mark.parametrize(("nir", "plain"), NIR.items())
+def test_nir_configs_differ_in_the_shape_of_the_network_alone(nir, plain):
+    changed = changed_keys(load_config(plain).to_dict(), load_config(nir).to_dict())
+    shape = ("base_channels", "channel_mult", "num_res_blocks", "patch_size")
+    assert sorted(changed) == [f"model.{key}" for key in shape]

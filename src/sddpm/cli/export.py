@@ -12,7 +12,7 @@ from sddpm.errors import UserError
 @app.command()
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.onnx, or with --web a folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.onnx, FILE.nir, or with --web a folder.")],
     web: Annotated[bool, typer.Option("--web", help="A page that draws in the browser, without Python.")] = False,
     rates: Annotated[bool, typer.Option("--rates", help="ONNX: firing rates as a second output.")] = False,
     half: Annotated[bool, typer.Option("--half", help="ONNX: round weights to float16. (--web always does)")] = False,
@@ -23,36 +23,50 @@ def export(
             metavar="V",
         ),
     ] = None,
+    timestep: Annotated[
+        int | None, typer.Option(help="NIR: the one diffusion step that the graph is for. (default: all)", metavar="T")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a model as ONNX, or as a page that draws in the browser.
+    """Write a model as ONNX, as NIR, or as a page that draws in the browser.
 
     FILE.onnx holds the network, all T time steps of it, and what it takes to sample: `sddpm sample FILE.onnx`, or
     examples/onnx_sample.py without this package. --web writes a folder to be served, by `python -m http.server` for
-    one; it brings onnxruntime-web by npm, once.
+    one; it brings onnxruntime-web by npm, once. FILE.nir is for readers of neuromorphic hardware, and for networks that
+    NIR can say: docs/export.md tells which.
     """
     from sddpm.cli.options import parse_thresholds
     from sddpm.files import Output, check_outputs
 
     kind = "web" if web else out.suffix.lower().lstrip(".")
-    if kind not in ("web", "onnx"):
-        raise UserError(f"{out}: FILE.onnx is needed, or --web for a folder")
+    if kind not in ("web", "onnx", "nir"):
+        raise UserError(f"{out}: FILE.onnx or FILE.nir is needed, or --web for a folder")
     if kind != "onnx" and (rates or half):
         raise UserError("--rates and --half are for FILE.onnx")
+    if kind != "nir" and timestep is not None:
+        raise UserError("--timestep is for FILE.nir")
     check_outputs([Output(out, folder=("page",) if web else None)], inputs=[model], force=force)
     chosen = parse_thresholds(v_threshold)
-    try:
-        from sddpm.export.onnx_file import export_onnx
-        from sddpm.export.web import export_web
-    except ImportError as error:
-        raise UserError(f"sddpm export needs the extra onnx: pip install 'sddpm[onnx]' ({error})") from error
     from sddpm.pipelines import load_pipeline
 
     pipeline = load_pipeline(model)
-    if kind == "onnx":
-        graph = export_onnx(pipeline, out, thresholds=chosen, rates=rates, half=half).graph
-        typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(graph.node):,} operators")
-    else:
-        export_web(pipeline, out, thresholds=chosen, name=model.name)
-        size = sum(file.stat().st_size for file in out.iterdir())
-        typer.echo(f"{out}: {size / 1e6:.1f} MB; to see it, python -m http.server --directory {out}")
+    extra = "nir" if kind == "nir" else "onnx"
+    try:
+        if kind == "onnx":
+            from sddpm.export.onnx_file import export_onnx
+
+            graph = export_onnx(pipeline, out, thresholds=chosen, rates=rates, half=half).graph
+            typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(graph.node):,} operators")
+        elif kind == "nir":
+            from sddpm.export.nir_file import export_nir
+
+            nodes = export_nir(pipeline, out, thresholds=chosen, timestep=timestep).nodes
+            typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {len(nodes)} nodes")
+        else:
+            from sddpm.export.web import export_web
+
+            export_web(pipeline, out, thresholds=chosen, name=model.name)
+            size = sum(file.stat().st_size for file in out.iterdir())
+            typer.echo(f"{out}: {size / 1e6:.1f} MB; to see it, python -m http.server --directory {out}")
+    except ImportError as error:
+        raise UserError(f"this export needs the extra {extra}: pip install 'sddpm[{extra}]' ({error})") from error

@@ -2,31 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import onnx
-import torch
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 import sddpm
-from sddpm.diffusion.schedule import OUR_NAMES
-from sddpm.diffusion.solvers import clips_sample
 from sddpm.errors import UserError
+from sddpm.export.description import describe, own_thresholds
 from sddpm.export.graph import OPSET
 from sddpm.export.network import network_graph
 from sddpm.files import atomic_path
-from sddpm.models.thresholds import Thresholds, at_threshold, spiking_neurons
+from sddpm.models.thresholds import Thresholds, at_threshold
 from sddpm.pipelines import SpikingDiffusionPipeline
-from sddpm.pipelines.threshold_guidance import StagedThresholds
 
-KEY, FORMAT = "sddpm", 1
+KEY, FORMAT = "sddpm", 1  # of the metadata
 
 
 @dataclass(frozen=True)
@@ -69,68 +63,16 @@ def onnx_model(
     pipeline: SpikingDiffusionPipeline, *, thresholds: Thresholds | None = None, rates: bool = False, half: bool = False
 ) -> onnx.ModelProto:
     """The model that `export_onnx` writes."""
-    if thresholds is None:
-        kept = pipeline.guided_thresholds
-        if isinstance(kept, StagedThresholds):
-            raise UserError(
-                "this model samples with thresholds that change on the way, and an ONNX file has one set:"
-                ' give v_threshold, such as 1.0 or "1x" for the trained ones'
-            )
-        thresholds = kept
+    thresholds = own_thresholds(pipeline) if thresholds is None else thresholds
     model = network_graph(pipeline.unet, thresholds, rates=rates)
     store_in_half(model.graph, rounded=half)
     model.producer_name, model.producer_version = "sddpm", sddpm.__version__
-    with nullcontext() if thresholds is None else at_threshold(pipeline.unet, thresholds):
+    with at_threshold(pipeline.unet, thresholds):
         metadata = describe(pipeline, rates=rates)
+    metadata |= {"format": FORMAT, "opset": OPSET}
     metadata["sha256"] = graph_hash(model)
     helper.set_model_props(model, {KEY: json.dumps(metadata)})
     return model
-
-
-def describe(pipeline: SpikingDiffusionPipeline, *, rates: bool) -> dict[str, Any]:
-    """The metadata of a model, as JSON holds them.
-
-    format: of these metadata. network, config: of the U-Net. scheduler: [module, class] and config. solver, x0_scale:
-    as the model samples. schedule: num_train_timesteps, beta_schedule, beta_start, beta_end, or null if the scheduler
-    has another; with prediction_type and clip_sample, all that a solver needs. range: what the smallest and largest
-    value of a picture are in x_0. signal_range, class_names: null or as of the pipeline. thresholds: by layer.
-    firing_rates: the layers of that output, or null. opset, versions.
-    """
-    config, scheduler = pipeline.unet.config, pipeline.scheduler
-    noise = scheduler.config
-    known = noise.get("beta_schedule") in OUR_NAMES and noise.get("trained_betas") is None
-    names = ("num_train_timesteps", "beta_start", "beta_end")
-    schedule = {name: noise[name] for name in names} | {"beta_schedule": OUR_NAMES.get(noise.get("beta_schedule"))}
-    neurons = spiking_neurons(pipeline.unet)
-    return {
-        "format": FORMAT,
-        "network": type(pipeline.unet).__name__,
-        "config": _public(config),
-        "scheduler": [type(scheduler).__module__, type(scheduler).__name__],
-        "scheduler_config": _public(noise),
-        "solver": pipeline.solver,
-        "schedule": schedule if known else None,
-        "prediction_type": noise["prediction_type"],
-        "clip_sample": clips_sample(scheduler),
-        "x0_scale": pipeline.x0_scale,
-        "T": config.get("T"),
-        "range": [-1.0, 1.0],
-        "signal_range": pipeline.signal_range,
-        "class_names": pipeline.class_names,
-        "thresholds": {name: neuron.v_threshold for name, neuron in neurons.items()},
-        "firing_rates": list(neurons) if rates else None,
-        "opset": OPSET,
-        "versions": {
-            "sddpm": sddpm.__version__,
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "onnx": onnx.__version__,
-        },
-    }
-
-
-def _public(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def store_in_half(graph: onnx.GraphProto, *, rounded: bool) -> None:

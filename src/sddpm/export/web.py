@@ -14,7 +14,8 @@ import onnx
 
 from sddpm.data.download import default_cache
 from sddpm.errors import UserError
-from sddpm.export.onnx_file import describe, onnx_model
+from sddpm.export.description import describe
+from sddpm.export.onnx_file import onnx_model
 from sddpm.files import atomic_path
 from sddpm.models.config import sample_shape
 from sddpm.models.thresholds import Thresholds, spiking_neurons
