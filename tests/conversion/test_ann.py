@@ -266,7 +266,7 @@ def test_signed_spikes_are_operations_not_multiplications(trained, sddpm, tmp_pa
         counts = {count.name: count for count in counter.take()}
     assert {name for name, count in counts.items() if count.kind == "conv" and not count.binary} == {"encoder.conv1"}
     spikes = fired["readout.neuron"]
-    assert counts["readout.neuron"].active == tuple(int(now.abs().sum()) for now in spikes)
+    assert counts["readout.neuron"].fired == tuple(int(now.abs().sum()) for now in spikes)
     # Each spike inside the image goes to 3 x 3 x 1 outputs, at an edge to fewer.
     inside = int(spikes[..., 1:-1, 1:-1].abs().sum())
     assert 9 * inside <= counts["readout.conv"].ac <= 9 * int(spikes.abs().sum())

@@ -46,7 +46,7 @@ def run(modules, x, shift=None, *, norm=True, upsample=False, fused=True, monkey
         modules["conv"],
         norm=modules["norm"] if norm else None,
         shift=shift,
-        upsample=upsample,
+        upsample=(2, 2) if upsample else (1, 1),
     )
     fused_in = out.grad_fn if not isinstance(modules["conv"], ModulatedStepConv2d) else out.grad_fn.next_functions[0][0]
     assert (type(fused_in).__name__ == FUSED) == fused

@@ -14,11 +14,6 @@ from sddpm.neurons import NEURONS, SURROGATES, Dynamics, SpikingNeuron, fire, mu
 pytestmark = pytest.mark.usefixtures("registries")
 
 
-@pytest.fixture(autouse=True)
-def _definition(monkeypatch):
-    monkeypatch.setenv("SDDPM_NEURON_KERNEL", "eager")
-
-
 def gaussian_vjp(grad, u, alpha):
     return alpha / math.sqrt(math.pi) * torch.exp(-((alpha * u) ** 2)) * grad
 

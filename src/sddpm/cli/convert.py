@@ -14,7 +14,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="CKPT|MODEL", help="A reference checkpoint, or a saved model.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the model, or a .pt file to export to.")],
     T: Annotated[int | None, typer.Option("--T", help="SNN time steps [4; TSM checkpoints show theirs].")] = None,
-    neuron: Annotated[str | None, typer.Option(help="if, lif or plif [if].")] = None,
+    neuron: Annotated[str | None, typer.Option(help="if, lif, plif or a registered one [if].")] = None,
     v_threshold: Annotated[float | None, typer.Option(help="Firing threshold [1.0].")] = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width [from x_T, else 32].")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,

@@ -98,7 +98,7 @@ def _raster(spikes: Tensor) -> Tensor:
 
 def _membrane(neuron: SpikingNeuron, currents: Tensor) -> Tensor:
     """Histogram of h[n] / v_threshold over the T time steps of currents [T, C, H, W]."""
-    trace = steps(currents, neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w)
+    trace = steps(currents, neuron.dynamics, v_threshold=neuron.v_threshold, **neuron.learned)
     values = [h.flatten() / neuron.v_threshold for _, _, h in trace]
     clamped = torch.cat(values).float().cpu().clamp(-4.05, 4.05)
     return torch.histogram(clamped, MEMBRANE_EDGES).hist

@@ -1,6 +1,5 @@
 """The whole spiking U-Net, folded: `SpikingUNet2DModel.forward`, layer by layer, at one state of the weights."""
 
-from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
@@ -14,8 +13,9 @@ from sddpm.inference.graphs import Graphed
 from sddpm.inference.time import TimeBiases
 from sddpm.inference.torch_ops import without_tf32
 from sddpm.models.blocks import SpikingResBlock
+from sddpm.models.level import Level
 from sddpm.models.readout import PureSpikingReadout
-from sddpm.models.unet import Level, SpikingUNet2DModel
+from sddpm.models.unet import SpikingUNet2DModel
 
 
 @dataclass
@@ -45,9 +45,9 @@ class FoldedUNet:
             resample = None if source.resample is None else Resample(source.resample, arithmetic)  # type: ignore[arg-type]
             return FoldedLevel(res_blocks(source.blocks), resample)
 
-        self.down = [level(source) for source in cast("Iterable[Level]", unet.down)]
+        self.down = [level(source) for source in unet.down]
         self.middle = res_blocks(unet.middle)
-        self.up = [level(source) for source in cast("Iterable[Level]", unet.up)]
+        self.up = [level(source) for source in unet.up]
         pure = isinstance(unet.readout, PureSpikingReadout)
         self.readout = (PureReadout if pure else Readout)(unet.readout, unet.config["T"], arithmetic)  # type: ignore[arg-type]
         levels = [*self.down, FoldedLevel(self.middle, None), *self.up]

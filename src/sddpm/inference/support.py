@@ -14,9 +14,11 @@ from sddpm.models.blocks import (
 )
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
+from sddpm.models.level import Level, Levels
 from sddpm.models.readout import PureSpikingReadout, SpikingReadout
-from sddpm.models.unet import Level, SpikingUNet2DModel
+from sddpm.models.unet import SpikingUNet2DModel
 from sddpm.neurons import SpikingNeuron
+from sddpm.neurons.modules import listened_to
 
 DTYPES = {"exact": (torch.float32, torch.float64), "fast": (torch.float32,)}
 DEVICES = ("cpu", "cuda")
@@ -24,12 +26,8 @@ KNOWN = {
     *(SpikingUNet2DModel, TimeEmbedding, ClassEmbedding, Level, SpikingEncoder, SpikingResBlock, PureSpikingResBlock),
     *(SpikingDownsample, SpikingUpsample, SpikingReadout, PureSpikingReadout, SpikingNeuron),
     *(StepConv2d, ModulatedStepConv2d, StepBatchNorm2d),
-    *(nn.ModuleList, nn.Sequential, nn.Linear, nn.SiLU, nn.Identity),
+    *(Levels, nn.ModuleList, nn.Sequential, nn.Linear, nn.SiLU, nn.Identity),
 }
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)
 
 
 def unsupported(unet: nn.Module, mode: str) -> str | None:
@@ -42,12 +40,12 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
         return "all modules have a forward hook"
     if unet.config["synaptic_currents"]:
         return "it denoises synaptic currents"
-    if unet.config["signed_spikes"]:
+    if any(neuron.dynamics.signed for neuron in unet.neurons().values()):
         return "its spikes are signed"
     for name, module in unet.named_modules():
         if type(module) not in KNOWN:
             return f"{name} is a {type(module).__name__}"
-        if _hooked(module):
+        if listened_to(module):
             return f"{name or 'the model'} has a forward hook"
     found = {(parameter.dtype, parameter.device) for parameter in unet.parameters()}
     if len(found) > 1:
@@ -72,6 +70,7 @@ class Snapshot:
         # Walking through a model takes several times as long as going through a list of its dictionaries.
         self._layers = [(m.__dict__, m._parameters, m._buffers, m._modules) for m in unet.modules()]
         self._hooks = [hooks for m in unet.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks)]
+        self._hooks += [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
         self._children = [tuple(m._modules.values()) for m in unet.modules()]
         self._held = [tensor.detach() for tensor in (*unet.parameters(), *unet.buffers())]
         self._state = self._now()

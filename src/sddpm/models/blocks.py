@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from sddpm.models.batch_norm import StepBatchNorm2d
-from sddpm.models.layers import StepConv2d, repeat_steps, upsample_nearest
+from sddpm.models.layers import StepConv2d, repeat_steps
 from sddpm.models.spiking_conv import spiking_conv
 from sddpm.neurons import QuantizedReLU, SpikingNeuron
 
@@ -16,8 +16,11 @@ MakeConv = Callable[..., StepConv2d]
 class SpikingEncoder(nn.Module):
     """[B, C_in, H, W] or [T, B, C_in, H, W] -> [T, B, C, H, W]: conv, norm, neuron, conv, norm.
 
-    An image is the same current at every time step (direct coding), so the first convolution is evaluated once.
+    An image is the same current at every time step (direct coding), so the first convolution is evaluated once. With
+    `source` set, its output comes from there: x -> [S, B, C, H, W] at the S time steps that are to be evaluated.
     """
+
+    source: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, in_channels: int, channels: int, T: int, make_conv: MakeConv, make_neuron: MakeNeuron):
         super().__init__()
@@ -28,10 +31,13 @@ class SpikingEncoder(nn.Module):
         self.conv2 = make_conv(channels, channels, 3)
         self.norm2 = StepBatchNorm2d(channels)
 
+    def first_current(self, x: Tensor) -> Tensor:
+        """The output of the first convolution, [1, B, C, H, W] where all time steps have the same, else [T, ...]."""
+        return self.conv1(x.unsqueeze(0) if x.ndim == 4 else x)
+
     def forward(self, x: Tensor) -> Tensor:
-        current = self.conv1(x.unsqueeze(0) if x.ndim == 4 else x)
         # Norm sees all T copies, as its running variance counts them (n / (n - 1)).
-        current = repeat_steps(current, self.T)
+        current = self.source(x) if self.source is not None else repeat_steps(self.first_current(x), self.T)
         return self.norm2(spiking_conv(current, self.neuron, self.conv2, norm=self.norm1))
 
 
@@ -84,15 +90,14 @@ class SpikingDownsample(nn.Module):
 
 
 class SpikingUpsample(nn.Module):
-    """neuron, nearest x2, 3x3 conv, norm: H and W double (of signals, W)."""
+    """neuron, nearest x2, 3x3 conv, norm: H and W are taken times `factors` (of signals, W alone)."""
 
-    def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron):
+    def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron, factors: tuple[int, int] = (2, 2)):
         super().__init__()
+        self.factors = factors
         self.neuron = make_neuron()
         self.conv = make_conv(channels, channels, 3)
         self.norm = StepBatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.conv.kernel_size[0] == 1:
-            return self.norm(self.conv(upsample_nearest(self.neuron(x), (1, 2))))
-        return self.norm(spiking_conv(x, self.neuron, self.conv, upsample=True))
+        return self.norm(spiking_conv(x, self.neuron, self.conv, upsample=self.factors))

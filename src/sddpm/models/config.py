@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from sddpm.errors import UserError
+from sddpm.neurons import NEURONS, SURROGATES
+from sddpm.neurons.definition import RESERVED
+from sddpm.registry import missing
 
 
 def size_divisor(config: Mapping) -> int:
@@ -19,6 +22,13 @@ def sample_shape(config: Mapping) -> tuple[int, ...]:
     if config.get("dims", 2) == 1:
         return config["in_channels"], size
     return (config["in_channels"], size, size) if isinstance(size, int) else (config["in_channels"], *size)
+
+
+def check_registered(config: Mapping) -> None:
+    """Raise `UserError` if a saved configuration needs a neuron or surrogate that is not registered."""
+    for parts, kind in ((NEURONS, "neuron"), (SURROGATES, "surrogate")):
+        if (name := config.get(kind)) is not None and name not in parts and name not in RESERVED:
+            raise UserError(f"this model {missing(parts, kind, name)}")
 
 
 def check_config(config: Mapping) -> None:

@@ -1,19 +1,18 @@
 """Early exit over T: the network is read out after fewer SNN time steps where the readout has settled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
 from sddpm.models.config import labels_for
-from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
-from sddpm.models.thresholds import Thresholds, spiking_neurons
+from sddpm.models.layers import ModulatedStepConv2d
+from sddpm.models.thresholds import Thresholds
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
-from sddpm.neurons import SpikingNeuron
-from sddpm.neurons.functional import start_of_membrane, step
+from sddpm.neurons import SpikingNeuron, State
+from sddpm.neurons.modules import carried_states
 
 
 class EarlyExit(nn.Module):
@@ -35,7 +34,8 @@ class EarlyExit(nn.Module):
         tolerance: relative change below which the readout counts as settled, at least 0.
 
     Raises:
-        UserError: another kind of model, or a tolerance that is no such number.
+        UserError: another kind of model, layers in the place of neurons that keep no state, or a tolerance that is no
+            such number.
     """
 
     def __init__(self, unet: nn.Module, tolerance: float):
@@ -46,6 +46,9 @@ class EarlyExit(nn.Module):
             raise UserError("early exit over SNN time steps is not for signed spikes, which need all of them")
         if unet.config["synaptic_currents"]:
             raise UserError("early exit over SNN time steps is not for synaptic currents, which need all of them")
+        for name, layer in unet.foreign_neurons().items():
+            if not isinstance(layer, SpikingNeuron):
+                raise UserError(f"early exit over SNN time steps needs neurons: {name} is a {type(layer).__name__}")
         if not 0 <= tolerance < float("inf"):
             raise UserError(f"the exit tolerance must be a number of at least 0, not {tolerance}")
         self.unet, self.tolerance = unet, float(tolerance)
@@ -91,55 +94,56 @@ def _norm(x: Tensor) -> Tensor:
     return x.flatten(1).norm(dim=1)
 
 
-class _State:
-    """What one evaluation carries from one SNN time step to the next, for the samples still on their way."""
+class _Steps:
+    """Where an evaluation has come to: at SNN time step n, for the samples that are still on their way."""
 
     def __init__(self, unet: SpikingUNet2DModel):
-        self.unet, self.n = unet, 0
-        self.membranes: dict[SpikingNeuron, Tensor] = {}
-        self.current: Tensor | None = None  # of the first convolution, which sees the same image at every step
+        self.encoder, self.neurons = unet.encoder, unet.neurons()
+        modulated = [layer for layer in unet.modules() if isinstance(layer, ModulatedStepConv2d)]
+        self.modulated = [layer for layer in modulated if layer is not unet.encoder.conv1]
+        self.current: Tensor | None = None  # of the first convolution: [T, ...] with temporal modulation, else [1, ...]
+        self.n = 0
+
+    def first_current(self, x: Tensor) -> Tensor:
+        """The output of the first convolution at time step n, [1, B, ...]: it is evaluated once for all of them."""
+        if self.current is None:
+            self.current = self.encoder.first_current(x)
+        return self.current[self.n : self.n + 1] if len(self.current) > 1 else self.current
 
     def advance(self, going: Tensor) -> None:
-        self.n += 1
-        self.membranes = {neuron: v[going] for neuron, v in self.membranes.items()}
+        """On to the next time step, with the samples that `going`, bool [B], names."""
         assert self.current is not None
         self.current = self.current[:, going]
+        for name, neuron in self.neurons.items():
+            if neuron.state is None:
+                raise UserError(
+                    f"early exit over SNN time steps needs neurons that keep a state: {name}, a "
+                    f"{type(neuron).__name__}, does not call SpikingNeuron.forward"
+                )
+            neuron.state = _select(neuron.state, going)
+        self.go_to(self.n + 1)
 
-    def encode(self, x: Tensor) -> Tensor:
-        encoder = self.unet.encoder
-        if self.current is None:
-            self.current = encoder.conv1(x.unsqueeze(0))  # [T, ...] with temporal modulation, else [1, ...]
-        current: Tensor = self.current  # type: ignore[assignment]
-        now = current[self.n : self.n + 1] if len(current) > 1 else current
-        return encoder.norm2(encoder.conv2(encoder.neuron(encoder.norm1(now))))
+    def go_to(self, n: int | None) -> None:
+        """Tell the layers that scale each time step differently which one it is; None for all at once."""
+        self.n = n or 0
+        for conv in self.modulated:
+            conv.step = n
 
-    def fire(self, neuron: SpikingNeuron, x: Tensor) -> Tensor:
-        current = x[0] if x.dtype in (torch.float32, torch.float64) else x[0].float()
-        if neuron not in self.membranes:
-            start = start_of_membrane(neuron.dynamics, neuron.v_threshold)
-            self.membranes[neuron] = torch.full_like(current, start)
-        spikes, self.membranes[neuron], _ = step(
-            current, self.membranes[neuron], neuron.dynamics, v_threshold=neuron.v_threshold, w=neuron.w
-        )
-        return spikes.to(x.dtype).unsqueeze(0)
 
-    def modulate(self, conv: ModulatedStepConv2d, x: Tensor) -> Tensor:
-        return StepConv2d.forward(conv, x) * conv.p[self.n]
+def _select(state: State, going: Tensor) -> State:
+    """The samples of a state that go on."""
+    return state[going] if isinstance(state, Tensor) else type(state)(*(each[going] for each in state))
 
 
 @contextmanager
-def _one_step_at_a_time(unet: SpikingUNet2DModel) -> Iterator[_State]:
-    """Inside the block every call of `unet` is its next SNN time step, and answers out[n] instead of the readout."""
-    state = _State(unet)
-    forwards: dict[nn.Module, Callable[..., Tensor]] = {unet.encoder: state.encode}
-    forwards |= {neuron: partial(state.fire, neuron) for neuron in spiking_neurons(unet).values()}
-    for conv in unet.modules():
-        if isinstance(conv, ModulatedStepConv2d) and conv is not unet.encoder.conv1:
-            forwards[conv] = partial(state.modulate, conv)
+def _one_step_at_a_time(unet: SpikingUNet2DModel) -> Iterator[_Steps]:
+    """Inside the block every call of `unet` is of its next SNN time step, and gives out[n] instead of the readout."""
+    steps = _Steps(unet)
+    unet.encoder.source = steps.first_current
+    steps.go_to(0)
     try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield state
+        with carried_states(steps.neurons.values()):
+            yield steps
     finally:
-        for module in forwards:
-            module.__dict__.pop("forward", None)
+        unet.encoder.source = None
+        steps.go_to(None)

@@ -20,15 +20,23 @@ class ModulatedStepConv2d(StepConv2d):
     """A convolution whose output, bias included, is scaled per time step (TSM; SDM, arXiv 2408.16467, section 4).
 
     `p` [T] is learned and starts at 1, where the layer is the plain convolution. An input with one time step
-    stands for T equal ones.
+    stands for T equal ones. With `step` set, it is of that time step alone.
     """
+
+    step: int | None = None
 
     def __init__(self, *args, T: int, **kwargs):
         super().__init__(*args, **kwargs)
         self.p = nn.Parameter(torch.ones(T))
 
+    @property
+    def scales(self) -> Tensor:
+        """[T or 1, 1, 1, 1, 1]: p, or its value at the time step that is set."""
+        p = self.p if self.step is None else self.p[self.step : self.step + 1]
+        return p.view(-1, 1, 1, 1, 1)
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.p.view(-1, 1, 1, 1, 1)
+        return super().forward(x) * self.scales
 
 
 def make_conv(
@@ -55,8 +63,8 @@ def repeat_steps(x: Tensor, T: int) -> Tensor:
     return x if x.shape[0] == T else torch.cat([x[0]] * T).unflatten(0, (T, x.shape[1]))
 
 
-def upsample_nearest(x: Tensor, factors: tuple[int, int] = (2, 2)) -> Tensor:
-    """[T, B, C, H, W] -> [T, B, C, 2H, 2W], or other multiples."""
+def upsample_nearest(x: Tensor, factors: tuple[int, int]) -> Tensor:
+    """[T, B, C, H, W] -> [T, B, C, H', W'], taken times `factors`."""
     return F.interpolate(x.flatten(0, 1), scale_factor=factors, mode="nearest").unflatten(0, x.shape[:2])
 
 

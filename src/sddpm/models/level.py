@@ -1,6 +1,6 @@
 """One resolution of the U-Net, and gradient checkpointing, which is chosen level by level."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import torch
@@ -37,6 +37,13 @@ class Level(nn.Module):
         )
         assert isinstance(out, Tensor)
         return out
+
+
+class Levels(nn.ModuleList):
+    """Resolutions, one after the other."""
+
+    def __iter__(self) -> Iterator[Level]:
+        return super().__iter__()  # type: ignore[return-value]
 
 
 def _joined(block: Callable[..., Tensor], h: Tensor, emb: Tensor, skip: Tensor | None) -> Tensor:

@@ -23,7 +23,7 @@ from sddpm.models.layers import ModulatedStepConv2d, StepConv2d, upsample_neares
 from sddpm.models.training_conv import TrainingConv, autocast_dtype
 from sddpm.neurons import QuantizedReLU, SpikingNeuron
 from sddpm.neurons.kernels import cpu, fused_allowed
-from sddpm.neurons.modules import watched
+from sddpm.neurons.modules import replaceable, watched
 
 
 def spiking_conv(
@@ -33,7 +33,7 @@ def spiking_conv(
     *,
     norm: StepBatchNorm2d | None = None,
     shift: Tensor | None = None,
-    upsample: bool = False,
+    upsample: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """conv(neuron(norm(x) + shift)).
 
@@ -43,28 +43,29 @@ def spiking_conv(
         conv: C -> C' channels.
         norm: None for no norm.
         shift: [B, C], added to the norm's result, the same at all time steps and pixels; None for 0.
-        upsample: double H and W of the spikes before the convolution (nearest neighbour).
+        upsample: times which H and W of the spikes are taken before the convolution (nearest neighbour).
 
     Returns:
         [T, B, C', H', W'].
     """
-    if isinstance(neuron, SpikingNeuron) and _fusable(x, neuron, conv, norm):
-        return _fused(x, neuron, conv, norm, shift, upsample)
+    doubled = upsample == (2, 2)
+    if (doubled or upsample == (1, 1)) and isinstance(neuron, SpikingNeuron) and _fusable(x, neuron, conv, norm):
+        return _fused(x, neuron, conv, norm, shift, doubled)
     spikes = neuron(x) if norm is None else normalize_and_fire(norm, neuron, x, shift)
-    return conv(upsample_nearest(spikes) if upsample else spikes)
+    return conv(spikes if upsample == (1, 1) else upsample_nearest(spikes, upsample))
 
 
 def _fusable(x: Tensor, neuron: SpikingNeuron, conv: StepConv2d, norm: StepBatchNorm2d | None) -> bool:
     """Whether a gradient is wanted, the kernels cover these layers, and nobody looks at what passes between them."""
     if not (torch.is_grad_enabled() and fused_allowed() and channels_innermost(x)):
         return False
-    if type(neuron) is not SpikingNeuron or type(conv) not in (StepConv2d, ModulatedStepConv2d):
-        return False
-    if watched(neuron) or watched(conv) or (norm is not None and watched(norm)):
+    if not replaceable(neuron) or type(conv) not in (StepConv2d, ModulatedStepConv2d) or watched(conv):
         return False
     if cpu.unsupported(x, neuron.dynamics, neuron.v_threshold, neuron.w) is not None:
         return False
-    return norm is None or (type(norm) is StepBatchNorm2d and norm.training and norm.fusable(x))
+    if norm is None:
+        return True
+    return type(norm) is StepBatchNorm2d and not watched(norm) and norm.training and norm.fusable(x)
 
 
 def _fused(
@@ -73,7 +74,7 @@ def _fused(
     conv: StepConv2d,
     norm: StepBatchNorm2d | None,
     shift: Tensor | None,
-    upsample: bool,
+    doubled: bool,
 ) -> Tensor:
     leak = None if neuron.w is None else neuron.w.sigmoid()
     statistics = gain = None
@@ -83,10 +84,10 @@ def _fused(
     layer = _Layer(
         NeuronCall(neuron.dynamics, neuron.v_threshold, leak),
         statistics,
-        TrainingConv(ConvGeometry.of(conv), autocast_dtype(x), upsample),
+        TrainingConv(ConvGeometry.of(conv), autocast_dtype(x), doubled),
     )
     out: Any = _SpikingConv.apply(x, gain, shift, leak, conv.weight, conv.bias, layer)
-    return out * conv.p.view(-1, 1, 1, 1, 1) if isinstance(conv, ModulatedStepConv2d) else out
+    return out * conv.scales if isinstance(conv, ModulatedStepConv2d) else out
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -22,15 +22,22 @@ from sddpm.models.blocks import (
     SpikingResBlock,
     SpikingUpsample,
 )
-from sddpm.models.config import attention_levels, check_config, check_sample, first_step, labels_for
+from sddpm.models.config import (
+    attention_levels,
+    check_config,
+    check_registered,
+    check_sample,
+    first_step,
+    labels_for,
+)
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
 from sddpm.models.layers import make_conv
-from sddpm.models.level import Level
+from sddpm.models.level import Level, Levels
 from sddpm.models.patches import from_patches, to_patches
 from sddpm.models.readout import CurrentReadout, PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
-from sddpm.neurons import Dynamics, QuantizedReLU, SpikingNeuron
+from sddpm.neurons import Dynamics, Option, QuantizedReLU, SpikingNeuron
 
 
 @dataclass
@@ -51,14 +58,16 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         channel_mult: channels of each level in multiples of base_channels.
         num_res_blocks: residual blocks a level on the way down; one more on the way up.
         T: SNN time steps of one evaluation.
-        neuron: "if", "lif" or "plif"; or "quantized_relu", an activation without spikes, for networks that are to be
-            converted to "if" (`conversion.ann`): pure and with T = 1.
+        neuron: "if", "lif", "plif" or one that was registered (`sddpm.register_neuron`); or "quantized_relu", an
+            activation without spikes, for networks that are to be converted to "if" (`conversion.ann`): pure and with
+            T = 1.
         v_threshold: firing threshold of all neurons, or {layer name pattern: threshold}.
         v_reset: membrane after a spike, or None for the soft reset.
         tau: time constant of LIF; where PLIF's starts.
         decay_input: whether tau divides the input too.
         detach_reset: keep gradients out of the reset.
-        surrogate: "atan", "sigmoid", "rectangle", "triangle" or "piecewise_quadratic".
+        surrogate: a name of `sddpm.neurons.SURROGATES`: "atan", "sigmoid", "rectangle", "triangle",
+            "piecewise_quadratic" or one that was registered (`sddpm.register_surrogate`).
         surrogate_alpha: its inverse width; None for its default.
         temporal_modulation: learn a scale per conv and time step (TSM of SDM).
         readout_decay: weight decay^(T-1-n) of time step n in the readout.
@@ -66,16 +75,17 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         patch_size: pixels of a patch are moved into channels before the first layer and back after the last.
         pure: every convolution but the first receives spikes: shortcuts take their block's, and the readout has
             neurons. (The time embedding becomes a table with `folding.fold_time`.)
+        num_classes: classes that images may be asked for; None for a model that knows none.
         initial_charge: membrane of the neurons at the start, in thresholds.
         signed_spikes: neurons may take a spike back (IF with soft reset).
         activation_bits: of "quantized_relu", which has 2^bits levels.
-        synaptic_currents: what is denoised are the currents of the T time steps, not the image they are the mean of, so
-            that nothing has to be decoded between diffusion steps (FSDDIM; Watanabe et al., 2023, arXiv 2312.01742).
-        num_classes: classes that images may be asked for; None for a model that knows none.
         attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
             block is followed by spiking self-attention.
         dims: 2 for images [B, C, H, W], 1 for signals [B, C, L], which the network sees as images one pixel high and
             convolves along their length alone.
+        synaptic_currents: what is denoised are the currents of the T time steps, not the image they are the mean of, so
+            that nothing has to be decoded between diffusion steps (FSDDIM; Watanabe et al., 2023, arXiv 2312.01742).
+        neuron_options: what a registered neuron has besides the numbers above, by name; None for its defaults.
 
     Raises:
         UserError: a configuration that cannot be built, in one line that says why.
@@ -114,6 +124,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         attention_resolutions: tuple[int, ...] = (),
         dims: int = 2,
         synaptic_currents: bool = False,
+        neuron_options: dict[str, Option] | None = None,
     ):
         super().__init__()
         check_config(self.config)
@@ -128,7 +139,10 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             surrogate_alpha=surrogate_alpha,
             initial_charge=initial_charge,
             signed=signed_spikes,
+            options=neuron_options or {},
         )
+        if dynamics.options:
+            self.register_to_config(neuron_options=dynamics.options)  # defaults may change, a saved model should not
         conv = partial(make_conv, modulated_T=T if temporal_modulation else None, dims=dims)
         patch = patch_size**dims
         spiking = partial(QuantizedReLU, activation_bits) if quantized else partial(SpikingNeuron, dynamics)
@@ -141,7 +155,8 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
             block = kind(before, width, time_channels, conv, spiking)
             if not attended:
                 return block
-            with torch.random.fork_rng(devices=[]):  # `initialize` draws its weights, after all others
+            # `initialize` draws its weights after all others, which are then those of a network without attention.
+            with torch.random.fork_rng(devices=[]):
                 return AttendedBlock(block, SpikingSelfAttention(width, conv, spiking))
 
         # 1. time, and class
@@ -151,7 +166,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         self.encoder = SpikingEncoder(in_channels * patch, base_channels, T, conv, spiking)
         # 3. down; every output is a skip connection
         skips = [base_channels]
-        self.down = nn.ModuleList()
+        self.down = Levels()
         for i, (before, width) in enumerate(pairwise([base_channels, *widths])):
             blocks = [res_block(before if j == 0 else width, width, attends[i]) for j in range(num_res_blocks)]
             last = i == len(widths) - 1
@@ -160,14 +175,15 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         # 4. middle
         self.middle = nn.ModuleList([res_block(widths[-1], widths[-1]) for _ in range(2)])
         # 5. up; every block takes a skip connection
-        self.up = nn.ModuleList()
+        self.up = Levels()
         current = widths[-1]
         for i, width in reversed(list(enumerate(widths))):
             blocks = []
             for _ in range(num_res_blocks + 1):
                 blocks.append(res_block(current + skips.pop(), width, attends[i]))
                 current = width
-            self.up.append(Level(blocks, SpikingUpsample(width, conv, spiking) if i > 0 else None))
+            factors = (2, 2) if dims == 2 else (1, 2)
+            self.up.append(Level(blocks, SpikingUpsample(width, conv, spiking, factors) if i > 0 else None))
         # 6. read out
         ends = (base_channels * channel_mult[0], out_channels * patch)
         if synaptic_currents:
@@ -180,6 +196,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         initialize(self)
         if not quantized:
             apply_thresholds(self, v_threshold)
+        self._neurons = dict.fromkeys(spiking_neurons(self), dynamics)  # which layers there are by the configuration
 
     def forward(
         self,
@@ -213,7 +230,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         h = self.encoder(to_patches(sample, self.config["patch_size"]))
         # 3. down
         skips = [h]
-        for level in cast("Iterable[Level]", self.down):
+        for level in self.down:
             for block in level.blocks:
                 h = level.evaluate(block, h, emb)
                 skips.append(h)
@@ -224,7 +241,7 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         for block in self.middle:
             h = block(h, emb)
         # 5. up
-        for level in cast("Iterable[Level]", self.up):
+        for level in self.up:
             for block in level.blocks:
                 h = level.evaluate(block, h, emb, skips.pop())
             if level.resample is not None:
@@ -251,11 +268,50 @@ class SpikingUNet2DModel(ModelMixin, ConfigMixin):
         if not chosen <= set(range(count)):
             raise UserError(f"gradient checkpointing: this network has levels 0 to {count - 1}, got {sorted(chosen)}")
         for i, (down, up) in enumerate(zip(self.down, reversed(list(self.up)), strict=True)):
-            cast("Level", down).gradient_checkpointing = cast("Level", up).gradient_checkpointing = i in chosen
+            down.gradient_checkpointing = up.gradient_checkpointing = i in chosen
 
     def neurons(self) -> dict[str, SpikingNeuron]:
         """The layers of spiking neurons by name, in the order of the network."""
         return spiking_neurons(self)
+
+    def foreign_neurons(self) -> dict[str, nn.Module | None]:
+        """What stands in the place of neurons and is not what the configuration says, by name: a subclass, another
+        module, a neuron with other dynamics. The configuration cannot build them again."""
+        present = dict(self.named_modules())
+        found = {name: present.get(name) for name in self._neurons}
+        return {
+            name: neuron
+            for name, neuron in found.items()
+            if type(neuron) is not SpikingNeuron or neuron.dynamics != self._neurons[name]
+        }
+
+    def save_config(self, *args: Any, **kwargs: Any) -> None:
+        """As of diffusers. Raises `UserError` for neurons that were put in by hand: they would come back as others."""
+        if foreign := self.foreign_neurons():
+            name, neuron = next(iter(foreign.items()))
+            raise UserError(
+                f"this model cannot be saved: {name} is a {type(neuron).__name__} that its config does not know; give "
+                "the neuron a name with sddpm.register_neuron and build the model with it"
+            )
+        super().save_config(*args, **kwargs)
+
+    @classmethod
+    def from_config(cls, config: Any, *args: Any, **kwargs: Any):
+        """As of diffusers. Raises `UserError` for a neuron or surrogate that is not registered."""
+        if isinstance(config, Mapping):
+            check_registered(config)
+        return super().from_config(config, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any):
+        """As of diffusers. Raises `UserError` as `from_config`, and for weights of another neuron than the config's."""
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, found = loaded
+        neurons = model.neurons()
+        if surplus := [key for key in found["unexpected_keys"] if key.rpartition(".")[0] in neurons]:
+            name = model.config["neuron"]
+            raise UserError(f"the weights hold {surplus[0]}, which neuron {name!r} of the config does not learn")
+        return (model, found) if output_loading_info else model
 
     def set_v_threshold(self, thresholds: Thresholds, pattern: str = "*") -> None:
         """Change firing thresholds for good: a number for the layers that match `pattern`, or {pattern: number}.

@@ -1,6 +1,6 @@
 """Spiking neurons: surrogate gradients, multi-step neurons as pure functions, and the module around them."""
 
-from sddpm.neurons.definition import NEURONS, Dynamics, Neuron, State, register_neuron
+from sddpm.neurons.definition import NEURONS, Dynamics, Neuron, Option, State, register_neuron
 from sddpm.neurons.functional import fire, reset, step, steps
 from sddpm.neurons.kernels import multi_step
 from sddpm.neurons.modules import SpikingNeuron
@@ -12,6 +12,7 @@ __all__ = [
     "SURROGATES",
     "Dynamics",
     "Neuron",
+    "Option",
     "QuantizedReLU",
     "SpikingNeuron",
     "State",

@@ -50,6 +50,7 @@ class Neuron:
 
 NEURONS: dict[str, Neuron] = {}
 RESERVED = ("quantized_relu",)  # what a model's config calls something else
+TAKEN = ("x", "state", "dynamics", "v_threshold", "carries", "learned")  # what no learned parameter can be called
 
 
 def register_neuron(
@@ -90,7 +91,7 @@ def register_neuron(
         if not callable(function):
             raise UserError(f"neuron {name!r}: {key} must be a function, not {function!r}")
     for key in parameters:
-        if not key.isidentifier() or hasattr(nn.Module, key) or key in ("dynamics", "v_threshold"):
+        if not key.isidentifier() or hasattr(nn.Module, key) or key in TAKEN:
             raise UserError(f"neuron {name!r}: no parameter can be called {key!r}, choose another name")
     for key, value in options.items():
         if not isinstance(value, bool | int | float | str):

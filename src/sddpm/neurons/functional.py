@@ -123,10 +123,16 @@ register_neuron(
 )
 
 
+def check_tensors(parameters: Mapping[str, object]) -> None:
+    """Raise `TypeError` for a keyword that is no learned parameter, such as a misspelt one."""
+    for name, value in parameters.items():
+        if not isinstance(value, Tensor | None):
+            raise TypeError(f"{name} is no argument of a neuron, nor a tensor that it has learned")
+
+
 def _learned(dynamics: Dynamics, parameters: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
     """What this neuron has learned, of the parameters that a call was given. Raises `UserError` for a missing one."""
-    if strange := [name for name, value in parameters.items() if not isinstance(value, Tensor | None)]:
-        raise TypeError(f"{strange[0]} is no argument of a neuron, nor a tensor that it has learned")
+    check_tensors(parameters)
     learned = {name: parameters.get(name) for name in dynamics.definition.parameters}
     if missing := [name for name, value in learned.items() if value is None]:
         raise UserError(f"a {dynamics.neuron.upper()} neuron needs its learned parameter {missing[0]}")
@@ -152,11 +158,15 @@ def step(
 
 
 def steps(
-    x: Iterable[Tensor], dynamics: Dynamics, *, v_threshold: float = 1.0, **parameters: Tensor | None
+    x: Iterable[Tensor],
+    dynamics: Dynamics,
+    *,
+    v_threshold: float = 1.0,
+    state: State | None = None,
+    **parameters: Tensor | None,
 ) -> Iterator[tuple[Tensor, State, Tensor]]:
-    """All time steps of currents x, as `step` returns them one by one."""
+    """All time steps of currents x, as `step` returns them one by one, from `state`; None for that of the neuron."""
     definition, learned = dynamics.definition, _learned(dynamics, parameters)
-    state = None
     for current in x:
         state = definition.start(current, dynamics, v_threshold) if state is None else state
         s, state, h = definition.step(current, state, dynamics, v_threshold, **learned)
@@ -190,6 +200,17 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, **par
     if not x.is_floating_point() or x.dim() == 0 or x.shape[0] == 0:
         shape = list(x.shape)
         raise UserError(f"a neuron needs floating-point currents [T, ...] with T >= 1, got {x.dtype} {shape}")
+    return multi_step_from(None, x, dynamics, v_threshold=v_threshold, **parameters)[0]
+
+
+def multi_step_from(
+    state: State | None, x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, **parameters: Tensor | None
+) -> tuple[Tensor, State]:
+    """Spikes [T, ...] as of `multi_step`, from a state (None for the neuron's first), and the state after them."""
     currents = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    spikes = [s for s, _, _ in steps(currents, dynamics, v_threshold=v_threshold, **parameters)]
-    return _stack(spikes).to(x.dtype)
+    spikes = []
+    for s, after, _ in steps(currents, dynamics, v_threshold=v_threshold, state=state, **parameters):
+        spikes.append(s)
+        state = after
+    assert state is not None
+    return _stack(spikes).to(x.dtype), state

@@ -1,21 +1,27 @@
 """A layer of spiking neurons as a module: a thin shell that holds parameters and passes them on as arguments."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from sddpm.neurons.definition import Dynamics
+from sddpm.neurons.definition import Dynamics, State
+from sddpm.neurons.functional import multi_step_from
 from sddpm.neurons.kernels import multi_step
 
 
 class SpikingNeuron(nn.Module):
-    """Spikes [T, ...] of input currents [T, ...]. Keeps no membrane between calls.
+    """Spikes [T, ...] of input currents [T, ...]. Keeps no state between calls, but inside `carried_states`.
 
     `v_threshold` is a plain number that may be changed after training. What the neuron learns (PLIF's `w`, which
     starts where sigmoid(w) = 1/tau) are parameters of this module, by their names.
     """
 
     w: nn.Parameter | None
+    carries: bool = False
+    state: State | None = None
 
     def __init__(self, dynamics: Dynamics, v_threshold: float = 1.0):
         super().__init__()
@@ -31,15 +37,41 @@ class SpikingNeuron(nn.Module):
         return {name: getattr(self, name) for name in self.dynamics.definition.parameters}
 
     def forward(self, x: Tensor) -> Tensor:
-        return multi_step(x, self.dynamics, v_threshold=self.v_threshold, **self.learned)
+        if not self.carries:
+            return multi_step(x, self.dynamics, v_threshold=self.v_threshold, **self.learned)
+        numbers = {"v_threshold": self.v_threshold, **self.learned}
+        spikes, self.state = multi_step_from(self.state, x, self.dynamics, **numbers)
+        return spikes
 
     def extra_repr(self) -> str:
         return f"{self.dynamics.neuron}, v_threshold={self.v_threshold:g}"
 
 
-def watched(module: nn.Module) -> bool:
-    """Whether a hook, or a forward of its own, wants to be called for this module: then nothing may compute in its
-    place."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+@contextmanager
+def carried_states(neurons: Iterable[SpikingNeuron]) -> Iterator[None]:
+    """Inside the block each layer goes on from the `state` that its call before has left; afterwards none is left."""
+    neurons = list(neurons)
+    try:
+        for neuron in neurons:
+            neuron.carries = True
+        yield
+    finally:
+        for neuron in neurons:
+            neuron.carries, neuron.state = False, None
+
+
+def listened_to(module: nn.Module) -> bool:
+    """Whether a forward hook, or a forward of its own (as offloading to another device puts in its place), wants to be
+    called for this module."""
     everywhere = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
-    return any(hooks) or any(everywhere) or "forward" in module.__dict__
+    return any((module._forward_hooks, module._forward_pre_hooks, *everywhere)) or "forward" in module.__dict__
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether anyone wants to be called for this module, forward or backward: then nothing may compute in its place."""
+    return listened_to(module) or any((module._backward_hooks, module._backward_pre_hooks))
+
+
+def replaceable(neuron: nn.Module) -> bool:
+    """Whether a layer of neurons does what `multi_step` does and nothing else, so that a kernel may do it instead."""
+    return type(neuron) is SpikingNeuron and not neuron.carries and not watched(neuron)

@@ -173,11 +173,12 @@ class SamplingPipeline(DiffusionPipeline):
             num_inference_steps=self.num_inference_steps, v_threshold=self.guided_thresholds, x0_scale=self.x0_scale
         )
         steps = options.num_inference_steps or DEFAULT_STEPS
+        wanted = options.engine  # "auto" is decided for each batch: the model may get a hook on the way
         options = replace(options, engine=self.resolve_engine(options.engine, steps, options.exit_tolerance))
         scheduler = self.scheduler_of(options)
         evaluations = len(prepare_scheduler(scheduler, options)[0].timesteps)
         if options.exit_tolerance is None:
-            model = partial(self._engines.choose, self.unet, options.engine, steps)
+            model = partial(self._engines.choose, self.unet, wanted, steps)
         else:
             model = partial(EarlyExit, self.unet, options.exit_tolerance)
         return Prepared(model, scheduler, options, evaluations)

@@ -51,7 +51,7 @@ def card_text(facts: CardFacts) -> str:
         data=data,
         train=facts.config.train,
         last=[stage for stage in facts.stages if stage.what == "trained"][-1],
-        neuron=getattr(model, "neuron", "none").upper(),
+        neuron=(model.neuron or "none").upper(),
         hardware=facts.hardware,
         versions=facts.versions,
         stages=[_stage(stage) for stage in facts.stages],
@@ -95,7 +95,7 @@ def _stage(stage: Stage) -> list[str]:
 
 
 def _of_signals(facts: CardFacts) -> bool:
-    return getattr(facts.config.model, "dims", 2) == 1
+    return facts.config.model.dims == 1
 
 
 def _form(facts: CardFacts) -> str:

@@ -1,12 +1,17 @@
 """The schema of a training run: what a YAML in `configs/` may say, with types, limits and meanings."""
 
+import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from sddpm.data.config import DataConfig as DataConfig
+from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
+from sddpm.neurons import NEURONS, SURROGATES, Option
+from sddpm.registry import missing
 
 
 class Section(BaseModel):
@@ -16,114 +21,173 @@ class Section(BaseModel):
 
 
 STRICTLY_ABOVE_1 = 1.0 + 2.0**-23  # the next float32: h >= this is h > 1
+
+
+def registered(parts: Mapping[str, Any], kind: str) -> AfterValidator:
+    """Accepts the names of a registry, as it is when a config is read."""
+
+    def check(name: str) -> str:
+        if name not in parts:
+            raise PydanticCustomError("registry", "{problem}", {"problem": missing(parts, kind, name)})
+        return name
+
+    return AfterValidator(check)
+
+
+def argument(model: type, name: str, **about: Any) -> Any:
+    """A field with the default that an argument of a model has: it stands there alone."""
+    return Field(default=inspect.signature(model.__init__).parameters[name].default, **about)
+
+
+spiking = partial(argument, SpikingUNet2DModel)
+ann = partial(argument, ANNUNet2DModel)
+NeuronName = Annotated[str, registered(NEURONS, "neuron")]
+SurrogateName = Annotated[str, registered(SURROGATES, "surrogate")]
+NEURON = f"Neuron: {', '.join(NEURONS)}, or one of sddpm.register_neuron"
+SURROGATE = f"Surrogate of the spike's derivative: {', '.join(SURROGATES)}, or one of sddpm.register_surrogate"
 FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes a neuron and SNN time step
 
 
-class SpikingConfig(Section):
-    """The spiking U-Net: the arguments of `SpikingUNet2DModel` (sizes and channels of images come from the data)."""
+class ModelSection(Section):
+    """A network by its kind. Whatever the kind, it can be told `neuron`, `T`, `dims`, `num_classes`,
+    `temporal_modulation` and `synaptic_currents`."""
+
+    network: ClassVar[type]
+
+    def arguments(self) -> dict[str, Any]:
+        """What the section says of the arguments of its network (sizes and channels of images come from the data)."""
+        names = inspect.signature(self.network.__init__).parameters
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+
+class SpikingConfig(ModelSection):
+    """The spiking U-Net: the arguments of `SpikingUNet2DModel`."""
+
+    network: ClassVar[type] = SpikingUNet2DModel
+    synaptic_currents: ClassVar[bool] = False
 
     kind: Literal["spiking"] = Field(default="spiking", description="spiking, or ann: its twin without spikes")
-    base_channels: int = Field(default=128, gt=0, description="Channels of the first level")
-    channel_mult: tuple[int, ...] = Field(
-        default=(1, 2, 2, 4), description="Channels of each level, times base_channels"
+    base_channels: int = spiking("base_channels", gt=0, description="Channels of the first level")
+    channel_mult: tuple[int, ...] = spiking("channel_mult", description="Channels of each level, times base_channels")
+    num_res_blocks: int = spiking(
+        "num_res_blocks", gt=0, description="Residual blocks a level (one more on the way up)"
     )
-    num_res_blocks: int = Field(default=2, gt=0, description="Residual blocks a level (one more on the way up)")
-    T: int = Field(default=4, gt=0, description="SNN time steps of one network evaluation")
-    neuron: Literal["if", "lif", "plif"] = Field(
-        default="if", description="Neuron: if, lif (leaky) or plif (learned leak)"
+    T: int = spiking("T", gt=0, description="SNN time steps of one network evaluation")
+    neuron: NeuronName = spiking("neuron", description=NEURON)
+    neuron_options: dict[str, Option] | None = spiking(
+        "neuron_options", description="What a registered neuron has besides, by name; null: its defaults"
     )
-    v_threshold: float | dict[str, float] = Field(
-        default=1.0, description="Firing threshold, or one per layer name pattern"
+    v_threshold: float | dict[str, float] = spiking(
+        "v_threshold", description="Firing threshold, or one per layer name pattern"
     )
-    v_reset: float | None = Field(
-        default=0.0, description="Membrane after a spike; null: soft reset (subtract the threshold)"
+    v_reset: float | None = spiking(
+        "v_reset", description="Membrane after a spike; null: soft reset (subtract the threshold)"
     )
-    initial_charge: float = Field(
-        default=0.0, description="Membrane at the start, in thresholds; 0.5 after a conversion from an ANN"
+    initial_charge: float = spiking(
+        "initial_charge", description="Membrane at the start, in thresholds; 0.5 after a conversion from an ANN"
     )
-    signed_spikes: bool = Field(default=False, description="Neurons may take a spike back (if with soft reset)")
-    tau: float = Field(default=2.0, description="Membrane time constant of lif, start value of plif, in SNN time steps")
-    decay_input: bool = Field(default=True, description="lif, plif: divide the input by tau too")
-    detach_reset: bool = Field(default=False, description="Keep gradients out of the reset")
-    surrogate: Literal["atan", "sigmoid", "rectangle", "triangle", "piecewise_quadratic"] = Field(
-        default="atan", description="Surrogate of the spike's derivative"
+    signed_spikes: bool = spiking("signed_spikes", description="Neurons may take a spike back (if with soft reset)")
+    tau: float = spiking("tau", description="Membrane time constant of lif, start value of plif, in SNN time steps")
+    decay_input: bool = spiking("decay_input", description="lif, plif: divide the input by tau too")
+    detach_reset: bool = spiking("detach_reset", description="Keep gradients out of the reset")
+    surrogate: SurrogateName = spiking("surrogate", description=SURROGATE)
+    surrogate_alpha: float | None = spiking(
+        "surrogate_alpha", description="Inverse width of the surrogate; null: its default"
     )
-    surrogate_alpha: float | None = Field(default=None, description="Inverse width of the surrogate; null: its default")
-    temporal_modulation: bool = Field(
-        default=False, description="TSM: a learned scale per convolution and SNN time step"
+    temporal_modulation: bool = spiking(
+        "temporal_modulation", description="TSM: a learned scale per convolution and SNN time step"
     )
-    readout_decay: float = Field(default=0.8, description="Decay per SNN time step of the membrane readout")
-    patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
-    pure: bool = Field(default=False, description="Every convolution but the first receives spikes")
-    attention_resolutions: tuple[int, ...] = Field(
-        default=(), description="Heights of feature maps at which blocks have spiking self-attention"
+    readout_decay: float = spiking("readout_decay", description="Decay per SNN time step of the membrane readout")
+    patch_size: int = spiking(
+        "patch_size", gt=0, description="Fold patches of so many pixels a side into channels: cheaper"
     )
-    dims: int = Field(default=2, ge=1, le=2, description="2: images; 1: signals [C, L]")
-    num_classes: int | None = Field(
-        default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
+    pure: bool = spiking("pure", description="Every convolution but the first receives spikes")
+    attention_resolutions: tuple[int, ...] = spiking(
+        "attention_resolutions", description="Heights of feature maps at which blocks have spiking self-attention"
+    )
+    dims: int = spiking("dims", ge=1, le=2, description="2: images; 1: signals [C, L]")
+    num_classes: int | None = spiking(
+        "num_classes", gt=0, description="Classes of the data to learn; null: none, unconditional"
     )
 
 
-class AnnConfig(Section):
+class AnnConfig(ModelSection):
     """The twin without spikes: the arguments of `ANNUNet2DModel`."""
 
+    network: ClassVar[type] = ANNUNet2DModel
+    neuron: ClassVar[str | None] = None
+    T: ClassVar[int] = 1
+    dims: ClassVar[int] = 2
+    temporal_modulation: ClassVar[bool] = False
+    synaptic_currents: ClassVar[bool] = False
+
     kind: Literal["ann"] = Field(default="ann", description="spiking, or ann: its twin without spikes")
-    base_channels: int = Field(default=128, gt=0, description="Channels of the first level")
-    channel_mult: tuple[int, ...] = Field(
-        default=(1, 2, 2, 4), description="Channels of each level, times base_channels"
+    base_channels: int = ann("base_channels", gt=0, description="Channels of the first level")
+    channel_mult: tuple[int, ...] = ann("channel_mult", description="Channels of each level, times base_channels")
+    num_res_blocks: int = ann("num_res_blocks", gt=0, description="Residual blocks a level (one more on the way up)")
+    attention_resolutions: tuple[int, ...] = ann(
+        "attention_resolutions", description="Heights of feature maps at which blocks have attention"
     )
-    num_res_blocks: int = Field(default=2, gt=0, description="Residual blocks a level (one more on the way up)")
-    attention_resolutions: tuple[int, ...] = Field(
-        default=(), description="Heights of feature maps at which blocks have attention"
+    middle_attention: bool = ann("middle_attention", description="Attention between the two middle blocks")
+    patch_size: int = ann(
+        "patch_size", gt=0, description="Fold patches of so many pixels a side into channels: cheaper"
     )
-    middle_attention: bool = Field(default=True, description="Attention between the two middle blocks")
-    patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
-    num_classes: int | None = Field(
-        default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
+    num_classes: int | None = ann(
+        "num_classes", gt=0, description="Classes of the data to learn; null: none, unconditional"
     )
 
 
-class QuantizedConfig(Section):
+class QuantizedConfig(ModelSection):
     """The spiking U-Net's pure wiring with quantised ReLUs instead of neurons, to be converted into spikes."""
+
+    network: ClassVar[type] = SpikingUNet2DModel
+    neuron: ClassVar[str] = "quantized_relu"
+    T: ClassVar[int] = 1
+    pure: ClassVar[bool] = True
+    dims: ClassVar[int] = 2
+    temporal_modulation: ClassVar[bool] = False
+    synaptic_currents: ClassVar[bool] = False
 
     kind: Literal["quantized"] = Field(
         default="quantized", description="quantized: the spiking network's wiring with activations of few levels"
     )
-    base_channels: int = Field(default=128, gt=0, description="Channels of the first level")
-    channel_mult: tuple[int, ...] = Field(
-        default=(1, 2, 2, 4), description="Channels of each level, times base_channels"
+    base_channels: int = spiking("base_channels", gt=0, description="Channels of the first level")
+    channel_mult: tuple[int, ...] = spiking("channel_mult", description="Channels of each level, times base_channels")
+    num_res_blocks: int = spiking(
+        "num_res_blocks", gt=0, description="Residual blocks a level (one more on the way up)"
     )
-    num_res_blocks: int = Field(default=2, gt=0, description="Residual blocks a level (one more on the way up)")
-    activation_bits: int = Field(
-        default=2, ge=1, le=8, description="Bits of an activation; converted, T is 2^bits - 1 time steps"
+    activation_bits: int = spiking(
+        "activation_bits", ge=1, le=8, description="Bits of an activation; converted, T is 2^bits - 1 time steps"
     )
-    patch_size: int = Field(default=1, gt=0, description="Fold patches of so many pixels a side into channels: cheaper")
-    num_classes: int | None = Field(
-        default=None, gt=0, description="Classes of the data to learn; null: none, unconditional"
+    patch_size: int = spiking(
+        "patch_size", gt=0, description="Fold patches of so many pixels a side into channels: cheaper"
+    )
+    num_classes: int | None = spiking(
+        "num_classes", gt=0, description="Classes of the data to learn; null: none, unconditional"
     )
 
 
 class FsddimConfig(SpikingConfig):
     """The spiking U-Net on synaptic currents, with FSDDIM's neuron (arXiv 2312.01742) unless said otherwise."""
 
+    synaptic_currents: ClassVar[bool] = True
+
     kind: Literal["fsddim"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="fsddim", description="fsddim: spikes alone, also between diffusion steps"
     )
-    neuron: Literal["if", "lif", "plif"] = Field(default="lif", description="Neuron: if, lif (leaky) or plif")
+    neuron: NeuronName = Field(default="lif", description=NEURON)
     v_threshold: float | dict[str, float] = Field(
         default=STRICTLY_ABOVE_1, description="Firing threshold, or one per layer name pattern"
     )
     tau: float = Field(default=5.0, description="Membrane time constant in SNN time steps: decay 1 - 1/tau = 0.8")
     decay_input: bool = Field(default=False, description="lif, plif: divide the input by tau too")
     detach_reset: bool = Field(default=True, description="Keep gradients out of the reset")
-    surrogate: Literal["atan", "sigmoid", "rectangle", "triangle", "piecewise_quadratic"] = Field(
-        default="triangle", description="Surrogate of the spike's derivative"
-    )
+    surrogate: SurrogateName = Field(default="triangle", description=SURROGATE)
     surrogate_alpha: float | None = Field(default=2.0, description="Inverse width of the surrogate; null: its default")
     pure: bool = Field(default=True, description="Every convolution but the first receives spikes; needed")
 
 
-KINDS: dict[str, type[SpikingConfig | AnnConfig | QuantizedConfig]] = {
+KINDS: dict[str, type[ModelSection]] = {
     "spiking": SpikingConfig,
     "ann": AnnConfig,
     "quantized": QuantizedConfig,
@@ -242,7 +306,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
-        if self.train.modulation_lr is not None and not getattr(self.model, "temporal_modulation", False):
+        if self.train.modulation_lr is not None and not self.model.temporal_modulation:
             raise PydanticCustomError("modulation_lr", "train.modulation_lr needs model.temporal_modulation=true")
         if self.train.compile and self.train.rate_penalty:
             raise PydanticCustomError("compile", "train.compile cannot watch firing rates: set train.rate_penalty=0")

@@ -43,7 +43,7 @@ def trained(config: Config, steps: int, seconds: float) -> Stage:
     return Stage(
         what="trained",
         kind=config.model.kind,
-        T=getattr(config.model, "T", 1),
+        T=config.model.T,
         dataset=config.data.dataset,
         steps=steps,
         images=steps * config.train.batch_size,

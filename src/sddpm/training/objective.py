@@ -12,7 +12,7 @@ from sddpm.data import to_model
 from sddpm.diffusion.objectives import ddim_weight, min_snr_weight, target
 from sddpm.diffusion.schedule import NoiseSchedule, add_noise
 from sddpm.training.batches import Batch
-from sddpm.training.config import Config, DiffusionConfig, FsddimConfig
+from sddpm.training.config import Config, DiffusionConfig
 from sddpm.training.firing_rates import rate_targets, record_rates
 
 # x_t [B, C, H, W], t [B], {"class_labels": [B]} or {} -> another network's prediction, without gradient
@@ -55,7 +55,7 @@ def make_loss(
     alphas_cumprod = noise_schedule(config.diffusion).alphas_cumprod
     dtype = torch.float64 if config.train.precision == "float64" else torch.float32
     penalty, rate_target = config.train.rate_penalty, config.train.rate_target
-    T = config.model.T if isinstance(config.model, FsddimConfig) else 0  # of currents to denoise; 0: images
+    T = config.model.T if config.model.synaptic_currents else 0  # of currents to denoise; 0: images
     current_weights = ddim_weight(prediction_type, alphas_cumprod)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     share = 0.0 if teacher is None else config.train.teacher_weight

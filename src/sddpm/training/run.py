@@ -55,7 +55,7 @@ def open_training_data(config: DataConfig) -> ImageDataset:
 
 def check_dims(dataset: ImageDataset, config: Config) -> None:
     """Raise `UserError` if the model is for images and the data are signals, or the other way round."""
-    signals, dims = isinstance(dataset, SignalDataset), getattr(config.model, "dims", 2)
+    signals, dims = isinstance(dataset, SignalDataset), config.model.dims
     if signals != (dims == 1):
         kind = "signals: they need model.dims=1" if signals else "images: they need model.dims=2"
         raise UserError(f"the data of {dataset.name} are {kind}")

@@ -1,14 +1,12 @@
 """What a run carries from step to step: weights, their average, the optimiser, and how far it has come."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 
 from sddpm.diffusion.solvers import make_scheduler
-from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.training.config import Config, DiffusionConfig
 from sddpm.training.ema import make_ema
@@ -29,14 +27,6 @@ class TrainState:
     optimizer_since: int = 0
 
 
-NETWORKS = {  # by the kind of the config
-    "spiking": SpikingUNet2DModel,
-    "ann": ANNUNet2DModel,
-    "fsddim": partial(SpikingUNet2DModel, synaptic_currents=True),
-    "quantized": partial(SpikingUNet2DModel, neuron="quantized_relu", T=1, pure=True),
-}
-
-
 def build_model(config: Config, channels: int) -> ModelMixin:
     """The untrained network of a config for images of `channels`; the same seed gives the same weights.
 
@@ -45,12 +35,12 @@ def build_model(config: Config, channels: int) -> ModelMixin:
     """
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(config.train.seed, "weights", 0).get_state())
-        return NETWORKS[config.model.kind](
+        return config.model.network(
             sample_size=config.data.image_size,
             in_channels=channels,
             out_channels=channels,
             num_train_timesteps=config.diffusion.num_train_timesteps,
-            **config.model.model_dump(exclude={"kind"}),
+            **config.model.arguments(),
         )
 
 

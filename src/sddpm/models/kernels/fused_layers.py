@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sddpm.neurons import Dynamics, SpikingNeuron
 from sddpm.neurons.kernels import uses_triton
-from sddpm.neurons.modules import watched
+from sddpm.neurons.modules import replaceable, watched
 
 
 def _kernels() -> ModuleType:
@@ -17,8 +17,8 @@ def _kernels() -> ModuleType:
 
 
 def _fires_by_triton(neuron: nn.Module, x: Tensor) -> bool:
-    """Whether `neuron` is what it seems, no subclass of `SpikingNeuron`, and is one that the Triton kernels take."""
-    if type(neuron) is not SpikingNeuron or watched(neuron):
+    """Whether `neuron` is what it seems, and one that the Triton kernels take."""
+    if not isinstance(neuron, SpikingNeuron) or not replaceable(neuron):
         return False
     return uses_triton(x, neuron.dynamics, neuron.v_threshold, neuron.w)
 

@@ -91,6 +91,7 @@ def multi_step(
     Raises:
         UserError: x has no time step or is not floating point, or SDDPM_NEURON_KERNEL asks for what is impossible.
     """
+    functional.check_tensors(parameters)
     choice = _choice()
     if choice != "eager":
         kernel, reason = _fused(x, dynamics, v_threshold, w)
