@@ -55,7 +55,7 @@ def guide(
     ] = "scalar",
     method: Annotated[
         str | None,
-        typer.Option(help="grid (where one number is free, default there), coordinate or bayes.", metavar="NAME"),
+        typer.Option(help="grid (where one number is free, default there) or coordinate.", metavar="NAME"),
     ] = None,
     grid: Annotated[
         str | None,
@@ -67,7 +67,7 @@ def guide(
     ] = None,
     refine: Annotated[int, typer.Option(help="How often the grid is refined around its best.")] = 2,
     range_: Annotated[
-        str, typer.Option("--range", help="Least and largest number of coordinate and bayes.", metavar="LOW,HIGH")
+        str, typer.Option("--range", help="Least and largest number of coordinate.", metavar="LOW,HIGH")
     ] = "0.9,1.1",
     budget: Annotated[
         int | None, typer.Option(help="Choices tried at most, the model as trained included. (default: the grid's)")

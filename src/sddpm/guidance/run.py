@@ -16,7 +16,6 @@ from sddpm.evaluation.run_data import with_run_data
 from sddpm.evaluation.settings import EvaluationSettings, make_plan
 from sddpm.evaluation.sides import Sides, open_sides
 from sddpm.evaluation.sources import Samples, open_reference_images
-from sddpm.guidance.bayes import bayes_search
 from sddpm.guidance.bootstrap import Estimate, estimate, spearman
 from sddpm.guidance.proxy import NoisyImages, bin_edges
 from sddpm.guidance.results import Comparison, GuidanceReport, Loss, Proxy
@@ -176,11 +175,9 @@ def _search(
         objective(space.origin)
         if search.method == "grid":
             grid_search(objective, search.grid, settings.refinements)
-        elif search.method == "coordinate":
+        else:
             step = min(FIRST_STEP, settings.high - 1, 1 - settings.low)
             coordinate_search(objective, space.origin, settings.low, settings.high, step)
-        else:
-            bayes_search(objective, space.origin, settings.low, settings.high)
     except BudgetSpent:
         pass
     return objective.values

@@ -68,4 +68,4 @@ def coordinate_search(objective: Objective, start: Point, low: float, high: floa
 
 def smallest_budget(method: str, axes: int, grid: Sequence[float]) -> int:
     """How many thresholds a method has to try to be worth its name, the trained ones included."""
-    return {"grid": len(grid), "coordinate": 2 * axes + 1, "bayes": 2 * axes + 2}[method]
+    return {"grid": len(grid), "coordinate": 2 * axes + 1}[method]

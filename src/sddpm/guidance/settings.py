@@ -18,7 +18,7 @@ GRIDS = {
     "scales": (0.995, 1.0, 1.005, 1.01, 1.02, 1.04, 1.07),
 }
 DEFAULT_GRID = tuple(sorted({*GRIDS["paper"], *GRIDS["wide"]}))
-METHODS = ("grid", "coordinate", "bayes")
+METHODS = ("grid", "coordinate")
 FRESH = 2**31
 """Seeds from here on are for validation only: no search reaches them, whatever its settings."""
 
@@ -86,7 +86,7 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
     method = settings.method or ("grid" if settings.search in ("scalar", "x0-scale") else "coordinate")
     check_choice("method", method, METHODS)
     if method == "grid" and axes > 1:
-        raise UserError(f"a grid is for one number, not for {axes}: choose `method=coordinate` or bayes")
+        raise UserError(f"a grid is for one number, not for {axes}: choose `method=coordinate`")
     default = GRIDS["scales"] if settings.search == "x0-scale" else DEFAULT_GRID
     grid = default if settings.grid is None else settings.grid
     for multiple in (*grid, settings.low, settings.high):
