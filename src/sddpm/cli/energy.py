@@ -141,10 +141,12 @@ def open_images(
 
     A data set known by name is brought to it as for training; other images only if `resize` says how.
     """
-    from sddpm.data import DATASETS, open_dataset
+    from sddpm.data import open_dataset
+    from sddpm.data.registry import find_dataset
 
     config = pipeline.unet.config
-    known = images.lower() in DATASETS and images.lower() != "folder"
+    entry = find_dataset(images)
+    known = entry is not None and entry.name != "folder"
     size = config.sample_size if known or resize is not None else None
     dataset = open_dataset(
         images, data, split, size, config.in_channels, resize or "bilinear", download=download, limit=count
