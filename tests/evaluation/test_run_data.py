@@ -76,7 +76,19 @@ def test_copies_are_looked_for_among_what_a_run_was_trained_on(tmp_path):
     assert not same_images("a", "b") and not same_images("mnist", "cifar10")
 
 
-@pytest.mark.parametrize("text", ["data: [1]", "- 1", "data: {image_size: many}", "data: {", "data: {color: 3}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: [1]",
+        "- 1",
+        "data: {image_size: many}",
+        "data: {",
+        "data: {color: 3}",
+        "data: {path: [a]}",
+        "data: {limit: 2020-99-99}",
+        "a: &a [x]\ndata: {path: *a}",
+    ],
+)
 def test_a_damaged_config_is_refused(tmp_path, text):
     with pytest.raises(UserError, match=r"config\.yaml"):
         with_run_data(a_run(tmp_path, text))
