@@ -36,3 +36,11 @@ def choice_from_environment(variable: str, known: Iterable[str]) -> str:
     if choice not in names:
         raise UserError(f"{variable} must be one of {', '.join(names)}, got {choice!r}")
     return choice
+
+
+def number_from_environment(variable: str, otherwise: int) -> int:
+    """A number that torchrun sets in the environment. Raises `UserError` for what is none."""
+    text = os.environ.get(variable, str(otherwise)).strip()
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UserError(f"{variable} is set to {text!r}, which is no number of processes: unset it, or use torchrun")
+    return int(text)

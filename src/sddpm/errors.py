@@ -8,3 +8,10 @@ class UserError(ValueError):
     command line prints the line as ``error: ...``, with its options in their place (`sddpm.cli.arguments`), and exits
     with code 2; in Python it is a `ValueError`.
     """
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or here (PyTorch has no exception of its own for the latter)."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -1,6 +1,7 @@
 """`sddpm convert-ann`: a network with quantised activations becomes one that spikes."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,8 +70,8 @@ def convert_ann(
     ):
         if value < least:
             raise UserError(f"{option} must be at least {least}, not {value}")
-    if not lr > 0:
-        raise UserError(f"--lr must be above 0, not {lr}")
+    if not 0 < lr < math.inf:
+        raise UserError(f"--lr must be above 0 and finite, not {lr}")
 
     from sddpm.conversion.ann import convert_ann as convert
     from sddpm.conversion.ann_errors import conversion_errors

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
 from sddpm.cli.options import Classes, Sampling, with_sampling_options
 from sddpm.cli.sample import output_format
 from sddpm.errors import UserError
@@ -60,10 +61,9 @@ def inpaint(
     kind = output_format(out, None)
     output = Output(out, "--out", folder=() if kind == "folder" else None)
     check_outputs([output], inputs=filter(None, (model, images, mask, data)), force=force)
-    if draws < 1 or count < 1:
-        raise UserError(f"--draws and --count must be at least 1, not {draws} and {count}")
-    if scale is not None and scale < 1:
-        raise UserError("--scale must be at least 1")
+    for option, value in {"--draws": draws, "--count": count, "--draws times --count": draws * count}.items():
+        check_range(option, value, 1, MOST_SAMPLES)
+    check_range("--scale", scale, 1, MOST_SCALE)
 
     import torch
 
@@ -87,6 +87,8 @@ def inpaint(
     where = read_mask(mask, size)
     wanted = wanted_images(pipeline, list(range(seed, seed + len(known) * draws)), classes or [], "none")
     kinds = len(wanted.rows or [None])
+    if kind == "grid":
+        check_grid(len(known) * (kinds * draws + 2), size, scale)
 
     def paint() -> "Tensor":
         painted = pipeline.inpaint(
@@ -116,19 +118,17 @@ def inpaint(
 def read_images(images: str, data: str | None, count: int, channels: int, size: int) -> "Tensor":
     """The first `count` images, uint8 [N, C, H, W], brought to the size and colour of the model."""
     import torch
-    from PIL import Image, UnidentifiedImageError
 
     from sddpm.data.pixels import PixelSpec, prepare
     from sddpm.data.registry import find_dataset
     from sddpm.evaluation.images import open_images
+    from sddpm.opening.files import user_path
+    from sddpm.opening.images import open_image
 
-    path = Path(images).expanduser()
-    if path.is_file() and path.suffix.lower() not in (".zip", ".npz"):
-        try:
-            with Image.open(path) as image:
-                return torch.from_numpy(prepare(image, PixelSpec(channels, size)).copy())[None]
-        except (OSError, ValueError, UnidentifiedImageError) as error:
-            raise UserError(f"{images} is no image that can be read: {error}") from error
+    path = user_path(images)
+    if path.exists() and not path.is_dir() and path.suffix.lower() not in (".zip", ".npz"):
+        with open_image(path) as image:
+            return torch.from_numpy(prepare(image, PixelSpec(channels, size)).copy())[None]
     name, _, split = images.partition(":")
     named = not path.exists() and find_dataset(name) is not None
     dataset = open_images(
@@ -139,16 +139,12 @@ def read_images(images: str, data: str | None, count: int, channels: int, size: 
 
 def read_mask(mask: str, size: int) -> "Tensor":
     """Where to paint, bool [H, W]: a region by name, or the white of an image."""
-    from PIL import Image, UnidentifiedImageError
-
+    from sddpm.opening.images import open_image
     from sddpm.pipelines.inpainting import REGIONS, as_mask, region_mask
 
     if mask in REGIONS:
         return region_mask(mask, size, size)
-    if not Path(mask).is_file():
+    if not Path(mask).exists():
         raise UserError(f"--mask {mask}: neither one of {', '.join(REGIONS)} nor an image file")
-    try:
-        with Image.open(mask) as image:
-            return as_mask(image, (1, size, size))[0, 0]
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"--mask {mask} is no image that can be read") from error
+    with open_image(mask) as image:
+        return as_mask(image, (1, size, size))[0, 0]

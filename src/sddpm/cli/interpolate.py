@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
 from sddpm.cli.options import Classes, Sampling, with_sampling_options
 from sddpm.cli.sample import parse_seeds
-from sddpm.errors import UserError
 
 
 @app.command()
@@ -34,8 +34,8 @@ def interpolate(
 
     chosen = parse_seeds(seeds, None)
     check_outputs([Output(out, "--out", (".png",))], inputs=[model], force=force)
-    if scale is not None and scale < 1:
-        raise UserError("--scale must be at least 1")
+    check_range("--scale", scale, 1, MOST_SCALE)
+    check_range("--frames", frames, 1, MOST_SAMPLES)
 
     import torch
 
@@ -48,6 +48,8 @@ def interpolate(
     pipeline = load_pipeline(model, pick_device(device))
     options = pipeline.resolve_options(SamplingOptions(**sampling))
     wanted, pairs = wanted_images(pipeline, chosen[:-1], classes or []), len(chosen) - 1
+
+    check_grid(frames * len(wanted.seeds), pipeline.unet.config.sample_size, scale)
 
     def rows_of(labels: list[int] | None) -> torch.Tensor:
         """uint8 [pairs x frames, C, H, W], of a class for each pair."""

@@ -21,15 +21,14 @@ from sddpm.cli import (  # noqa: F401  each verb adds itself
     train,
 )
 from sddpm.cli.app import app as app
-from sddpm.errors import UserError
+from sddpm.cli.failures import end_on_signals, fail
 
 
 def run() -> None:
-    """Entry point. A `UserError` becomes one line on stderr and exit code 2; Ctrl-C exit code 130."""
+    """Entry point. A failure becomes one line on stderr: of a `UserError`, or of the system, with exit code 2; Ctrl-C
+    means 130; anything else is a fault of the package, whose traceback goes to a file, with exit code 1."""
+    end_on_signals()
     try:
         app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(fail(error))

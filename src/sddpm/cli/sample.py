@@ -7,6 +7,7 @@ import typer
 
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
+from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
 from sddpm.cli.options import Classes, Sampling, with_sampling_options
 from sddpm.errors import UserError
 
@@ -67,8 +68,8 @@ def sample(
     outputs = [Output(out, "--out", folder=() if kind == "folder" else None)]
     outputs += [Output(strip, "--strip")] if strip is not None else []
     check_outputs(outputs, inputs=[model], force=force)
-    if (scale is not None and scale < 1) or (columns is not None and columns < 1):
-        raise UserError("--scale and --columns must be at least 1")
+    check_range("--scale", scale, 1, MOST_SCALE)
+    check_range("--columns", columns, 1, MOST_SAMPLES)
 
     from sddpm.cli.classes import wanted_images
     from sddpm.cli.models import open_model
@@ -88,6 +89,8 @@ def sample(
         outputs.append(Output(plot_beside(out), "the plot beside --out"))
         check_outputs(outputs, inputs=[model], force=force)
     wanted = wanted_images(pipeline, chosen, classes or [])
+    if kind == "grid":
+        check_grid(len(wanted.seeds), pipeline.unet.config.sample_size, scale)
     recorder = DenoisingRecorder()
     snn_steps: list[int] = []
 
@@ -135,20 +138,30 @@ def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
     """
     if seeds is None:
         count = 16 if count is None else count
-        if count < 1:
-            raise UserError(f"--count must be at least 1, not {count}")
+        check_range("--count", count, 1, MOST_SAMPLES)
         return list(range(count))
     if count is not None:
         raise UserError("give either --count or --seeds, not both")
     chosen: list[int] = []
     for part in seeds.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and _less(last, first)):
             raise UserError(f"--seeds {seeds!r}: {part.strip()!r} is neither a seed nor a range such as 0-63")
-        chosen.extend(range(int(first), int(last or first) + 1))
+        if len(first) > 20 or len(last) > 20:
+            raise UserError(f"--seeds: seeds are numbers below 2^63, not {part.strip()[:30]}...")
+        named = range(int(first), int(last or first) + 1)
+        if len(chosen) + len(named) > MOST_SAMPLES:
+            raise UserError(f"--seeds {seeds!r} names more than {MOST_SAMPLES:,} seeds: sample them in parts")
+        chosen.extend(named)
     if len(set(chosen)) < len(chosen):
         raise UserError(f"--seeds {seeds!r} names a seed twice")
     return chosen
+
+
+def _less(a: str, b: str) -> bool:
+    """Whether one whole number is below another, however many digits they have."""
+    a, b = a.lstrip("0"), b.lstrip("0")
+    return (len(a), a) < (len(b), b)
 
 
 def output_format(out: Path, format: str | None) -> str:

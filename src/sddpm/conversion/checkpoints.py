@@ -1,17 +1,13 @@
 """Reading a reference checkpoint without executing its pickle, and telling the network from its tensors' shapes."""
 
-import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sddpm.errors import UserError
-
-NO_CHECKPOINT = "{} is no torch checkpoint, or a truncated one; download or copy it again"
+from sddpm.opening.tensors import read_torch
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -22,22 +18,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UserError: no such file, not a checkpoint of this layout, truncated, or holding other objects.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"no checkpoint at {path}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; expected a checkpoint file of the reference code (.pt)") from None
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if found is None:
-            raise UserError(NO_CHECKPOINT.format(path)) from None
-        raise UserError(
-            f"{path} holds {found[1]}, which only a pickle that runs code can load; expected a torch checkpoint of "
-            "tensors {net_model, optim, step, x_T}"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, AttributeError):
-        raise UserError(NO_CHECKPOINT.format(path)) from None
+    content = read_torch(path, "torch checkpoint")
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; expected {{net_model, optim, step, x_T}}")
     weights = content.get("net_model", content)

@@ -62,7 +62,7 @@ def from_reference(path: str | Path, **given: Any) -> Conversion:
     if isinstance(x_T, Tensor) and x_T.ndim == 4:
         found["sample_size"] = x_T.shape[-1]
     for key, value in given.items():
-        if found.get(key, value) != value:
+        if key in found and found[key] != value:
             raise UserError(f"{path} shows {key}={found[key]}, but {key}={value} was given")
     defaults: dict[str, Any] = {"sample_size": 32} | ASSUMED
     assumed = {key: value for key, value in defaults.items() if key not in found and key not in given}

@@ -1,6 +1,5 @@
 """Folders, zips and LMDBs of images, one or several together; labels from EDM's dataset.json or from class folders."""
 
-import io
 import json
 import re
 import zipfile
@@ -14,11 +13,11 @@ from PIL import Image
 from sddpm.data.lmdb_folder import is_lmdb, open_lmdb
 from sddpm.data.sources import MIB, Source, describe
 from sddpm.errors import UserError
+from sddpm.opening.files import check_file
+from sddpm.opening.images import MOST_BYTES, decode_image
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
-# Pillow formats tried, whatever the file is called; others (EPS, for one, starts Ghostscript) are left alone.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-_MAX_FILE, _MAX_JSON = 64 * MIB, 512 * MIB
+_MAX_FILE, _MAX_JSON = MOST_BYTES, 512 * MIB
 _MAX_RATIO, _RATIO_FROM = 200, MIB  # a compressed image hardly shrinks further; small flat ones may
 
 
@@ -55,7 +54,7 @@ def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Sour
 
     def read(i: int) -> Image.Image:
         part, name = entries[i]
-        return Image.open(io.BytesIO(part.read(name)), formats=_FORMATS)
+        return decode_image(part.read(name))
 
     found = [_labels(part, path, class_folders) for part, path in zip(parts, paths, strict=True)]
     known = [labels for labels, _ in found if labels is not None]
@@ -110,6 +109,7 @@ def _reader(folder: Path) -> Callable[[str], bytes]:
 
 
 def _open_zip(path: Path) -> _Part:
+    check_file(path, "folder, zip or image")
     try:
         archive = zipfile.ZipFile(path)  # kept open: its reads are locked, so threads may share it
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

@@ -12,6 +12,7 @@ from sddpm.data.registry import DATASETS, Entry, find_dataset, unknown_dataset
 from sddpm.data.signals import SIGNALS, open_signals
 from sddpm.data.sources import Request, Source
 from sddpm.errors import UserError
+from sddpm.opening.files import user_path
 
 PathLike = str | os.PathLike[str]
 
@@ -69,7 +70,7 @@ def open_dataset(
         title = ",".join(each.resolve().name for each in paths)
     if split not in entry.splits:
         raise UserError(f"{title} has no split {split!r}: choose {' or '.join(entry.splits)}")
-    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
+    cache = user_path(cache_dir) if cache_dir is not None else default_cache()
     source = entry.build(Request(paths, split, download, cache, base_url or os.environ.get("SDDPM_DATA_URL")))
     source = _with_classes(source, entry)
     return build_dataset(
@@ -105,7 +106,7 @@ def _existing(given: PathLike | Sequence[PathLike], or_name: bool = False) -> tu
         pieces: list[str] = [text] if os.path.exists(text) else [piece.strip() for piece in text.split(",")]
     else:
         pieces = [os.fspath(piece) for piece in given]
-    paths = tuple(Path(piece).expanduser() for piece in pieces)
+    paths = tuple(user_path(piece) for piece in pieces)
     if not paths:
         raise UserError("no folder or zip given")
     for piece, path in zip(pieces, paths, strict=True):

@@ -1,6 +1,5 @@
 """Signals of one dimension: from a file of arrays, or drawn from a Gaussian process whose spectrum is known."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from torch import Tensor
 
 from sddpm.data.dataset import ImageDataset, Indices
 from sddpm.errors import UserError
+from sddpm.opening.arrays import is_npy, npz_names, read_npy, read_npz
+from sddpm.opening.files import check_file, user_path
 
 SIGNALS = ("signals", "gaussian-process")
 GP_LENGTH, GP_STD, GP_SMOOTHNESS, GP_COUNT = 64, 0.25, 0.5, 10_000
@@ -61,7 +62,7 @@ def open_signals(name: str, path: str | Path | None = None, limit: int | None = 
         return SignalDataset(name, gaussian_process(GP_COUNT, seed=0)[:limit], SignalRange(-1.0, 1.0))
     if path is None:
         raise UserError("signals needs `path`: an .npy or .npz of signals [N, C, L] or [N, L]")
-    file = Path(path).expanduser()
+    file = user_path(path)
     signals, labels = _read(file)
     if signals.ndim == 2:
         signals = signals[:, None]
@@ -81,18 +82,15 @@ def open_signals(name: str, path: str | Path | None = None, limit: int | None = 
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    try:
-        content = np.load(file, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content, None
-        with content:
-            keys = [key for key in content.files if key != "labels"]
-            chosen = "signals" if "signals" in keys else keys[0]
-            return content[chosen], content["labels"] if "labels" in content.files else None
-    except FileNotFoundError:
-        raise UserError(f"no such file: {file}") from None
-    except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is no .npy or .npz of numbers, or is truncated: {error}") from error
+    if is_npy(check_file(file)):
+        return read_npy(file, ".npy of numbers"), None
+    names = npz_names(file, ".npy or .npz of numbers")
+    keys = [name for name in names if name != "labels"]
+    if not keys:
+        raise UserError(f"{file} is no .npy or .npz of numbers: it holds no array")
+    chosen = "signals" if "signals" in keys else keys[0]
+    arrays = read_npz(file, ".npy or .npz of numbers", (chosen, "labels"))
+    return arrays[chosen], arrays.get("labels")
 
 
 def gaussian_process(count: int, seed: int) -> Tensor:

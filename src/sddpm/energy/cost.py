@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError, create_model
 
 from sddpm.choices import did_you_mean
 from sddpm.energy.counts import LayerCount
 from sddpm.energy.parts import PARTS, MemoryTraffic, Picojoule, Strict
 from sddpm.errors import UserError
+from sddpm.opening.files import read_text
+from sddpm.opening.yaml_files import MOST_BYTES, parse_yaml
 
 FOLDER = files("sddpm.energy") / "cost_models"
 
@@ -83,11 +83,7 @@ def load_cost_model(name: str | Path) -> CostModel:
         UserError: no such model, no YAML, a key that is missing or unknown, a number that is negative or none.
     """
     text, source = _read(str(name))
-    try:
-        values: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(f"{source}: not valid YAML" + (f" (line {mark.line + 1})" if mark else "")) from error
+    values = parse_yaml(text, source)
     if not isinstance(values, dict):
         raise UserError(f"{source}: a cost model has the keys {', '.join(cost_model_type().model_fields)}")
     try:
@@ -100,14 +96,10 @@ def _read(name: str) -> tuple[str, str]:
     names = cost_model_names()
     if name in names:
         return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name
-    path = Path(name)
-    if not path.is_file():
+    if not Path(name).is_file():
         hint = did_you_mean(name, names, f"known are {', '.join(names)}, or give a YAML file")
         raise UserError(f"no cost model {name!r}: {hint}")
-    try:
-        return path.read_text(encoding="utf-8"), name
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {name}: {error}") from error
+    return read_text(name, MOST_BYTES, "cost model"), name
 
 
 def _explain(error: ValidationError) -> str:

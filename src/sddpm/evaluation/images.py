@@ -20,6 +20,7 @@ from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.shards import Shards
+from sddpm.opening.files import user_path
 
 _MEMORY_LIMIT = 1 << 24  # bytes of decoded pixels; beyond, images are decoded when they are needed
 _CHUNK = 500
@@ -154,7 +155,7 @@ class Watched:
     @classmethod
     def of(cls, where: str | None) -> "Watched | None":
         """What is at the path `where`, if there is anything. Raises `UserError` as `snapshot`."""
-        path = None if where is None else Path(where).expanduser()
+        path = None if where is None else user_path(where)
         return cls(path, snapshot(path)) if path is not None and path.exists() else None
 
     def refuse_changes(self) -> None:

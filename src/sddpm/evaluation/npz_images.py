@@ -8,12 +8,12 @@ from typing import IO
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 
 from sddpm.data.dataset import ImageDataset, Indices
 from sddpm.data.decode import reason
 from sddpm.errors import UserError
+from sddpm.opening.arrays import open_npz, read_header
 
 _AT_A_TIME = 1 << 23  # bytes
 
@@ -31,11 +31,12 @@ class NpzImages(ImageDataset):
 
     def __init__(self, path: Path):
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_npz(path, ".npz of images") as archive:
                 member = _member_with_images(path, archive)
                 with archive.open(member) as stream:
-                    shape, by_columns, dtype = _read_header(stream)
-                    check_form(path, shape, by_columns, dtype)
+                    found = read_header(stream, member.file_size, f"{path} is no .npz of images: it")
+                    shape, dtype = found.shape, found.dtype
+                    check_form(path, shape, found.by_columns, dtype)
                     super().__init__(path.stem, [f"{path.stem}/{i:05d}" for i in range(shape[0])], None, [])
                     self.image_size, self.channels = shape[1], shape[3] if len(shape) == 4 else 1
                     self.path, self._dtype = path, dtype
@@ -93,12 +94,6 @@ def _member_with_images(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo
     if "arr_0" not in names and len(names) != 1:
         raise UserError(f"{path} has no arr_0 with images, but {', '.join(names) or 'nothing'}")
     return archive.infolist()[names.index("arr_0") if "arr_0" in names else 0]
-
-
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran's order, and type of the array that follows."""
-    version = npy.read_magic(stream)
-    return npy.read_array_header_1_0(stream) if version[0] == 1 else npy.read_array_header_2_0(stream)
 
 
 def check_form(path: Path, shape: tuple[int, ...], by_columns: bool, dtype: np.dtype) -> None:

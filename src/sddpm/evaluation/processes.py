@@ -1,6 +1,5 @@
 """Several processes that share one evaluation: torchrun starts them, files carry the results, gloo lets them meet."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sddpm.choices import number_from_environment
 from sddpm.pipelines.devices import pick_device
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Processes:
 @contextmanager
 def launched_processes() -> Iterator[Processes]:
     """The processes that torchrun started, as its environment variables say; alone without them."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = number_from_environment("WORLD_SIZE", 1)
     if count == 1:
         yield Processes()
         return
@@ -71,4 +71,4 @@ def local_device(name: str = "auto") -> torch.device:
     device = pick_device(name)
     if device.type != "cuda" or device.index is not None:
         return device
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("cuda", number_from_environment("LOCAL_RANK", 0) % torch.cuda.device_count())

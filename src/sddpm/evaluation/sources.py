@@ -17,6 +17,7 @@ from sddpm.evaluation.sampling import described, is_model, label_of, model_diges
 from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
 from sddpm.evaluation.statistics_files import StatisticsFile, holds_images, is_statistics_file, read_statistics
 from sddpm.hashes import sha256_of
+from sddpm.opening.files import user_path
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
 from sddpm.pretrained import find_pretrained
@@ -61,7 +62,7 @@ class Reference:
 
 def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Samples:
     """The samples of a model, or images. Raises `UserError` if there are fewer than asked for, or none."""
-    path = Path(settings.source).expanduser()
+    path = user_path(settings.source)
     if not path.exists():  # a folder of images comes before a model of the package with its name
         path = find_pretrained(settings.source) or path
     if is_model(path):
@@ -160,7 +161,7 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
     """
     if settings.reference is None:
         return Reference({"kind": "none"})
-    path = Path(settings.reference).expanduser()
+    path = user_path(settings.reference)
     if is_statistics_file(path):
         statistics = read_statistics(path)
         about = {
@@ -205,7 +206,7 @@ def open_reference_images(
     assert settings.reference is not None
     named = find_dataset(settings.reference) is not None
     dataset = open_images(
-        settings.reference if named else str(Path(settings.reference).expanduser()),
+        settings.reference if named else str(user_path(settings.reference)),
         data=settings.data,
         split=split,
         image_size=samples.image_size if named else settings.image_size,

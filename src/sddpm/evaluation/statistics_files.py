@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sddpm.data.decode import reason
 from sddpm.errors import UserError
 from sddpm.evaluation.statistics import Gaussian
 from sddpm.files import atomic_path
+from sddpm.opening.arrays import read_npz
+from sddpm.opening.json_files import parse_json
 
 KEYS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # ADM's names for those of sFID
+LARGEST = 1e100  # squares of larger ones are no numbers
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,7 @@ def read_statistics(path: Path) -> StatisticsFile:
     """
     if not Path(path).is_file():
         raise UserError(f"no statistics file at {path}")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {key: content[key] for key in content.files if key != "arr_0"}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is no .npz of statistics, or is truncated: {reason(error)}") from error
+    arrays = read_npz(path, ".npz of statistics", ("about", "count", *KEYS["pool"], *KEYS["spatial"]))
     gaussians, count = {}, _count(arrays)
     for kind, (mu, sigma) in KEYS.items():
         if kind == "pool" or mu in arrays or sigma in arrays:
@@ -86,8 +83,8 @@ def _count(arrays: dict[str, Any]) -> int | None:
 
 def _about(arrays: dict[str, Any]) -> dict[str, Any]:
     try:
-        about = json.loads(str(arrays["about"]))
-    except (KeyError, ValueError):
+        about = parse_json(str(arrays["about"]), "about")
+    except (KeyError, ValueError):  # a UserError is one
         return {}
     return about if isinstance(about, dict) else {}
 
@@ -105,8 +102,10 @@ def _gaussian(path: Path, arrays: dict[str, Any], mu: str, sigma: str, count: in
         raise UserError(
             f"{path}: {mu} {list(mean.shape)} and {sigma} {list(covariance.shape)} are no [D] and [D, D] of one D"
         )
-    if not (mean.isfinite().all() and covariance.isfinite().all()):
-        raise UserError(f"{path}: {mu} or {sigma} is not finite")
+    if len(mean) == 0:
+        raise UserError(f"{path}: {mu} and {sigma} are of no feature at all")
+    if not (mean.abs().max() < LARGEST and covariance.abs().max() < LARGEST):  # nor NaN
+        raise UserError(f"{path}: {mu} or {sigma} is not finite, or beyond any feature's")
     scale = covariance.abs().max()
     if (covariance - covariance.T).abs().max() > 1e-4 * scale or covariance.diagonal().min() < -1e-4 * scale:
         raise UserError(f"{path}: {sigma} is no covariance: it is not symmetric, or has negative variances")

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from sddpm.guidance.space import Point, Space, make_space
 from sddpm.guidance.trials import Trials
 from sddpm.hashes import sha256_of
 from sddpm.models.thresholds import spiking_neurons
+from sddpm.opening.files import user_path
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 
 FIRST_STEP = 0.04  # of the coordinate search
@@ -57,7 +57,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     plan = make_plan(evaluation)
     metric = plan.metrics[0]
     device = local_device(evaluation.device)
-    pipeline = load_pipeline(Path(evaluation.source).expanduser(), device)
+    pipeline = load_pipeline(user_path(evaluation.source), device)
     pipeline.require_images()
     pipeline.resolve_options(evaluation.sampling)  # for its checks
     trained = {name: neuron.v_threshold for name, neuron in spiking_neurons(pipeline.unet).items()}

@@ -10,6 +10,23 @@ from sddpm.neurons import NEURONS, SURROGATES
 from sddpm.neurons.definition import RESERVED
 from sddpm.registry import missing
 
+MOST_TIMESTEPS = 1_000_000
+# Far beyond any network that anybody trains: larger numbers of a damaged or hostile config end in a line, and not in
+# all the memory, or hours.
+MOST = {
+    "T": 4096,
+    "sample_size": 2**20,
+    "in_channels": 2**16,
+    "out_channels": 2**16,
+    "base_channels": 2**16,
+    "num_res_blocks": 256,
+    "num_train_timesteps": MOST_TIMESTEPS,
+    "patch_size": 2**12,
+    "num_classes": 10**7,
+    "channel_mult": 2**10,
+}
+MOST_LEVELS = 16
+
 
 def size_divisor(config: Mapping) -> int:
     """Height and width must be multiples of this: every level but the last halves, after the patches."""
@@ -58,7 +75,9 @@ def check_shape(config: Mapping) -> None:
             f"base_channels must be even (half are sines, half cosines of t), got {config['base_channels']}"
         )
     mult = config["channel_mult"]
-    if not mult or any(isinstance(m, bool) or not isinstance(m, int) or m < 1 for m in mult):
+    if not isinstance(mult, list | tuple) or len(mult) > MOST_LEVELS:
+        raise UserError(f"channel_mult must list a number for each of at most {MOST_LEVELS} levels, got {mult!r}")
+    if not mult or any(type(m) is not int or not 1 <= m <= MOST["channel_mult"] for m in mult):
         raise UserError(f"channel_mult must list a whole number of at least 1 for every level, got {list(mult)}")
     if config["sample_size"] % size_divisor(config):
         raise UserError(
@@ -85,6 +104,8 @@ def _check_counts(config: Mapping, names: tuple[str, ...]) -> None:
         value = config[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if value > MOST[name]:
+            raise UserError(f"{name} must be at most {MOST[name]:,}, got {value}")
 
 
 def first_step(config: Mapping, sample: Tensor) -> Tensor:

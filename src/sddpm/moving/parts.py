@@ -11,6 +11,7 @@ from typing import Any
 
 from sddpm.errors import UserError
 from sddpm.hashes import sha256_of
+from sddpm.opening.json_files import read_json
 
 MANIFEST = "manifest.json"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -21,7 +22,7 @@ def parse_size(text: str) -> int:
     number = text.strip().rstrip("KMGiBkmgb ")
     try:
         size = int(float(number) * UNITS[text.strip()[len(number) :].strip().upper()])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise UserError(f"not a size: {text!r}; write a number of bytes, or 60MB, 16MiB, 1.5GB") from error
     if size < 1:
         raise UserError(f"a part must hold at least one byte, not {text!r}")
@@ -77,14 +78,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: there is no manifest, or parts are missing or damaged; names them.
     """
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} holds no {MANIFEST}: give the folder that `sddpm pack` wrote")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        parts = [(str(part["name"]), str(part["sha256"])) for part in manifest["parts"]]
-    except FileNotFoundError as error:
-        raise UserError(f"{folder} holds no {MANIFEST}: give the folder that `sddpm pack` wrote") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / MANIFEST} is not whole: copy it again") from error
-    if any(Path(name).name != name for name, _ in parts):
+        manifest = read_json(folder / MANIFEST)
+        parts = [(_text(part["name"]), _text(part["sha256"])) for part in manifest["parts"]]
+        [_count(part["bytes"]) for part in manifest["parts"]]
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / MANIFEST} is not whole: copy it again ({error})") from error
+    if any(Path(name).name != name or name in ("", "..") for name, _ in parts):
         raise UserError(f"{folder / MANIFEST} names parts outside its folder")
     missing = [name for name, _ in parts if not (folder / name).is_file()]
     if missing:
@@ -93,6 +95,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if damaged:
         raise UserError(f"{', '.join(damaged)} in {folder} not whole: copy them again")
     return manifest
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"{value!r} is no number of bytes")
+    return value
 
 
 class PartReader:

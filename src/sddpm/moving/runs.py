@@ -6,7 +6,6 @@ norm; batch norm and its statistics stay float32), and Adam's moments are left b
 moments and warms up (`optim.optimizer_warmup`).
 """
 
-import json
 import shutil
 import tarfile
 import tempfile
@@ -17,23 +16,28 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sddpm.errors import UserError
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.files.lock import LOCK, locked
-from sddpm.moving.parts import PartReader, PartWriter, read_manifest
-from sddpm.pipelines.loading import INDEX_NAME, read_json
+from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, read_manifest
+from sddpm.opening.json_files import read_json
+from sddpm.opening.tensors import read_safetensors
+from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.loading import INDEX_NAME
 from sddpm.training.checkpoint import (
     STATE_FILE,
     TENSOR_FILES,
+    check_description,
     checkpoint_path,
     list_checkpoints,
     newest_checkpoint,
     read_description,
     write_checkpoint,
 )
+from sddpm.training.config import Config
 from sddpm.training.config_files import changed_keys, load_config
 from sddpm.training.run_folder import save_model
 from sddpm.training.state import build_model, make_pipeline
@@ -85,7 +89,7 @@ def pack_run(
             del files[MOMENTS]
             for name in WEIGHTS:
                 files[name] = Path(scratch, name)
-                save_file(_halved(load_file(checkpoint / name), checkpoint / MOMENTS), files[name])
+                save_file(_halved(read_safetensors(checkpoint / name), checkpoint / MOMENTS), files[name])
         writer = PartWriter(folder, max_part)
         with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
             for name, path in files.items():
@@ -110,27 +114,44 @@ def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
     manifest = read_manifest(source)
     if manifest.get("format") != FORMAT:
         raise UserError(f"{source} was packed by another version of sddpm (format {manifest.get('format')!r})")
+    kinds = {"step": int, "half": bool, "image_channels": int, "about": dict}
+    if wrong := [key for key, kind in kinds.items() if type(manifest.get(key, {})) is not kind]:
+        raise UserError(f"{source / MANIFEST} is not whole: {', '.join(wrong)} missing or of a wrong kind")
     with tempfile.TemporaryDirectory() as scratch, locked(run_dir):
         folder = Path(scratch)
         _extract(source, manifest, folder)
-        description = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        try:
+            description = read_json(folder / STATE_FILE)
+            check_description(description)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{source} is not what `sddpm pack` writes: {STATE_FILE} is not whole ({error})") from error
         _check_destination(run_dir, description)
-        tensors = {name: load_file(folder / name) for name in TENSOR_FILES if (folder / name).is_file()}
+        tensors = {name: read_safetensors(folder / name) for name in TENSOR_FILES if (folder / name).is_file()}
         if manifest["half"]:
             tensors = {name: _widened(values, description) for name, values in tensors.items()} | {MOMENTS: {}}
             description["moments_since"] = description["step"]
+        # All is known to be right before the first file is written.
+        pipeline = _pipeline(source, manifest, load_config(folder / "config.yaml"), tensors[WEIGHTS[1]])
         for name in RUN_FILES:
             if (folder / name).is_file():
                 with atomic_path(run_dir / name) as temporary:
                     shutil.copyfile(folder / name, temporary)
-        config = load_config(run_dir / "config.yaml")
-        model = build_model(config, manifest["image_channels"])
-        model.load_state_dict(tensors[WEIGHTS[1]])
-        save_model(run_dir, make_pipeline(model.eval(), config.diffusion, **manifest.get("about", {})))
+        save_model(run_dir, pipeline)
         path = checkpoint_path(run_dir, description["step"])
         write_checkpoint(path, tensors, {key: value for key, value in description.items() if key != "sha256"})
         read_description(path)
     return Packed(description["step"], manifest["half"], [part["bytes"] for part in manifest["parts"]])
+
+
+def _pipeline(
+    source: Path, manifest: Mapping[str, Any], config: Config, weights: Mapping[str, Tensor]
+) -> SpikingDiffusionPipeline:
+    model = build_model(config, manifest["image_channels"])
+    try:
+        model.load_state_dict(weights)
+        return make_pipeline(model.eval(), config.diffusion, **manifest.get("about", {}))
+    except (RuntimeError, TypeError, ValueError) as error:  # ValueError: a UserError too
+        raise UserError(f"{source} is not whole: its weights and its config differ, {error}") from error
 
 
 def _read_model(run_dir: Path, name: str) -> dict[str, Any]:
@@ -177,7 +198,9 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path) -> None:
                     raise UserError(f"{source} holds {member.name!r}, which is no part of a run")
                 with (folder / member.name).open("wb") as file:
                     shutil.copyfileobj(content, file)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{source} is not what `sddpm pack` writes: {error}") from error
     needed = {"config.yaml", *WEIGHTS, STATE_FILE} | (set() if manifest["half"] else {MOMENTS})
     if absent := sorted(name for name in needed if not (folder / name).is_file()):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -22,6 +23,7 @@ from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
 from sddpm.models.config import sample_shape
 from sddpm.models.early_exit import EarlyExit
+from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines.denoise import DenoisingStep, prepare_scheduler
 from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, SamplingOptions
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
@@ -89,6 +91,11 @@ class SamplingPipeline(DiffusionPipeline):
         """As of diffusers; the models that come with the package (`sddpm.pretrained`) are known by name."""
         folder = find_pretrained(pretrained_model_name_or_path) or pretrained_model_name_or_path
         return super().from_pretrained(folder, **kwargs)
+
+    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As of diffusers, and beside the weights their hashes, which `load_pipeline` compares."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        write_checksums(Path(save_directory, "unet"))
 
     @property
     def about(self) -> dict[str, Any]:

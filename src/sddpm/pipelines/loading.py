@@ -1,6 +1,5 @@
 """Reading a saved pipeline from a folder of this machine, strictly, with errors a person can act upon."""
 
-import json
 import logging
 import sys
 from os import PathLike
@@ -11,17 +10,18 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.logging import get_verbosity, set_verbosity
-from safetensors import SafetensorError, safe_open
 
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.errors import UserError
+from sddpm.models.config import MOST_TIMESTEPS
+from sddpm.opening.json_files import read_json
+from sddpm.opening.networks import WEIGHTS_NAME, check_network
 from sddpm.pipelines.base import ABOUT
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 from sddpm.pretrained import find_pretrained, is_pretrained, pretrained_names
 
 INDEX_NAME = "model_index.json"
-WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
 def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
@@ -91,22 +91,17 @@ def own_folder(path: str | PathLike[str]) -> Path:
 
 def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
     unet_class = _class_of(folder, index, "unet", ModelMixin)
-    read_json(folder / "unet" / "config.json")
+    check_network(folder / "unet", unet_class)
     weights = folder / "unet" / WEIGHTS_NAME
     verbosity = get_verbosity()
     set_verbosity(logging.CRITICAL)  # what diffusers would warn of is an error below
     try:
-        if weights.exists():  # large models are sharded
-            with safe_open(weights, framework="pt"):
-                pass
         unet, found = unet_class.from_pretrained(
             folder / "unet", use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except UserError as error:
         raise UserError(f"{folder / 'unet'}: {error}") from error
-    except SafetensorError as error:
-        raise UserError(f"{weights} is damaged or not whole: {error}") from error
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # of diffusers and of what it calls
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"cannot load {folder / 'unet'}: {reason.partition('. If you')[0]}") from error
     finally:
@@ -120,11 +115,18 @@ def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
 
 def _load_scheduler(folder: Path, index: dict[str, Any]) -> SchedulerMixin:
     scheduler_class = _class_of(folder, index, "scheduler", SchedulerMixin)
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = read_json(file)
+    steps, moments = config.get("num_train_timesteps", 1000), config.get("moments")
+    if type(steps) is not int or not 1 <= steps <= MOST_TIMESTEPS:
+        raise UserError(f"{file}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {steps!r}")
+    if moments is not None and not isinstance(moments, dict):
+        raise UserError(f"{file} is damaged: moments should be those of `sddpm moments`, not {moments!r}")
     try:
         return scheduler_class.from_config(config)
-    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{folder / 'scheduler' / 'scheduler_config.json'} makes no scheduler: {error}") from error
+    except Exception as error:  # whatever a scheduler of diffusers makes of values that it does not expect
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{file} makes no scheduler: {reason}") from error
 
 
 def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any:
@@ -137,16 +139,3 @@ def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any
     except (KeyError, ValueError, TypeError, AttributeError):
         pass
     raise UserError(f"{folder / 'model_index.json'} names no {part} that sddpm or diffusers has: {index.get(part)}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `UserError` if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: it is not valid JSON") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it should hold a JSON object")
-    return content

@@ -1,6 +1,5 @@
 """What `sddpm evaluate` wrote about a model, as a card tells it."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from sddpm.errors import UserError
 from sddpm.evaluation.sampling import model_digest
+from sddpm.opening.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,9 @@ def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
     found: list[Evaluation] = []
     for file in files:
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             of_model = content["samples"].get("sha256")
             rows = list(_rows(content, content["samples"]))
-        except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file} was not written by sddpm evaluate of a model") from error
         if of_model != digest:

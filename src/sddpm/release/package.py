@@ -20,6 +20,7 @@ from sddpm.errors import UserError
 from sddpm.figures.grid import image_grid
 from sddpm.figures.signals import signal_grid
 from sddpm.files import Output, atomic_path, check_outputs
+from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.pipelines.class_guidance import drawn_by_seed
 from sddpm.pipelines.loading import WEIGHTS_NAME
@@ -82,6 +83,7 @@ def release(
         if not weights.is_file():
             raise UserError(f"{run} holds a model of several weight files, which is too large to be released so")
         halve_file(weights)
+        write_checksums(weights.parent)
         _keep_model(out, temporary)
         released = load_pipeline(temporary)
         facts = CardFacts(

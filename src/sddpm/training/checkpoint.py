@@ -7,6 +7,7 @@ version of this format, so that a newer one is refused and not misread.
 """
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 import sddpm
@@ -23,6 +24,8 @@ from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.files.scratch import close_scratch
 from sddpm.hashes import sha256_of
+from sddpm.opening.json_files import read_json
+from sddpm.opening.tensors import read_safetensors
 from sddpm.training.state import TrainState
 
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
@@ -98,32 +101,40 @@ def read_description(path: Path) -> dict[str, Any]:
     Raises:
         UserError: a file is missing or damaged, which is named; or a later version of sddpm wrote them.
     """
+    if not os.path.lexists(path / STATE_FILE):
+        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is missing")
     try:
-        description = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        description = read_json(path / STATE_FILE)
         edition = description.get("format", FORMAT)
         if isinstance(edition, int) and edition > FORMAT:
             raise LaterFormat(
                 f"checkpoint {path} has format {edition}, of a later version of sddpm; this one reads formats up to "
                 f"{FORMAT}: install the later one"
             )
-        hashes = description["sha256"]
-        if not isinstance(description["step"], int) or not isinstance(description["config"]["train"], dict):
-            raise TypeError
-        expected = {name: hashes[name] for name in TENSOR_FILES}
-    except FileNotFoundError as error:
-        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is missing") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path / STATE_FILE}: {error.strerror}") from error
+        check_description(description)
+        expected = {name: str(description["sha256"][name]) for name in TENSOR_FILES}
     except LaterFormat:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is not whole") from error
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is not whole ({error})") from error
     for name, value in expected.items():
         if not (path / name).is_file():
             raise UserError(f"checkpoint {path} is damaged: {name} is missing")
         if sha256_of(path / name) != value:
             raise UserError(f"checkpoint {path} is damaged: {name} is not whole")
     return description
+
+
+def check_description(description: Mapping[str, Any]) -> None:
+    """Raise `TypeError`, `KeyError` or `UserError` unless state.json says what it should."""
+    counts = [description["step"], description.get("moments_since", 0), description.get("processes", 1)]
+    seconds, config = description["seconds"], description["config"]
+    if not all(type(count) is int and 0 <= count < 2**53 for count in counts):
+        raise TypeError(f"whole numbers were expected, not {counts}")
+    if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+        raise TypeError(f"a number of seconds was expected, not {seconds!r}")
+    if not all(isinstance(config[section], dict) for section in ("data", "model", "diffusion", "train")):
+        raise TypeError("sections of a config were expected")
 
 
 def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
@@ -152,8 +163,7 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
 
 def restore(state: TrainState, path: Path, description: Mapping[str, Any], device: torch.device) -> None:
     """Put a checked checkpoint into `state`, in place (memory layouts stay as they are)."""
-    place = "cpu" if device.type == "cpu" else str(device)  # safetensors does not know "cpu:0", as processes call it
-    files = [load_file(path / name, device=place) for name in TENSOR_FILES]
+    files = [read_safetensors(path / name, device) for name in TENSOR_FILES]
     try:
         state.model.load_state_dict(files[0])
         state.ema.load_state_dict(files[1])

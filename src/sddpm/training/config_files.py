@@ -1,7 +1,6 @@
 """From a YAML and overrides to a checked `Config`, with errors that name the key and the nearest right one."""
 
 import json
-import re
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,32 +12,12 @@ from pydantic_core import ErrorDetails
 import sddpm
 from sddpm.choices import did_you_mean, nearest
 from sddpm.errors import UserError
+from sddpm.opening.yaml_files import parse_yaml, read_yaml
 from sddpm.training.config import HARMLESS, KINDS, Config, SpikingConfig
 
 # In a wheel the configs lie inside the package; in a source tree in configs/ at its root.
 _PACKAGE = Path(sddpm.__file__).parent
 CONFIG_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent.parent / "configs")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4), 1e5 a whole one, and no key may be given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-    def construct_number(self, node: yaml.ScalarNode) -> float:
-        value = self.construct_yaml_float(node)
-        return int(value) if "e" in node.value.lower() and value.is_integer() else value
-
-
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def config_names() -> list[str]:
@@ -72,10 +51,7 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
         UserError: no such file, not YAML, an unknown key or a value of the wrong type, named with the file.
     """
     path = find_config(name)
-    try:
-        values = _parse(path.read_text(encoding="utf-8"), str(path)) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    values = read_yaml(path, "config") or {}
     if not isinstance(values, Mapping):
         raise UserError(f"{path}: expected sections data, model, diffusion, train, not {type(values).__name__}")
     merged = {key: dict(section) if isinstance(section, Mapping) else section for key, section in values.items()}
@@ -131,21 +107,11 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def _parse(text: str, source: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{source}:{line} not valid YAML: {problem}") from error
-
-
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or key.count(".") != 1 or not all(key.strip().split(".")):
         raise UserError(f"`overrides={text}`: write section.key=value, e.g. train.lr=1e-4")
-    return key.strip(), _parse(value, f"`overrides={text}`")
+    return key.strip(), parse_yaml(value, f"`overrides={text}`")
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
+from sddpm.opening.yaml_files import read_yaml
 from sddpm.pipelines.loading import pipeline_folder
 from sddpm.training.config import Config
 from sddpm.training.config_files import load_config
@@ -62,7 +63,7 @@ def stages_of(path: str | PathLike[str]) -> list[Stage]:
     folder = pipeline_folder(path) if config is None else config.parent
     stages = read_history(folder)
     if (folder / "metrics.jsonl").is_file() and (rows := read_metrics(folder)):
-        stages.append(trained(load_config(folder / "config.yaml"), rows[-1]["step"], rows[-1]["seconds"]))
+        stages.append(trained(load_config(folder / "config.yaml"), rows[-1]["step"], rows[-1].get("seconds", 0.0)))
     return stages
 
 
@@ -81,8 +82,8 @@ def read_history(folder: Path) -> list[Stage]:
     if not path.is_file():
         return []
     try:
-        return [Stage.model_validate(stage) for stage in yaml.safe_load(path.read_text(encoding="utf-8"))]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError, TypeError) as error:
+        return [Stage.model_validate(stage) for stage in read_yaml(path, "history")]
+    except (UserError, ValidationError, TypeError) as error:
         raise UserError(f"{path} is damaged: copy it again, or delete it and lose what it tells of the past") from error
 
 

@@ -2,33 +2,41 @@
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
+from sddpm.opening.files import GIB, read_text
 
 FILE_NAME = "metrics.jsonl"
+MOST_BYTES = GIB  # 200 bytes a line
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The metrics of a run, oldest first; a last line cut short by a crash is left out.
+    """The metrics of a run, oldest first; a line cut short by a crash is left out.
 
     Raises:
-        UserError: the run has no metrics.
+        UserError: the run has no metrics, or the file holds something else.
     """
     path = Path(run_dir) / FILE_NAME
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     rows = []
-    for line in lines:
+    for number, line in enumerate(read_text(path, MOST_BYTES, "file of metrics").splitlines(), 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if not isinstance(row, dict) or not _is_row(row):
+            raise UserError(f"{path} holds no metrics: line {number} is {line[:60]}")
+        rows.append(row)
     return rows
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    """Whether the values that are read again are numbers."""
+    numbers = [row[key] for key in ("loss", "seconds", "epoch") if key in row]
+    return type(row.get("step")) is int and all(type(number) in (int, float) for number in numbers)
 
 
 class MetricsLog:

@@ -37,6 +37,12 @@ def make_accelerator(device: str, precision: str, compile: bool = False) -> Acce
         )
     except ValueError as error:
         raise UserError(f"train.precision {precision} on {kind}: {error}") from error
+    except Exception as error:  # of accelerate's and torch's own, for what a launcher set
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"the processes that were asked for could not start on {kind}: {reason}; start several with `torchrun "
+            "--nproc-per-node N --no-python sddpm train ...`"
+        ) from error
     if accelerator.num_processes != expected:
         raise UserError(
             f"{expected} processes were asked for, but this one sees {accelerator.num_processes}: start several "

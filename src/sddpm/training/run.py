@@ -4,11 +4,9 @@ from contextlib import closing, nullcontext
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import torch
-
 from sddpm.data import ImageDataset, open_dataset
 from sddpm.data.signals import SignalDataset
-from sddpm.errors import UserError
+from sddpm.errors import UserError, out_of_memory
 from sddpm.files.lock import locked
 from sddpm.models.batch_norm import synchronize_batch_norm
 from sddpm.training.allocator import keep_large_buffers
@@ -154,7 +152,9 @@ def _train(
     with closing(training_batches(dataset, config, state.step, rows)) as batches:
         try:
             stopped_by = loop.run(batches)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             more = 2 * config.train.accumulation
             raise UserError(f"{accelerator.device} ran out of memory: try train.accumulation={more}") from error
     return TrainResult(run_dir, state.step, loop.loss, stopped_by)

@@ -95,7 +95,7 @@ def save_modulation(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
 
 def save_loss_curve(run_dir: Path) -> None:
     """Draw metrics.jsonl into loss.png, once there is something to draw."""
-    rows = [row for row in read_metrics(run_dir) if row["loss"] > 0]
+    rows = [row for row in read_metrics(run_dir) if row.get("loss", 0) > 0]
     if not rows:
         return
     figure = loss_curve({run_dir.resolve().name: ([row["step"] for row in rows], [row["loss"] for row in rows])})

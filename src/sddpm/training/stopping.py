@@ -31,6 +31,6 @@ class StopRequests:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if self.received is not None and os.environ.get("WORLD_SIZE", "1").strip() in ("", "1"):
             raise SystemExit(128 + number)
         self.received = signal.Signals(number).name

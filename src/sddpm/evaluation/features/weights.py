@@ -1,17 +1,15 @@
 """Weights of the feature networks: found or downloaded, checked by their hash, read without executing a pickle."""
 
 import os
-import pickle
 import re
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from sddpm.data.decode import reason
 from sddpm.data.download import default_cache, fetch
 from sddpm.errors import UserError
 from sddpm.hashes import sha256_of
+from sddpm.opening.tensors import read_torch
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -62,10 +60,7 @@ def load_weights(network: nn.Module, path: Path, purpose: str) -> None:
     Raises:
         UserError: a file that holds no tensors by name, or a missing or misshapen entry, which is named.
     """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is no file of weights, or is damaged: {reason(error).partition('. ')[0]}") from error
+    stored = read_torch(path, "file of weights")
     if not isinstance(stored, dict):
         raise UserError(f"{path} holds no tensors by name, but a {type(stored).__name__}")
     needed = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}

@@ -1,0 +1,27 @@
+"""Numbers of options, checked before work begins."""
+
+import math
+
+from sddpm.errors import UserError
+
+MOST_SAMPLES = 1_000_000  # of one command: their seeds, and images of them, have to be held
+MOST_SCALE = 64
+MOST_GRID_PIXELS = 2**28  # of one picture
+
+
+def check_range(option: str, value: float | None, least: float, most: float = math.inf) -> None:
+    """Raise `UserError` unless the value of an option is a finite number from `least` to `most`; None passes."""
+    if value is None:
+        return
+    if not (math.isfinite(value) and least <= value <= most):
+        limits = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:,g}"
+        raise UserError(f"{option} must be {limits}, not {value}")
+
+
+def check_grid(count: int, size: int, scale: int | None) -> None:
+    """Raise `UserError` if a picture of `count` images of so many pixels a side would be too large to be made."""
+    if count * ((size + 2) * (scale or 1)) ** 2 > MOST_GRID_PIXELS:
+        raise UserError(
+            f"a picture of {count:,} images of {size}x{size} pixels is too large: write a folder, .zip or .npz instead,"
+            " or take fewer images or a smaller --scale"
+        )

@@ -1,0 +1,74 @@
+"""A saved network: its config and the header of its weights are compared before any of its memory is taken."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sddpm.errors import UserError
+from sddpm.opening.checksums import check_checksums
+from sddpm.opening.files import check_memory
+from sddpm.opening.json_files import read_json
+from sddpm.opening.tensors import safetensors_shapes
+
+CONFIG_NAME, WEIGHTS_NAME = "config.json", "diffusion_pytorch_model.safetensors"
+WEIGHTS_INDEX = f"{WEIGHTS_NAME}.index.json"
+Shapes = dict[str, tuple[int, ...]]
+
+
+def check_network(folder: Path, network: Any) -> None:
+    """Raise `UserError` unless the config in `folder` makes a network of this class that fits the weights there.
+
+    Args:
+        folder: with config.json, and weights in one .safetensors or in several with an index.
+        network: a class of diffusers' kind, with `from_config`.
+    """
+    config = read_json(folder / CONFIG_NAME)
+    if "quantization_config" in config:
+        raise UserError(f"{folder / CONFIG_NAME}: quantised weights (quantization_config) are not read")
+    held = _weight_shapes(folder)
+    expected = _network_shapes(folder, network, config)
+    weights = folder / WEIGHTS_NAME
+    for kind, names in (("missing", expected.keys() - held.keys()), ("unexpected", held.keys() - expected.keys())):
+        if names:
+            some = ", ".join(sorted(names)[:5])
+            raise UserError(f"{weights} does not fit its config.json: {kind} weights {some}")
+    for name, shape in expected.items():
+        if held[name] != shape:
+            raise UserError(
+                f"{weights} does not fit its config.json: {name} expected shape {list(shape)}, found {list(held[name])}"
+            )
+    check_checksums(folder)
+
+
+def _weight_shapes(folder: Path) -> Shapes:
+    if (folder / WEIGHTS_NAME).exists():
+        return safetensors_shapes(folder / WEIGHTS_NAME)
+    if not (folder / WEIGHTS_INDEX).exists():
+        raise UserError(f"no file named {WEIGHTS_NAME} in {folder}")
+    places = read_json(folder / WEIGHTS_INDEX).get("weight_map")
+    names = set(places.values()) if isinstance(places, dict) else {None}
+    shapes: Shapes = {}
+    for name in sorted(names, key=str):
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(
+                f"{folder / WEIGHTS_INDEX} names {name!r}: weights are read from .safetensors files beside it, and no "
+                "others, since pickles may run code"
+            )
+        shapes |= safetensors_shapes(folder / name)
+    return shapes
+
+
+def _network_shapes(folder: Path, network: Any, config: dict[str, Any]) -> Shapes:
+    """Names and shapes of the parameters that a config asks for, from a network that has no memory."""
+    try:
+        with torch.device("meta"):
+            made = network.from_config(config)
+        state = made.state_dict()
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    except Exception as error:  # whatever a class makes of values that it does not expect
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{folder / CONFIG_NAME} makes no network: {reason}") from error
+    check_memory(sum(value.numel() * value.element_size() for value in state.values()), str(folder))
+    return {name: tuple(value.shape) for name, value in state.items()}

@@ -1,0 +1,64 @@
+"""Real files of every kind, made once; everything that a command imports is imported before forks are made."""
+
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sddpm.conversion import save_reference
+from sddpm.evaluation.statistics import Gaussian
+from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
+from sddpm.moving import pack_run
+from sddpm.pipelines import load_pipeline
+from sddpm.training import load_config, train
+
+PARTS = (
+    "cli.main",
+    "conversion",
+    "release",
+    "energy.account",
+    "guidance",
+    "figures.grid",
+    "evaluation.run",
+    "training.transfer",
+)
+TINY = (
+    *("data.image_size=8", "model.base_channels=8", "model.channel_mult=[1,2]", "model.num_res_blocks=1", "model.T=2"),
+    *("model.patch_size=1", "train.batch_size=8", "train.steps=2", "train.warmup_steps=1", "train.log_every=1"),
+    *("train.sample_every=0", "train.checkpoint_every=1", "train.precision=float32", "train.tensorboard=false"),
+)
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory) -> Path:
+    """run/, pack/, model/, reference.pt, statistics.npz, images.npz, image.png, image.jpg, images/."""
+    for part in PARTS:
+        import_module(f"sddpm.{part}")
+    folder = tmp_path_factory.mktemp("real")
+    train(load_config("digits", TINY), folder / "run", progress=False)
+    pack_run(folder / "run", folder / "pack", half=True)
+    shutil.copytree(folder / "run" / "model", folder / "model")
+    unet = load_pipeline(folder / "model").unet
+    save_reference(unet, folder / "reference.pt")
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(50, 6))
+    gaussian = Gaussian(torch.tensor(samples.mean(0)), torch.tensor(np.cov(samples.T)), 50)
+    write_statistics(folder / "statistics.npz", StatisticsFile({"pool": gaussian}))
+    np.savez(folder / "images.npz", rng.integers(0, 256, (5, 8, 8, 3), np.uint8))
+    (folder / "images").mkdir()
+    for i in range(3):
+        image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        image.save(folder / "images" / f"{i}.png")
+    image.save(folder / "image.png")
+    image.save(folder / "image.jpg")
+    return folder
+
+
+@pytest.fixture
+def place(real, tmp_path) -> Path:
+    """An own copy of all of it."""
+    return shutil.copytree(real, tmp_path / "place")
