@@ -24,7 +24,7 @@ PARTS = (
     "guidance",
     "figures.grid",
     "evaluation.run",
-    "training.transfer",
+    "moving",
 )
 TINY = (
     *("data.image_size=8", "model.base_channels=8", "model.channel_mult=[1,2]", "model.num_res_blocks=1", "model.T=2"),

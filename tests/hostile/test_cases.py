@@ -270,10 +270,7 @@ def test_processes_that_are_no_number(place, monkeypatch, variable):
 
 def test_a_tiny_memory_is_one_line(place):
     """Memory that runs out while it works, not before."""
-    code, _, err = command(
-        ["sample", "model", "--count", "4000", "--batch-size", "4000", "--steps", "1", "--out", "out.npz"],
-        place,
-        memory=64 << 20,
-        seconds=60,
-    )
+    arguments = "sample model --count 200000 --batch-size 200000 --steps 1 --out out.npz"
+    code, _, err = command(arguments.split(), place, memory=256 << 20, seconds=60)
     assert code == 2 and "too little memory" in err.splitlines()[-1], err[-2000:]
+    assert not (place / "out.npz").exists()

@@ -145,9 +145,8 @@ class Dynamics:
     def __post_init__(self):
         definition = self.definition
         for name, value in (("v_reset", self.v_reset), ("tau", self.tau), ("initial_charge", self.initial_charge)):
-            if value is None and name == "v_reset":
-                continue
-            if not (type(value) in (int, float) and math.isfinite(value)):
+            soft_reset = value is None and name == "v_reset"
+            if not soft_reset and not (isinstance(value, int | float) and math.isfinite(value)):
                 raise UserError(f"{name} must be a finite number, got {value!r}")
         if not 0 <= self.initial_charge < 1:
             raise UserError(f"initial_charge must be at least 0 and below 1 threshold, got {self.initial_charge}")
