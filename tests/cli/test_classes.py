@@ -1,5 +1,9 @@
 """`sddpm sample --class`: files, rows and refusals."""
 
+import json
+import shutil
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +172,41 @@ def test_energy_counts_both_evaluations_of_guidance(folder):
     assert guided.images == 2 and guided.snn_steps == 2
     for a, b, both in zip(with_class.layers, without.layers, guided.layers, strict=True):
         assert (a.ac + b.ac, a.mac + b.mac, a.updates + b.updates) == (both.ac, both.mac, both.updates), both.name
+
+
+@pytest.fixture
+def renamed(folder, tmp_path):
+    """The same model with other names of its classes."""
+
+    def rename(names):
+        copy = shutil.copytree(folder, tmp_path / "renamed")
+        index = json.loads((copy / "model_index.json").read_text())
+        (copy / "model_index.json").write_text(json.dumps({**index, "class_names": names}))
+        return copy
+
+    return rename
+
+
+def test_classes_named_by_numbers_are_taken_by_name_first(renamed, tmp_path):
+    model = renamed(["1", "2", "3"])
+    sample(model, tmp_path / "all", "--count", 1, "--class", "all")
+    assert sorted(path.parent.name for path in (tmp_path / "all").rglob("*.png")) == ["1", "2", "3"]
+    for name, number in (("1", 0), ("3", 2), ("0", 0)):
+        sample(model, tmp_path / f"{name}.npz", "--count", 1, "--class", name)
+        with np.load(tmp_path / f"{name}.npz") as content:
+            assert content["arr_1"].tolist() == [number]
+
+
+@pytest.mark.parametrize("out", ["deep/out", "deep/out.zip"])
+def test_names_of_classes_never_lead_outside(renamed, tmp_path, out):
+    model = renamed(["..", "", "/etc"])
+    (tmp_path / "deep").mkdir()
+    before = set(tmp_path.rglob("*"))
+    sample(model, tmp_path / out, "--count", 1, "--class", "all")
+    if out.endswith(".zip"):
+        with zipfile.ZipFile(tmp_path / out) as archive:
+            names = archive.namelist()
+    else:
+        names = [str(path.relative_to(tmp_path / out)) for path in (tmp_path / out).rglob("*.png")]
+    assert sorted(names) == ["-etc/000000.png", "class-0/000000.png", "class-1/000000.png"]
+    assert all(path.is_relative_to(tmp_path / out) for path in set(tmp_path.rglob("*")) - before)

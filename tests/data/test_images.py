@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from sddpm.data import open_dataset
+from sddpm.data.classes import use_class_order
 from sddpm.errors import UserError
+from sddpm.training.batches import check_labels
 
 
 def as_tensor(pictures: np.ndarray) -> torch.Tensor:
@@ -251,10 +253,70 @@ def test_entry_with_flipped_bytes_fails_its_checksum_alone(tmp_path, pictures, e
         (b"[" * 100_000, "is not"),
     ],
 )
-def test_bad_dataset_json(tmp_path, pictures, encode, make_zip, content, message):
+def test_bad_dataset_json(tmp_path, pictures, encode, make_zip, caplog, content, message):
     path = make_zip(tmp_path / "x.zip", {"0.png": encode(pictures[0]), "dataset.json": content})
-    with pytest.raises(UserError, match=message):
-        open_dataset(path)
+    with caplog.at_level("WARNING"):
+        ds = open_dataset(path)  # only a model of classes needs them
+    assert ds.labels is None and message in ds.label_problem and message in caplog.text
+    with pytest.raises(UserError, match=f"has no labels that can be used .*{message}"):
+        check_labels(ds, 10)
+    check_labels(ds, None)
+
+
+@pytest.mark.parametrize("label", [-1, 10**18])
+def test_labels_that_number_no_class(tmp_path, pictures, encode, make_zip, label):
+    content = json.dumps({"labels": [["0.png", label]]}).encode()
+    ds = open_dataset(make_zip(tmp_path / "x.zip", {"0.png": encode(pictures[0]), "dataset.json": content}))
+    with pytest.raises(UserError, match=f"has the label {label}: classes are numbered from 0"):
+        check_labels(ds, 10)
+
+
+def test_class_folders_are_in_natural_order(tmp_path, pictures, encode, make_folder):
+    names = [f"{name}/0.png" for name in ("10", "2", "1", "cat 3", "cat 20", "b")]
+    ds = open_dataset(make_folder(tmp_path / "x", {name: encode(pictures[0]) for name in names}))
+    assert ds.class_names == ("1", "2", "10", "b", "cat 3", "cat 20")
+    assert [ds.class_names[label] + "/0.png" for label in ds.labels] == ds.names
+
+
+def test_class_folders_of_several_paths_are_one_class_by_name(tmp_path, pictures, encode, make_folder):
+    for path, classes in {"pa": ("cat", "dog"), "pb": ("dog", "zebra")}.items():
+        make_folder(tmp_path / path, {f"{name}/0.png": encode(pictures[0]) for name in classes})
+    ds = open_dataset([tmp_path / "pa", tmp_path / "pb"])
+    assert ds.class_names == ("cat", "dog", "zebra") and ds.labels.tolist() == [0, 1, 1, 2]
+
+
+def test_classes_by_folder_and_by_number_are_not_mixed(tmp_path, pictures, encode, make_folder):
+    make_folder(tmp_path / "pa", {f"{name}/0.png": encode(pictures[0]) for name in ("cat", "dog")})
+    labels = json.dumps({"labels": [["0.png", 1]]}).encode()
+    make_folder(tmp_path / "pb", {"0.png": encode(pictures[0]), "dataset.json": labels})
+    ds = open_dataset([tmp_path / "pa", tmp_path / "pb"])
+    assert ds.labels is None and "others by number" in ds.label_problem
+
+
+def test_a_model_trained_on_another_order_of_classes_keeps_it(tmp_path, pictures, encode, make_folder):
+    names = [f"{name}/0.png" for name in ("10", "2", "1")]
+    ds = open_dataset(make_folder(tmp_path / "x", {name: encode(pictures[0]) for name in names}))
+    use_class_order(ds, ["1", "10", "2"])  # as text, as former versions had them
+    assert ds.class_names == ("1", "10", "2")
+    assert [ds.class_names[label] + "/0.png" for label in ds.labels] == ds.names
+    use_class_order(ds, ["a", "b", "c"])
+    assert ds.class_names == ("1", "10", "2")
+
+
+def test_a_zip_in_capitals_is_found(tmp_path, pictures, encode, make_zip):
+    (tmp_path / "data").mkdir()
+    make_zip(tmp_path / "data" / "X.ZIP", {"0.png": encode(pictures[0])})
+    assert len(open_dataset(tmp_path / "data")) == 1
+
+
+def test_grey_stored_in_colour_is_hinted_at(tmp_path, make_folder, encode, caplog):
+    grey = np.repeat(np.arange(64, dtype=np.uint8).reshape(8, 8, 1), 3, 2)
+    for name, image, hinted in (("grey", grey, True), ("colour", grey + np.array([0, 0, 1], np.uint8), False)):
+        caplog.clear()
+        folder = make_folder(tmp_path / name, {"0.png": encode(image)})
+        assert open_dataset(folder).channels == 3 and ("channels=1" in caplog.text) == hinted
+        caplog.clear()
+        assert open_dataset(folder, channels=3).channels == 3 and not caplog.text
 
 
 def test_dataset_json_without_labels(tmp_path, pictures, encode, make_zip):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from sddpm.data import LazyDataset, MemoryDataset, iterate_batches, open_dataset
 from sddpm.errors import UserError
@@ -104,3 +105,13 @@ def test_stopping_early_stops_the_background():
     made = len(ds.calls)
     time.sleep(0.05)
     assert len(ds.calls) == made <= 4
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.timeout(120)
+def test_worker_processes_are_refused_and_do_not_hang(zip_path, start):
+    lazy = open_dataset(zip_path, memory_limit=0)
+    loader = DataLoader(lazy, num_workers=1, multiprocessing_context=start)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="num_workers=0"):
+        next(iter(loader))
+    assert len(list(DataLoader(lazy))) == len(lazy)  # type: ignore[arg-type]

@@ -42,6 +42,16 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(first):
     assert np.array_equal(got[0], np.floor(values / 257 + 0.5).astype(np.uint8))
 
 
+def test_sixteen_bit_transparency_is_laid_over_white(first):
+    """tRNS of a grey PNG names the one value, of 16 bits, that is transparent (PNG specification, 11.3.2.1)."""
+    values = np.array([[0x0101, 0x0202], [0xFFFE, 0x0202]], np.uint16)
+    content = png16(values)
+    body = b"tRNS" + struct.pack(">H", 0x0202)
+    chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+    place = content.index(b"IDAT") - 4
+    assert first(content[:place] + chunk + content[place:])[0].tolist() == [[1, 255], [255, 255]]
+
+
 def test_sixteen_bit_colour_is_right_to_one_level(first):
     values = np.random.default_rng(0).integers(0, 65536, (16, 16, 3)).astype(np.uint16)
     got = first(png16(values)).transpose(1, 2, 0)

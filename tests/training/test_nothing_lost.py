@@ -62,7 +62,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_again(finished, tin
     run = shutil.copytree(finished, tmp_path / "run")
     for part in ("checkpoints", "model"):
         shutil.rmtree(run / part)
-    with pytest.raises(UserError, match=r"nothing to resume: .* leave out --resume to start the run"):
+    with pytest.raises(UserError, match=r"nothing to resume: .* leave out `resume` to start the run"):
         train(tiny(), run, resume=True, progress=False)
     assert train(tiny(), run, progress=False).step == 6
     assert [row["step"] for row in read_metrics(run)] == [1, 2, 3, 4, 5, 6]

@@ -39,15 +39,15 @@ def wanted_images(
     check_guidance(count, list(values) or None, 1.0)
     if count is None:
         return Wanted(seeds)
-    asked = split_classes(values) or [otherwise]
+    asked: list[str | int] = [*split_classes(values)] or [otherwise]
     if asked == ["all"]:
-        asked = [str(i) for i in range(count)]
+        asked = [*range(count)]  # numbers, which no name can be mistaken for
     if len(asked) == 1:
         return Wanted(seeds, resolve_labels(asked[0], seeds, count, names))
     if {"all", RANDOM} & set(asked):
-        raise UserError(f"--class {','.join(asked)}: all and random stand alone")
+        raise UserError(f"--class {','.join(map(str, asked))}: all and random stand alone")
     labels = resolve_labels(asked, range(len(asked)), count, names)
     if len(set(labels)) < len(labels):
-        raise UserError(f"--class {','.join(asked)} names a class twice")
+        raise UserError(f"--class {','.join(map(str, asked))} names a class twice")
     rows = [NO_CLASS if label == count else class_name(label, names) for label in labels]
     return Wanted(seeds * len(labels), [label for label in labels for _ in seeds], rows)

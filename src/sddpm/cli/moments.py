@@ -9,7 +9,7 @@ from sddpm.cli.app import app
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -62,7 +62,9 @@ def moments(
     pipeline = load_pipeline(model, pick_device(device))
     if no_class and pipeline.num_classes is None:
         raise UserError("--no-class is for models of classes: this one knows none")
-    batches = training_images(section, None if no_class else pipeline.num_classes, samples, batch_size, seed)
+    batches = training_images(
+        section, None if no_class else pipeline.num_classes, samples, batch_size, seed, pipeline.class_names
+    )
     found = measure_moments(pipeline, batches, count=samples, seed=seed)
     keep_moments(model, found)
     typer.echo(
@@ -86,17 +88,24 @@ def data_section(model: Path, config: str | None, data: str | None) -> "DataConf
 
 
 def training_images(
-    section: "DataConfig", num_classes: int | None, count: int, batch_size: int, seed: int
+    section: "DataConfig",
+    num_classes: int | None,
+    count: int,
+    batch_size: int,
+    seed: int,
+    class_names: "Sequence[str] | None" = None,
 ) -> "Iterator[tuple[Tensor, Tensor | None]]":
     """`count` images of those that the model was trained on, drawn by the seed, in batches uint8 [B, C, H, W], with
-    their classes, LongTensor [B], if there are `num_classes` of them."""
+    their classes, LongTensor [B], if there are `num_classes` of them, numbered as `class_names` lists them."""
     import torch
 
     from sddpm.data import iterate_batches, random_flip
+    from sddpm.data.classes import use_class_order
     from sddpm.training.batches import check_labels
     from sddpm.training.run import open_training_data
 
     dataset = open_training_data(section)
+    use_class_order(dataset, class_names)
     if count > len(dataset):
         raise UserError(f"{dataset.name} holds {len(dataset):,} images, fewer than --samples {count:,}")
     if num_classes is not None and dataset.labels is None:

@@ -1,12 +1,14 @@
 """Data sets ready for training: uint8 [C, H, W] images by index, in memory or decoded when asked for."""
 
 import logging
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -29,13 +31,15 @@ from sddpm.errors import UserError
 log = logging.getLogger(__name__)
 
 Indices = Sequence[int] | Tensor
+NO_WORKERS = "{} is decoded on threads of its own: give its DataLoader num_workers=0"
 
 
 class ImageDataset(ABC):
     """N images of one size and colour, uint8 [C, H, W].
 
     `channels` 1 or 3; `image_size` the side in pixels; `names` one a image; `labels` int64 [N] or None;
-    `class_names` one a class, or None where they have no names; `skipped` the (name, reason) of images that could not
+    `class_names` one a class, or None where they have no names; `label_problem` why labels that
+    are there cannot be used; `skipped` the (name, reason) of images that could not
     be used. Batches come from `gather` or `iterate_batches`, which decode on threads; a DataLoader around it must have
     no worker processes.
     """
@@ -52,6 +56,7 @@ class ImageDataset(ABC):
         self.names = names
         self.labels = None if labels is None else torch.from_numpy(np.array(labels, np.int64))
         self.class_names = class_names
+        self.label_problem: str | None = None
         self.skipped = skipped
         self.channels = 0
         self.image_size = 0
@@ -97,8 +102,14 @@ class LazyDataset(ImageDataset):
         self._replaced: dict[int, int] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="sddpm-decode")
+        self._process = os.getpid()  # threads, and the places in open archives, do not survive a fork
+
+    def __reduce__(self) -> NoReturn:
+        raise UserError(NO_WORKERS.format(self.name))
 
     def gather(self, indices: Indices) -> Tensor:
+        if os.getpid() != self._process:
+            raise UserError(NO_WORKERS.format(self.name))
         wanted = torch.as_tensor(indices, dtype=torch.long).tolist()
         out = np.empty((len(wanted), self.channels, self.image_size, self.image_size), np.uint8)
 
@@ -157,5 +168,8 @@ def build_dataset(
         dataset.gather([0])  # so that a data set without one readable image fails here
     else:
         images, source = decode_all(name, source, spec, size)
+        if any_channels and spec.channels == 3 and all((image[:1] == image[1:]).all() for image in images):
+            log.warning("%s: every image is grey, though stored in colour: channels=1 learns it at a third", name)
         dataset = MemoryDataset(name, source, images)
+    dataset.label_problem = source.label_problem
     return dataset

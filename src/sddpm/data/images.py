@@ -1,6 +1,7 @@
 """Folders, zips and LMDBs of images, one or several together; labels from EDM's dataset.json or from class folders."""
 
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from sddpm.data.classes import Labels, folder_labels, joined_labels
 from sddpm.data.lmdb_folder import is_lmdb, open_lmdb
 from sddpm.data.sources import MIB, Source, describe
 from sddpm.errors import UserError
 from sddpm.opening.files import check_file
 from sddpm.opening.images import MOST_BYTES, decode_image
 
+log = logging.getLogger(__name__)
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 _MAX_FILE, _MAX_JSON = MOST_BYTES, 512 * MIB
 _MAX_RATIO, _RATIO_FROM = 200, MIB  # a compressed image hardly shrinks further; small flat ones may
@@ -36,7 +39,9 @@ def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Sour
     image itself, or the folder of an LMDB whose values are image files.
 
     With several paths every name is prefixed by its folder or archive, because archives number their images alike.
-    Labels are there if every path has them: in its dataset.json, or else, with `class_folders`, by folder.
+    Labels are there if every path has them: in its dataset.json, or else, with `class_folders`, by folder; folders of
+    one name are one class in all paths. Labels that cannot be used are left out with a warning, and `label_problem`
+    says why.
     Raises `UserError` for a path that is no folder, whole zip or image, or when there is no image at all.
     """
     if len({path.resolve() for path in paths}) < len(paths):
@@ -56,11 +61,14 @@ def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Sour
         part, name = entries[i]
         return decode_image(part.read(name))
 
-    found = [_labels(part, path, class_folders) for part, path in zip(parts, paths, strict=True)]
-    known = [labels for labels, _ in found if labels is not None]
-    labels = np.concatenate(known) if len(known) == len(found) else None
-    spellings = {class_names for _, class_names in found}
-    return Source(names, read, labels, skipped, class_names=spellings.pop() if len(spellings) == 1 else None)
+    labels, class_names, problem = None, None, None
+    try:
+        found = [_labels(part, path, class_folders) for part, path in zip(parts, paths, strict=True)]
+        labels, class_names = joined_labels(found)
+    except ValueError as error:  # a UserError too: only a model of classes needs labels
+        problem = str(error)
+        log.warning("labels are left out: %s", problem)
+    return Source(names, read, labels, skipped, class_names=class_names, label_problem=problem)
 
 
 def _prefixes(paths: tuple[Path, ...]) -> list[str]:
@@ -83,7 +91,7 @@ def _open_part(path: Path) -> _Part:
     if is_lmdb(path):
         return _Part(*open_lmdb(path), [], None)
     part = _open_folder(path)
-    zips = sorted(path.glob("*.zip"))
+    zips = sorted(file for file in path.iterdir() if file.suffix.lower() == ".zip")
     if part.names or not zips:
         return part
     if len(zips) > 1:
@@ -153,10 +161,14 @@ def _refusal(entry: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _labels(part: _Part, path: Path, class_folders: bool) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """int64 [N] from dataset.json, else from class folders if allowed, else None; and the names of the classes."""
+def _labels(part: _Part, path: Path, class_folders: bool) -> Labels:
+    """int64 [N] from dataset.json, else from class folders if allowed, else None; and the names of the classes.
+
+    Raises:
+        UserError: a dataset.json whose labels cannot be used.
+    """
     if part.json is None:
-        return _folder_labels(part.names) if class_folders else (None, None)
+        return folder_labels(part.names) if class_folders else (None, None)
     try:
         pairs = json.loads(part.json).get("labels")
         if pairs is None:
@@ -167,16 +179,3 @@ def _labels(part: _Part, path: Path, class_folders: bool) -> tuple[np.ndarray | 
         raise UserError(f"dataset.json in {path} has no whole-number label for {error}") from error
     except (ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise UserError(f'dataset.json in {path} is not {{"labels": [[name, class], ...]}}: {error}') from error
-
-
-def _folder_labels(names: list[str]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """Class = index of the image's folder in sorted order, when all lie in at least two first-level folders.
-
-    Not for EDM's shards (00000, 00001, ...), which are no classes.
-    """
-    folders = [name.split("/")[0] if name.count("/") == 1 else None for name in names]
-    classes = sorted({str(folder) for folder in folders})
-    if None in folders or len(classes) < 2 or all(re.fullmatch(r"\d{5}", name) for name in classes):
-        return None, None
-    index = {name: i for i, name in enumerate(classes)}
-    return np.array([index[str(folder)] for folder in folders], np.int64), tuple(classes)

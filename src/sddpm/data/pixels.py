@@ -61,7 +61,11 @@ def to_eight_bit(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise BadImage("integer pixels outside 0..65535")
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))  # round(v / 257), exactly
+        eight = ((values + 128) // 257).astype(np.uint8)  # round(v / 257), exactly
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):  # of a PNG: the one grey value that is
+            eight[values == transparent] = 255
+        return Image.fromarray(eight)
     if image.mode == "F":
         raise BadImage("floating-point pixels, whose range is unknown")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

@@ -28,6 +28,7 @@ class Source:
     `read(i)` opens image i as a Pillow image (files: header only, the pixels are decoded on use) and may raise anything
     when that image is bad. `arrays` is set when all pixels are already there: uint8 [N, H, W] or [N, H, W, 3].
     `skipped` lists (name, reason) of what the reader refused. `class_names`: one a class, if the classes have names.
+    `label_problem`: why labels that are there cannot be used.
     """
 
     names: list[str]
@@ -36,6 +37,7 @@ class Source:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     arrays: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
+    label_problem: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -81,6 +81,15 @@ def pipeline_folder(path: str | PathLike[str]) -> Path:
     return folder
 
 
+def kept_class_names(path: str | PathLike[str]) -> list[str] | None:
+    """The classes of a saved model, or of a run, by name and in order; None if it has none, or there is no model."""
+    try:
+        names = read_json(pipeline_folder(path) / INDEX_NAME).get("class_names")
+    except UserError:
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
 def own_folder(path: str | PathLike[str]) -> Path:
     """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for one of the package."""
     folder = pipeline_folder(path)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sddpm.data import ImageDataset, iterate_batches
 from sddpm.errors import UserError
+from sddpm.models.config import MOST
 from sddpm.training.config import Config
 from sddpm.training.randomness import batch_indices, generator
 
@@ -73,9 +74,12 @@ def check_labels(dataset: ImageDataset, num_classes: int | None) -> None:
     if num_classes is None:
         return
     if dataset.labels is None:
-        raise UserError(f"{dataset.name} has no labels: a model of {num_classes} classes cannot be learned from it")
+        why = f"has no labels that can be used ({dataset.label_problem})" if dataset.label_problem else "has no labels"
+        raise UserError(f"{dataset.name} {why}: a model of {num_classes} classes cannot be learned from it")
     first, last = int(dataset.labels.min()), int(dataset.labels.max())
-    if first < 0 or last >= num_classes:
+    if first < 0 or last >= MOST["num_classes"]:
+        raise UserError(f"{dataset.name} has the label {first if first < 0 else last}: classes are numbered from 0")
+    if last >= num_classes:
         raise UserError(f"{dataset.name} has the classes {first} to {last}: model.num_classes={num_classes} is too few")
 
 

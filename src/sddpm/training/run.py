@@ -5,10 +5,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from sddpm.data import ImageDataset, open_dataset
+from sddpm.data.classes import use_class_order
 from sddpm.data.signals import SignalDataset
 from sddpm.errors import UserError, out_of_memory
 from sddpm.files.lock import locked
 from sddpm.models.batch_norm import synchronize_batch_norm
+from sddpm.pipelines.loading import kept_class_names
 from sddpm.training.allocator import keep_large_buffers
 from sddpm.training.batches import check_labels, share_of_batch, training_batches
 from sddpm.training.checkpoint import newest_checkpoint, restore
@@ -110,6 +112,8 @@ def _train(
     if accelerator.device.type == "cpu":
         keep_large_buffers()
     dataset = open_training_data(config.data)
+    if (earlier := init_from or (run_dir if checkpoint else None)) is not None:
+        use_class_order(dataset, kept_class_names(earlier))
     check_labels(dataset, config.model.num_classes)
     check_dims(dataset, config)
     model = build_model(config, dataset.channels)
