@@ -14,13 +14,13 @@ from sddpm.diffusion.moments import Moments, MomentSums
 from sddpm.diffusion.reverse_variance import (
     ancestral_variance,
     cheapest_path,
-    even_trajectory,
     optimal_variance,
     posterior_variance,
     trajectory_costs,
 )
 from sddpm.diffusion.schedule import NoiseSchedule
 from sddpm.diffusion.solvers import SOLVERS, make_scheduler, switch_solver
+from sddpm.diffusion.timesteps import even_trajectory
 from sddpm.errors import UserError
 from tests.helpers import published_updates as published
 

@@ -3,17 +3,36 @@
 diffusers' tables are float32, hence a tolerance of 1e-4.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    SASolverScheduler,
+    UniPCMultistepScheduler,
+)
 
 from sddpm.diffusion.noise import generators_for
-from sddpm.diffusion.respaced import respaced_timesteps
 from sddpm.diffusion.schedule import NoiseSchedule
-from sddpm.diffusion.solvers import SOLVERS, make_scheduler, solver_name, switch_solver
+from sddpm.diffusion.solver_registry import (
+    SOLVERS,
+    deterministic_solvers,
+    names_for_help,
+    register_solver,
+    single_step_solvers,
+)
+from sddpm.diffusion.solvers import adds_noise, is_multistep, make_scheduler, solver_name, switch_solver
+from sddpm.diffusion.timesteps import respaced_timesteps
 from sddpm.errors import UserError
 from sddpm.pipelines.denoise import denoise
 from tests.helpers import published_updates as published
@@ -94,12 +113,34 @@ def test_the_stochastic_dpm_solver_is_its_published_update(n):
 
 @pytest.mark.parametrize(("n", "off"), [(50, 0.04), (200, 0.01)])
 def test_the_stochastic_dpm_solver_gives_the_deviation_of_the_data(n, off):
-    """Images are an affine map of independent noises, whose slopes unit noises tell."""
+    """Of the recursion that the solver was shown to equal, exactly: an affine map of independent noises, whose slopes
+    unit noises tell; and of many samples of the solver, as far as they tell."""
     ts = respaced_timesteps(n, 1000)
     nothing, units = np.zeros(n + 1), np.eye(n + 1)
     offset = published.dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, nothing[:1], list(nothing[1:]))
     slopes = published.dpm_solver_pp_2m(A_LINEAR, ts, DATA.eps, units[0], list(units[1:])) - offset
-    assert np.square(slopes).sum() ** 0.5 == pytest.approx(DATA.s, rel=off)
+    assert (exact := np.square(slopes).sum() ** 0.5) == pytest.approx(DATA.s, rel=off)
+    steps = run("sde-dpm++", n, x=np.random.default_rng(0).standard_normal(512), seeds=range(512))
+    assert images(steps).std() == pytest.approx(exact, rel=4 / (2 * 512) ** 0.5)
+
+
+def test_no_solver_multiplies_the_errors_of_predictions_in_the_picture():
+    """Independent errors of every prediction, of deviation 0.1, and narrow data, which take out what earlier strides
+    left: the last stride leaves as much noise as DDIM's with every solver. (Extrapolated, PNDM's left 28 times as much.)
+    """
+    data = published.Gaussian(A_LINEAR, mu=0.3, s=0.05)
+    x = np.random.default_rng(0).standard_normal(500)
+
+    def noise_left(solver):
+        errors = np.random.default_rng(1)
+
+        def off(x, t):
+            return data.eps(x, t) + 0.1 * torch.tensor(errors.standard_normal(x.shape))
+
+        return (images(run(solver, 20, off, x=x)) - images(run(solver, 20, data.eps, x=x))).std()
+
+    left = {solver: noise_left(solver) for solver in UPDATES}
+    assert max(left.values()) < 1.5 * left["ddim"], left
 
 
 @pytest.mark.parametrize("solver", UPDATES)
@@ -218,11 +259,13 @@ def test_ddim_follows_the_noise_that_belongs_to_the_clamped_image():
     assert_equal(images(list(steps)), expected)
 
 
-@pytest.mark.parametrize("base", [DPMSolverMultistepScheduler, UniPCMultistepScheduler])
-def test_thresholding_at_one_is_clamping(base):
+@pytest.mark.parametrize(
+    ("solver", "base"), [("dpm++", DPMSolverMultistepScheduler), ("unipc", UniPCMultistepScheduler)]
+)
+def test_clamping_is_diffusers_thresholding_at_one(solver, base):
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2
     theirs = base(thresholding=True, sample_max_value=1.0)._threshold_sample(x)
-    assert torch.equal(theirs, x.clamp(-1, 1))
+    assert torch.equal(make_scheduler(solver)._threshold_sample(x), theirs)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -236,8 +279,9 @@ def test_schedulers_survive_saving(solver, tmp_path):
 
 
 @pytest.mark.parametrize("clip", [True, False])
-@pytest.mark.parametrize("before", SOLVERS)
-@pytest.mark.parametrize("after", SOLVERS)
+@pytest.mark.parametrize(
+    ("before", "after"), [*(("unipc", solver) for solver in SOLVERS), *((solver, "ddim") for solver in SOLVERS)]
+)
 def test_switching_keeps_what_belongs_to_the_model(before, after, clip):
     model = {
         "beta_schedule": "cosine",
@@ -261,6 +305,100 @@ def test_schedulers_tell_their_solver(solver, clip, tmp_path):
 def test_foreign_schedulers_have_no_solver_of_ours():
     for scheduler in (DDPMScheduler(), DDPMScheduler(beta_schedule="scaled_linear"), UniPCMultistepScheduler()):
         assert solver_name(scheduler) is None
+
+
+def test_a_name_is_found_without_building_all_schedulers(monkeypatch):
+    made = []
+    for name, solver in SOLVERS.items():
+        monkeypatch.setitem(SOLVERS, name, watched(solver, made))
+    assert solver_name(make_scheduler("ddim")) == "ddim"
+    assert made == ["ddim", "ddim"]  # the scheduler itself, and one to compare it with
+    assert solver_name(EulerDiscreteScheduler()) is None and len(made) == 2
+
+
+def watched(solver, made):
+    """The same solver, which notes that it makes a scheduler."""
+
+    def make(*arguments, **keywords):
+        made.append(solver.make.partition(":")[2])
+        return solver(*arguments, **keywords)
+
+    return replace(solver, make=make)
+
+
+STOCHASTIC = ("ddpm", "sde-dpm++", "analytic-dpm", "analytic-ddim", "analytic-dpm-ot")
+SINGLE_STEP = ("ddpm", "ddim", "analytic-dpm", "analytic-ddim", "analytic-dpm-ot")
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_records_and_schedulers_say_the_same(solver, clip):
+    scheduler = make_scheduler(solver, clip_sample=clip, moments=MOMENTS)
+    assert SOLVERS[solver].stochastic == adds_noise(scheduler) == (solver in STOCHASTIC)
+    assert SOLVERS[solver].multistep == is_multistep(scheduler) == (solver not in SINGLE_STEP)
+    assert adds_noise(scheduler, eta=0.5)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_records_tell_who_draws_noise(solver):
+    """Other generators, other pictures, if and only if the solver is called stochastic."""
+    one, other = (images(run(solver, 5, seeds=range(first, first + 5))) for first in (0, 100))
+    assert (np.abs(one - other).max() > 1e-3) == SOLVERS[solver].stochastic
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "noisy", "multistep"),
+    [
+        (DDPMScheduler(), True, False),
+        (DDIMScheduler(), False, False),
+        (LCMScheduler(), True, False),
+        (PNDMScheduler(), False, True),
+        (DEISMultistepScheduler(), False, True),
+        (UniPCMultistepScheduler(), False, True),
+        (SASolverScheduler(), True, True),
+        (DPMSolverMultistepScheduler(), False, True),
+        (DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"), True, True),
+        (DPMSolverSinglestepScheduler(), False, True),
+    ],
+)
+def test_stock_schedulers_are_known(scheduler, noisy, multistep):
+    assert (adds_noise(scheduler), is_multistep(scheduler)) == (noisy, multistep)
+
+
+def test_an_unknown_scheduler_is_never_taken_for_deterministic():
+    class Mine(DDIMScheduler):
+        pass
+
+    assert adds_noise(Mine()) and is_multistep(Mine())
+
+
+@pytest.fixture
+def halfway():
+    """A solver of a user's own, of which nothing is known but what it is registered with."""
+
+    class HalfwayScheduler(DDIMScheduler):
+        pass
+
+    def make(clip_sample, **model):
+        return HalfwayScheduler(clip_sample=clip_sample, timestep_spacing="trailing", **model)
+
+    register_solver("halfway", make, HalfwayScheduler, stochastic=False, multistep=False, order=1, description="mine")
+    yield HalfwayScheduler
+    del SOLVERS["halfway"]
+
+
+def test_a_registered_solver_is_one_like_any_other(halfway):
+    scheduler = switch_solver(make_scheduler("dpm++", beta_schedule="cosine", clip_sample=False), "halfway")
+    assert type(scheduler) is halfway and scheduler.config.beta_schedule == "squaredcos_cap_v2"
+    assert solver_name(scheduler) == "halfway"
+    assert not adds_noise(scheduler) and not is_multistep(scheduler)
+    assert_equal(images(run("halfway", 50)), images(run("ddim", 50)))
+    for listed in (names_for_help(), deterministic_solvers(), single_step_solvers()):
+        assert "halfway" in listed
+    with pytest.raises(UserError, match="pndm, analytic-dpm, analytic-ddim, analytic-dpm-ot, halfway"):
+        make_scheduler("euler")
+    with pytest.raises(UserError, match="there is a solver 'halfway' already"):
+        register_solver("halfway", halfway, halfway, stochastic=False, multistep=False)
 
 
 def test_switching_refuses_a_schedule_it_cannot_carry_over():

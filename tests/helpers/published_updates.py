@@ -150,7 +150,8 @@ def unipc_2(a, ts, eps, x):
 
 
 def plms(a, ts, eps, x):
-    """Liu et al. 2022 (PNDM): transfer of eq. 11, linear multistep of eq. 12, started by an improved Euler step."""
+    """Liu et al. 2022 (PNDM): transfer of eq. 11, linear multistep of eq. 12, started by an improved Euler step; the
+    stride to the clean image takes the newest slope alone, as that of `dpm_solver_pp_2m`."""
     a_bar = levels(a, ts)
 
     def transfer(x, e, now, then):
@@ -167,6 +168,8 @@ def plms(a, ts, eps, x):
             slope = e
             if len(ts) > 1:
                 slope = (e + eps(transfer(x, e, a_bar[0], a_bar[1]), ts[1])) / 2
+        elif i == len(ts) - 1:
+            slope = e
         elif i == 1:
             slope = (3 * e - history[-2]) / 2
         elif i == 2:

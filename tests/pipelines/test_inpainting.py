@@ -10,9 +10,9 @@ from PIL import Image
 
 from sddpm.diffusion.noise import generators_for
 from sddpm.diffusion.repaint import resampling_walk
-from sddpm.diffusion.respaced import respaced_timesteps
 from sddpm.diffusion.schedule import NoiseSchedule
 from sddpm.diffusion.solvers import make_scheduler
+from sddpm.diffusion.timesteps import respaced_timesteps
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.inpainting import as_images, as_mask, inpaint

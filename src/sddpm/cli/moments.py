@@ -128,10 +128,10 @@ def draw(found: "Moments", alphas_cumprod: Any) -> Any:
 
     from sddpm.diffusion.reverse_variance import (
         ancestral_variance,
-        even_trajectory,
         optimal_variance,
         posterior_variance,
     )
+    from sddpm.diffusion.timesteps import even_trajectory
     from sddpm.figures.moments import moments_figure
 
     timesteps = torch.tensor(even_trajectory(min(51, len(found.h)), len(found.h)))

@@ -1,4 +1,4 @@
-"""Options that several verbs share. (Names are spelled out: importing the registries would import torch.)"""
+"""Options that several verbs share."""
 
 import functools
 import inspect
@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from sddpm.diffusion.solver_registry import names_for_help
 from sddpm.errors import UserError
 
 Classes = Annotated[
@@ -68,12 +69,16 @@ class Row(NamedTuple):
     read: Callable[[Any], Any] = lambda value: value
 
 
-_SOLVERS = (
-    "ddpm, ddim, dpm++, sde-dpm++, unipc, pndm; after sddpm moments also analytic-dpm, analytic-ddim, analytic-dpm-ot;"
-    " or own, the model's."
-)
 SAMPLING: dict[str, Row] = {
-    "solver": Row(("--solver",), str | None, None, _SOLVERS, "the model's own", "NAME", parse_solver),
+    "solver": Row(
+        ("--solver",),
+        str | None,
+        None,
+        f"{names_for_help()}; or own, the model's.",
+        "the model's own",
+        "NAME",
+        parse_solver,
+    ),
     "num_inference_steps": Row(
         ("--steps", "--num-inference-steps"), int | None, None, "Steps of the solver.", "the model's own, or else 50"
     ),

@@ -15,16 +15,15 @@ from torch import Tensor
 
 from sddpm.diffusion.moments import Moments
 from sddpm.diffusion.objectives import predict_x0
-from sddpm.diffusion.respaced import check_steps
 from sddpm.diffusion.reverse_variance import (
     ancestral_variance,
     cheapest_path,
-    even_trajectory,
     optimal_variance,
     posterior_variance,
     trajectory_costs,
 )
 from sddpm.diffusion.schedule import OUR_NAMES, NoiseSchedule
+from sddpm.diffusion.timesteps import check_steps, even_trajectory
 from sddpm.errors import UserError
 
 CHOICES = {"form": ("ddpm", "ddim"), "trajectory": ("even", "optimal")}

@@ -9,8 +9,6 @@ of one end or the other.
 where diffusers looks up how to load the classes.
 """
 
-from typing import Any
-
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler, DDIMSchedulerOutput
@@ -22,34 +20,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutpu
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from sddpm.diffusion.analytic import AnalyticDPMScheduler
 from sddpm.diffusion.objectives import predict_epsilon, predict_x0
-from sddpm.errors import UserError
-
-
-def check_steps(num_inference_steps: int, num_train_timesteps: int) -> None:
-    """Raise UserError for fewer than 1 or more than N steps."""
-    n, total = num_inference_steps, num_train_timesteps
-    if not 1 <= n <= total:
-        raise UserError(f"steps must be from 1 to {total} (the model was trained with {total}), not {n}")
-
-
-def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> list[int]:
-    """The time steps at which the network is asked, falling from N - 1; after the last one comes the clean image.
-
-    With k = t + 1 the number of noising steps, k_i = N (n - i) / n rounded, i = 0 .. n - 1, and k_n = 0 ("trailing" in
-    table 2 of Lin et al., 2024).
-
-    Raises:
-        UserError: fewer than 1 or more than N steps.
-    """
-    check_steps(num_inference_steps, num_train_timesteps)
-    n, total = num_inference_steps, num_train_timesteps
-    return [(2 * total * (n - i) + n) // (2 * n) - 1 for i in range(n)]
-
-
-def _timesteps(scheduler: Any, num_inference_steps: int, device: str | torch.device) -> Tensor:
-    total = scheduler.config["num_train_timesteps"]
-    return torch.tensor(respaced_timesteps(num_inference_steps, total), device=device)
+from sddpm.diffusion.timesteps import respaced_timesteps
 
 
 def _alpha_pair(scheduler, index: int) -> tuple[float, float]:
@@ -81,24 +54,24 @@ def _adams_bashforth(slopes: list[Tensor]) -> Tensor:
     return torch.stack([weight * slope for weight, slope in zip(weights, slopes, strict=True)]).sum(0)
 
 
-class _KeepsMoments:
-    """A scheduler whose config may hold the moments of the model, which are for Analytic-DPM alone."""
-
-    @classmethod
-    def _get_compatibles(cls) -> list[type]:
-        from sddpm.diffusion.analytic import AnalyticDPMScheduler
-
-        return [*super()._get_compatibles(), AnalyticDPMScheduler]  # type: ignore[misc]  or diffusers warns
-
-
-class RespacedDDPMScheduler(_KeepsMoments, DDPMScheduler):
-    """Ancestral sampling (Ho et al., 2020); fewer steps use the posteriors of the respaced process (Nichol & Dhariwal,
-    2021), whose betas are 1 - a_t / a_prev."""
+class _Respaced:
+    """What these schedulers have in common: the right time steps, and a config in which the moments of the model may
+    be kept, which are for Analytic-DPM alone."""
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        timesteps = _timesteps(self, num_inference_steps, device)
-        super().set_timesteps(num_inference_steps, device)
+        total = self.config["num_train_timesteps"]  # type: ignore[attr-defined]
+        timesteps = torch.tensor(respaced_timesteps(num_inference_steps, total), device=device)
+        super().set_timesteps(num_inference_steps, device)  # type: ignore[misc]
         self.timesteps = timesteps
+
+    @classmethod
+    def _get_compatibles(cls) -> list[type]:  # whose settings diffusers lets a config hold without a warning
+        return [*super()._get_compatibles(), AnalyticDPMScheduler]  # type: ignore[misc]
+
+
+class RespacedDDPMScheduler(_Respaced, DDPMScheduler):
+    """Ancestral sampling (Ho et al., 2020); fewer steps use the posteriors of the respaced process (Nichol & Dhariwal,
+    2021), whose betas are 1 - a_t / a_prev."""
 
     def _get_variance(self, t: int, predicted_variance=None, variance_type=None) -> Tensor:
         # The step to the clean image takes the posterior's variance, 0: beta would leave noise in the picture.
@@ -106,13 +79,8 @@ class RespacedDDPMScheduler(_KeepsMoments, DDPMScheduler):
         return super()._get_variance(t, predicted_variance, "fixed_small" if last else variance_type)
 
 
-class RespacedDDIMScheduler(_KeepsMoments, DDIMScheduler):
+class RespacedDDIMScheduler(_Respaced, DDIMScheduler):
     """DDIM (Song et al., 2021) whose epsilon is recomputed from the clamped x_0, so that the two agree."""
-
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        timesteps = _timesteps(self, num_inference_steps, device)
-        super().set_timesteps(num_inference_steps, device)
-        self.timesteps = timesteps
 
     def step(
         self,
@@ -150,13 +118,12 @@ class RespacedDDIMScheduler(_KeepsMoments, DDIMScheduler):
         return DDIMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
 
 
-class _SigmaTable(_KeepsMoments):
+class _SigmaTable(_Respaced):
     """For schedulers that step through a table of sigmas: the right one, ending at 0; `thresholding` clamps x_0."""
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        timesteps = _timesteps(self, num_inference_steps, device)
-        super().set_timesteps(num_inference_steps, device)  # type: ignore[misc]
-        self.timesteps, self.sigmas = timesteps, _sigmas(self.alphas_cumprod, timesteps)  # type: ignore[attr-defined]
+        super().set_timesteps(num_inference_steps, device)
+        self.sigmas = _sigmas(self.alphas_cumprod, self.timesteps)  # type: ignore[attr-defined]
         self.num_inference_steps = num_inference_steps
 
     def _threshold_sample(self, sample: Tensor) -> Tensor:
@@ -172,13 +139,16 @@ class RespacedUniPCScheduler(_SigmaTable, UniPCMultistepScheduler):
     """UniPC (Zhao et al., 2023), B2(h); `thresholding` clamps x_0 to [-1, 1]."""
 
 
-class RespacedPNDMScheduler(_KeepsMoments, PNDMScheduler):
+class RespacedPNDMScheduler(_Respaced, PNDMScheduler):
     """PNDM (Liu et al., 2022) with the linear multistep ("PLMS") alone.
 
     A first step of two evaluations (improved Euler) and Adams-Bashforth formulas of rising order stand in for the
-    paper's twelve Runge-Kutta evaluations, so n steps cost n + 1 evaluations. A network that predicts v is translated
-    to epsilon before it is combined over time. `clip_sample`, which diffusers' PNDM lacks, clamps the x_0 that each
-    stride heads for: at the noisy end of the cosine schedule the smallest difference in epsilon throws it far out.
+    paper's twelve Runge-Kutta evaluations, so n steps cost n + 1 evaluations. The last stride, to the clean image,
+    takes the newest epsilon alone, as DPM-Solver++ does: the extrapolation multiplies independent errors of the
+    predictions by up to 3.7, and no later stride would take them out of the picture again. A network that predicts v
+    is translated to epsilon before it is combined over time. `clip_sample`, which diffusers' PNDM lacks, clamps the x_0
+    that each stride heads for: at the noisy end of the cosine schedule the smallest difference in epsilon throws it
+    far out.
     """
 
     @register_to_config
@@ -202,9 +172,8 @@ class RespacedPNDMScheduler(_KeepsMoments, PNDMScheduler):
         )
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        strides = _timesteps(self, num_inference_steps, device)
         super().set_timesteps(num_inference_steps, device)
-        self.timesteps = torch.cat([strides[:2], strides[1:]])  # the second one is evaluated twice
+        self.timesteps = torch.cat([self.timesteps[:2], self.timesteps[1:]])  # the second one is evaluated twice
 
     def step(
         self, model_output: Tensor, timestep: int, sample: Tensor, return_dict: bool = True
@@ -218,7 +187,7 @@ class RespacedPNDMScheduler(_KeepsMoments, PNDMScheduler):
             index, sample, slope = 0, self.cur_sample, (epsilon + self.ets[-1]) / 2
         else:
             self.cur_sample, self.ets = sample, [*self.ets[-3:], epsilon]
-            slope = _adams_bashforth(self.ets)
+            slope = epsilon if index == len(self.timesteps) - 1 else _adams_bashforth(self.ets)
         alpha, alpha_prev = _alpha_pair(self, index)
         x0 = (sample - (1 - alpha) ** 0.5 * slope) / alpha**0.5
         if self.config["clip_sample"]:

@@ -40,17 +40,6 @@ def ancestral_variance(a_t: Tensor, a_s: Tensor) -> Tensor:
     return (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
 
 
-def even_trajectory(steps: int, total: int) -> list[int]:
-    """`steps` time steps from total - 1 down to 0, as evenly apart as whole numbers allow (total - 1 alone for one).
-
-    Unlike the other solvers' it ends at 0: the last step, to the clean image, adds no noise, and from further off it
-    would lose variance that was computed with care.
-    """
-    if steps == 1:
-        return [total - 1]
-    return [round((total - 1) * (steps - 1 - i) / (steps - 1)) for i in range(steps)]
-
-
 def trajectory_costs(alphas_cumprod: Tensor, posterior: Tensor) -> Tensor:
     """J[s, t] = log(optimal variance / lambda^2) of DDPM's stride from t to s, infinite unless s < t; float64 [N, N].
 

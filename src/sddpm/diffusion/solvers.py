@@ -1,115 +1,16 @@
-"""Sampling solvers by name, each built so that it is correct for the models of this package.
+"""From a solver's name, or another scheduler, to a scheduler for the models of this package; what a scheduler is."""
 
-Order: how the error of the deterministic ones falls with the number of steps n, as n^-order, between two fixed noise
-levels. The last stride, to the clean image, is of first order in all of them.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from sddpm.choices import check_choice
-from sddpm.diffusion.analytic import AnalyticDPMScheduler
 from sddpm.diffusion.objectives import check_prediction_type
-from sddpm.diffusion.respaced import (
-    RespacedDDIMScheduler,
-    RespacedDDPMScheduler,
-    RespacedDPMSolverScheduler,
-    RespacedPNDMScheduler,
-    RespacedUniPCScheduler,
-)
 from sddpm.diffusion.schedule import DIFFUSERS_NAMES, OUR_NAMES, NoiseSchedule
+from sddpm.diffusion.solver_registry import SOLVERS as SOLVERS
+from sddpm.diffusion.solver_registry import Solver
 from sddpm.errors import UserError
-
-
-def ddpm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """Ancestral sampling as in SDDPM (Ho et al., 2020): variance beta ("fixed large"), x_0 clamped. Stochastic."""
-    return RespacedDDPMScheduler(
-        variance_type="fixed_large", clip_sample=clip_sample, timestep_spacing="trailing", **schedule
-    )
-
-
-def ddim(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """DDIM (Song et al., 2021): eta = 0 deterministic, eta = 1 ancestral. Order 1."""
-    return RespacedDDIMScheduler(
-        clip_sample=clip_sample, set_alpha_to_one=True, timestep_spacing="trailing", **schedule
-    )
-
-
-def dpm_solver_pp(clip_sample: bool, *, stochastic: bool = False, **schedule: Any) -> SchedulerMixin:
-    """DPM-Solver++(2M) (Lu et al., 2022), multistep on the predicted x_0. Order 2."""
-    return RespacedDPMSolverScheduler(
-        algorithm_type="sde-dpmsolver++" if stochastic else "dpmsolver++",
-        solver_order=2,
-        solver_type="midpoint",
-        final_sigmas_type="zero",
-        thresholding=clip_sample,
-        sample_max_value=1.0,
-        timestep_spacing="trailing",
-        **schedule,
-    )
-
-
-def sde_dpm_solver_pp(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """SDE-DPM-Solver++(2M) (Lu et al., 2022, section 5): the same for ancestral sampling. Stochastic."""
-    return dpm_solver_pp(clip_sample, stochastic=True, **schedule)
-
-
-def unipc(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """UniPC-2, B2(h) (Zhao et al., 2023): a predictor of order 2 and a corrector that makes it order 3."""
-    return RespacedUniPCScheduler(
-        solver_order=2,
-        solver_type="bh2",
-        predict_x0=True,
-        final_sigmas_type="zero",
-        thresholding=clip_sample,
-        sample_max_value=1.0,
-        timestep_spacing="trailing",
-        **schedule,
-    )
-
-
-def pndm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """PNDM's linear multistep (Liu et al., 2022), n + 1 evaluations for n steps. Order 2."""
-    return RespacedPNDMScheduler(clip_sample=clip_sample, **schedule)
-
-
-def analytic_dpm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """Analytic-DPM (Bao et al., 2022): DDPM's steps with the optimal variance, from the model's moments. Stochastic."""
-    return AnalyticDPMScheduler(clip_sample=clip_sample, clip_noise=_clip_noise(clip_sample, schedule), **schedule)
-
-
-def analytic_ddim(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """Analytic-DPM with DDIM's mean: noise only for what the model leaves open. Stochastic."""
-    return AnalyticDPMScheduler(
-        form="ddim", clip_sample=clip_sample, clip_noise=1.0 if clip_sample else None, **schedule
-    )
-
-
-def analytic_dpm_ot(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """Analytic-DPM on its optimal trajectory, of least KL divergence: for likelihood rather than FID. Stochastic."""
-    clip_noise = _clip_noise(clip_sample, schedule)
-    return AnalyticDPMScheduler(trajectory="optimal", clip_sample=clip_sample, clip_noise=clip_noise, **schedule)
-
-
-def _clip_noise(clip_sample: bool, schedule: Mapping[str, Any]) -> float | None:
-    """Grey levels for DDPM's form, as in the code of the paper."""
-    return (2.0 if schedule["beta_schedule"] == "linear" else 1.0) if clip_sample else None
-
-
-SOLVERS: Mapping[str, Callable[..., SchedulerMixin]] = {
-    "ddpm": ddpm,
-    "ddim": ddim,
-    "dpm++": dpm_solver_pp,
-    "sde-dpm++": sde_dpm_solver_pp,
-    "unipc": unipc,
-    "pndm": pndm,
-    "analytic-dpm": analytic_dpm,
-    "analytic-ddim": analytic_ddim,
-    "analytic-dpm-ot": analytic_dpm_ot,
-}
+from sddpm.registry import registered
 
 
 def make_scheduler(
@@ -135,10 +36,10 @@ def make_scheduler(
     Raises:
         UserError: an unknown name, or values that make no schedule.
     """
-    check_choice("solver", solver, SOLVERS)
+    make = registered(SOLVERS, "solver", solver)
     check_prediction_type(prediction_type)
     NoiseSchedule(num_train_timesteps, beta_schedule, beta_start, beta_end)  # for its checks
-    scheduler: Any = SOLVERS[solver](
+    scheduler: Any = make(
         clip_sample,
         num_train_timesteps=num_train_timesteps,
         beta_schedule=DIFFUSERS_NAMES[beta_schedule],
@@ -153,14 +54,19 @@ def make_scheduler(
 
 def solver_name(scheduler: SchedulerMixin) -> str | None:
     """The name in `SOLVERS` of the solver that a scheduler is; None if it is none of them."""
-    for name in SOLVERS:
+    for name in _solvers_of(scheduler):
         try:
             ours = switch_solver(scheduler, name)
         except UserError:
             return None  # its noise schedule is none of ours
-        if type(ours) is type(scheduler) and _settings(ours) == _settings(scheduler):
+        if _settings(ours) == _settings(scheduler):
             return name
     return None
+
+
+def _solvers_of(scheduler: SchedulerMixin) -> dict[str, Solver]:
+    """The solvers whose schedulers are of this class."""
+    return {name: solver for name, solver in SOLVERS.items() if solver.scheduler_class is type(scheduler)}
 
 
 def _settings(scheduler: SchedulerMixin) -> dict[str, Any]:
@@ -174,16 +80,56 @@ def clips_sample(scheduler: SchedulerMixin) -> bool:
     return bool(config.get("clip_sample", config.get("thresholding", False)))
 
 
+# What is known of diffusers' own schedulers that start from unit noise: whether their steps add noise (None: as the
+# config's algorithm_type says; eta aside), and whether a step depends on those before it.
+STOCK: dict[str, tuple[bool | None, bool]] = {
+    "DDPMScheduler": (True, False),
+    "DDPMParallelScheduler": (True, False),
+    "DDIMScheduler": (False, False),
+    "DDIMParallelScheduler": (False, False),
+    "CogVideoXDDIMScheduler": (False, False),
+    "CogVideoXDPMScheduler": (True, True),
+    "LCMScheduler": (True, False),
+    "TCDScheduler": (False, False),
+    "UnCLIPScheduler": (True, False),
+    "PNDMScheduler": (False, True),
+    "DEISMultistepScheduler": (False, True),
+    "UniPCMultistepScheduler": (False, True),
+    "DPMSolverMultistepScheduler": (None, True),
+    "DPMSolverSinglestepScheduler": (None, True),
+    "SASolverScheduler": (True, True),
+}
+
+
 def adds_noise(scheduler: SchedulerMixin, eta: float = 0.0) -> bool:
-    """Whether the steps of a scheduler add fresh noise, so that the noise at the start alone decides nothing."""
-    config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
-    stochastic_solver = str(config.get("algorithm_type", "")).startswith("sde")
-    return eta > 0 or stochastic_solver or isinstance(scheduler, DDPMScheduler | AnalyticDPMScheduler)
+    """Whether the steps of a scheduler add fresh noise, so that the noise at the start alone decides nothing; yes for a
+    scheduler of which nothing is known."""
+    stochastic, _ = _traits(scheduler)
+    return eta > 0 or stochastic
 
 
 def is_multistep(scheduler: SchedulerMixin) -> bool:
-    """Whether a step depends on those before it, and the time steps can only be walked in their order."""
-    return not isinstance(scheduler, RespacedDDPMScheduler | RespacedDDIMScheduler | AnalyticDPMScheduler)
+    """Whether a step depends on those before it, and the time steps can only be walked in their order; yes for a
+    scheduler of which nothing is known."""
+    return _traits(scheduler)[1]
+
+
+def _traits(scheduler: SchedulerMixin) -> tuple[bool, bool]:
+    """Stochastic, multistep: by the solvers of its class where they agree, else by the very solver, else by what is
+    known of diffusers' classes (not of classes that others derive from them), else yes."""
+    ours = _solvers_of(scheduler)
+    found = {(solver.stochastic, solver.multistep) for solver in ours.values()}
+    if len(found) > 1 and (name := solver_name(scheduler)) is not None:
+        found = {(ours[name].stochastic, ours[name].multistep)}
+    if len(found) == 1:
+        return found.pop()
+    kinds = [kind for kind in type(scheduler).__mro__ if kind.__module__.startswith("diffusers.")]
+    own = type(scheduler).__module__.startswith(("diffusers.", "sddpm."))
+    stochastic, multistep = STOCK.get(kinds[0].__name__, (True, True)) if own and kinds else (True, True)
+    if stochastic is None:
+        config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
+        stochastic = not str(config.get("algorithm_type")).startswith("dpmsolver")
+    return stochastic, multistep
 
 
 def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:

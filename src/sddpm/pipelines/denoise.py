@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0, scale_x0
+from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise, clips_sample
 from sddpm.errors import UserError
 from sddpm.models.thresholds import Thresholds
@@ -197,7 +198,7 @@ def denoise(
     T = config["T"] if config.get("synaptic_currents") else None
     if T is not None:
         if adds_noise(scheduler, options.eta):
-            raise UserError("synaptic currents need a solver without noise of its own: ddim, dpm++, unipc or pndm")
+            raise UserError(f"synaptic currents need a solver without noise of its own: {deterministic_solvers()}")
         x_T = x_T.expand(T, *x_T.shape)
     steps = _denoise(Denoiser.prepare(model, scheduler, generators, options, guidance), x_T)
     return steps if T is None else map(_decoded, steps)

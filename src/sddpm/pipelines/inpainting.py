@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sddpm.choices import check_choice
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
+from sddpm.diffusion.solver_registry import single_step_solvers
 from sddpm.diffusion.solvers import is_multistep
 from sddpm.errors import UserError
 from sddpm.pipelines.class_guidance import ClassGuidance
@@ -50,7 +51,8 @@ def inpaint(
     """
     if is_multistep(scheduler):
         raise UserError(
-            "inpainting goes back and forth, which ddpm, ddim and the analytic solvers can: choose one of them"
+            "inpainting goes back and forth, which needs a solver whose steps do not look back at earlier ones: "
+            f"{single_step_solvers()}"
         )
     options = with_keywords(options, keywords)
     denoiser = Denoiser.prepare(model, scheduler, generators, options, guidance)

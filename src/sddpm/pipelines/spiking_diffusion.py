@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sddpm.diffusion.interpolation import slerp
 from sddpm.diffusion.noise import check_seeds, generators_for
+from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise
 from sddpm.errors import UserError
 from sddpm.pipelines.base import SamplingPipeline, check_output_type, split_batches
@@ -124,7 +125,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         labels = self._resolve_labels(class_labels, options.guidance_scale, firsts, "pairs of seeds")
         prepared = self._prepare(options)
         if adds_noise(prepared.scheduler, options.eta):
-            raise UserError("interpolation needs a solver without noise of its own: ddim, dpm++, unipc or pndm")
+            raise UserError(f"interpolation needs a solver without noise of its own: {deterministic_solvers()}")
         points = [(row, i / (frames - 1)) for row in range(len(pairs)) for i in range(frames)]
 
         def begin(points: list[tuple[int, float]]) -> Iterator[DenoisingStep]:
