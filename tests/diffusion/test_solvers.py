@@ -126,7 +126,7 @@ def test_the_stochastic_dpm_solver_gives_the_deviation_of_the_data(n, off):
 
 def test_no_solver_multiplies_the_errors_of_predictions_in_the_picture():
     """Independent errors of every prediction, of deviation 0.1, and narrow data, which take out what earlier strides
-    left: the last stride leaves as much noise as DDIM's with every solver. (Extrapolated, PNDM's left 28 times as much.)
+    left: the last stride leaves as much noise as DDIM's in every solver (extrapolated, PNDM's left 28 times as much).
     """
     data = published.Gaussian(A_LINEAR, mu=0.3, s=0.05)
     x = np.random.default_rng(0).standard_normal(500)
