@@ -28,6 +28,7 @@ from sddpm.opening.tensors import read_safetensors
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.loading import INDEX_NAME
 from sddpm.training.checkpoint import (
+    POWER_FILE,
     STATE_FILE,
     TENSOR_FILES,
     check_description,
@@ -44,6 +45,7 @@ from sddpm.training.state import build_model, make_pipeline
 
 FORMAT = 1
 WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
+ALL_TENSORS = (*TENSOR_FILES, POWER_FILE)
 ABOUT = ("class_names", "signal_range")  # what a pipeline keeps about its data
 RUN_FILES = ("config.yaml", "metrics.jsonl", "history.yaml")
 ROUNDING = 2.0**-10  # of the norm of a tensor: what its float16 form may differ by
@@ -84,10 +86,11 @@ def pack_run(
     with atomic_path(out) as folder, tempfile.TemporaryDirectory() as scratch:
         folder.mkdir()
         files = {name: run_dir / name for name in RUN_FILES if (run_dir / name).is_file()}
-        files |= {name: checkpoint / name for name in (*TENSOR_FILES, STATE_FILE)}
+        tensor_files = [name for name in ALL_TENSORS if (checkpoint / name).is_file()]
+        files |= {name: checkpoint / name for name in (*tensor_files, STATE_FILE)}
         if half:
             del files[MOMENTS]
-            for name in WEIGHTS:
+            for name in (name for name in tensor_files if name != MOMENTS):
                 files[name] = Path(scratch, name)
                 save_file(_halved(read_safetensors(checkpoint / name), checkpoint / MOMENTS), files[name])
         writer = PartWriter(folder, max_part)
@@ -126,7 +129,7 @@ def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
         except (KeyError, TypeError) as error:
             raise UserError(f"{source} is not what `sddpm pack` writes: {STATE_FILE} is not whole ({error})") from error
         _check_destination(run_dir, description)
-        tensors = {name: read_safetensors(folder / name) for name in TENSOR_FILES if (folder / name).is_file()}
+        tensors = {name: read_safetensors(folder / name) for name in ALL_TENSORS if (folder / name).is_file()}
         if manifest["half"]:
             tensors = {name: _widened(values, description) for name, values in tensors.items()} | {MOMENTS: {}}
             description["moments_since"] = description["step"]
@@ -165,7 +168,12 @@ def _halved(tensors: Mapping[str, Tensor], moments: Path) -> dict[str, Tensor]:
     """Weights in float16 where that keeps them; buffers, whose names the optimiser does not know, as they are."""
     with safe_open(moments, "pt") as file:
         learned = {name.partition("/")[2] for name in file.keys()}  # noqa: SIM118  not a dictionary
-    return {name: _half(value) if name in learned and value.dim() > 1 else value for name, value in tensors.items()}
+
+    def rounded(name: str, value: Tensor) -> Tensor:
+        known = name.rpartition("/")[2] in learned  # a snapshot's names begin with its width
+        return _half(value) if known and value.dim() > 1 else value
+
+    return {name: rounded(name, value) for name, value in tensors.items()}
 
 
 def _half(value: Tensor) -> Tensor:
@@ -189,7 +197,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def _extract(source: Path, manifest: Mapping[str, Any], folder: Path) -> None:
     """The known files of an archive, and no others."""
-    known = {*RUN_FILES, *TENSOR_FILES, STATE_FILE}
+    known = {*RUN_FILES, *ALL_TENSORS, STATE_FILE}
     try:
         with tarfile.open(fileobj=PartReader(source, manifest), mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:

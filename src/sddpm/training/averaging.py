@@ -59,21 +59,31 @@ def average(
     pipelines = [load_pipeline(model) for model in models]
     for path, pipeline in zip(models[1:], pipelines[1:], strict=True):
         _check_alike(pipelines[0], pipeline, str(models[0]), str(path))
-    first, before = pipelines[0], stages_of(models[0])
+    first = pipelines[0]
     first.unet.load_state_dict(mean_state([pipeline.unet.state_dict() for pipeline in pipelines], shares))
+    parts = " + ".join(f"{share:g} {Path(path).name}" for share, path in zip(shares, models, strict=True))
+    return save_averaged(first, models[0], out, parts)
+
+
+def save_averaged(
+    pipeline: SpikingDiffusionPipeline, source: str | PathLike[str], out: Path, parts: str
+) -> SpikingDiffusionPipeline:
+    """Write a model of averaged weights to `out`, without thresholds and x0_scale, with the config and the history of
+    `source` and one stage more, whose `parts` say what was averaged."""
+    unet, before = pipeline.unet, stages_of(source)
     result = SpikingDiffusionPipeline(
-        first.unet, first.scheduler, class_names=first.class_names, signal_range=first.signal_range
+        unet, pipeline.scheduler, class_names=pipeline.class_names, signal_range=pipeline.signal_range
     )
     stage = Stage(
         what="averaged",
-        kind=before[-1].kind if before else "ann" if isinstance(first.unet, ANNUNet2DModel) else "spiking",
-        T=first.unet.config.get("T", 1),
-        parts=" + ".join(f"{share:g} {Path(path).name}" for share, path in zip(shares, models, strict=True)),
+        kind=before[-1].kind if before else "ann" if isinstance(unet, ANNUNet2DModel) else "spiking",
+        T=unet.config.get("T", 1),
+        parts=parts,
     )
     with atomic_path(out) as temporary:
         result.save_pretrained(temporary)
         write_history(temporary, [*before, stage])
-        if (config := config_path(models[0])) is not None:
+        if (config := config_path(source)) is not None:
             shutil.copyfile(config, temporary / "config.yaml")
     return result
 

@@ -2,6 +2,8 @@
 
     checkpoints/step-0001000/  model.safetensors  ema.safetensors  optimizer.safetensors  state.json
 
+and power.safetensors of a run that keeps power-function averages.
+
 state.json is written last and holds the SHA-256 of the others, so that a damaged checkpoint is known as such, and the
 version of this format, so that a newer one is refused and not misread.
 """
@@ -26,9 +28,11 @@ from sddpm.files.scratch import close_scratch
 from sddpm.hashes import sha256_of
 from sddpm.opening.json_files import read_json
 from sddpm.opening.tensors import read_safetensors
+from sddpm.training.snapshots import named_averages, of_width
 from sddpm.training.state import TrainState
 
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
+POWER_FILE = "power.safetensors"  # of a run with train.ema_power: its averages, as in a snapshot
 STATE_FILE = "state.json"
 FORMAT = 1  # of what is written; checkpoints from before there was a number are of format 1 too
 
@@ -69,7 +73,10 @@ def save_checkpoint(run_dir: Path, state: TrainState, config: Mapping[str, Any],
         "processes": processes,
         "versions": {"sddpm": sddpm.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    write_checkpoint(path, dict(zip(TENSOR_FILES, tensors, strict=True)), description)
+    files: dict[str, Mapping[str, Tensor]] = dict(zip(TENSOR_FILES, tensors, strict=True))
+    if state.power:
+        files[POWER_FILE] = named_averages(state.power)
+    write_checkpoint(path, files, description)
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return path
@@ -112,10 +119,11 @@ def read_description(path: Path) -> dict[str, Any]:
                 f"{FORMAT}: install the later one"
             )
         check_description(description)
-        expected = {name: str(description["sha256"][name]) for name in TENSOR_FILES}
+        hashes = description["sha256"]
+        expected = {name: str(hashes[name]) for name in (*TENSOR_FILES, *({POWER_FILE} & hashes.keys()))}
     except LaterFormat:
         raise
-    except (UserError, KeyError, TypeError) as error:
+    except (UserError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is not whole ({error})") from error
     for name, value in expected.items():
         if not (path / name).is_file():
@@ -168,6 +176,9 @@ def restore(state: TrainState, path: Path, description: Mapping[str, Any], devic
         state.model.load_state_dict(files[0])
         state.ema.load_state_dict(files[1])
         _restore_optimizer(state, files[2])
+        power = read_safetensors(path / POWER_FILE, device) if state.power else {}
+        for width, average in state.power.items():
+            average.load_state_dict(of_width(power, width))
     except (RuntimeError, KeyError) as error:
         raise UserError(f"checkpoint {path} does not fit the model of this config: {error}") from error
     state.step, state.seconds = int(description["step"]), float(description["seconds"])
@@ -184,6 +195,7 @@ def remove_unfinished(run_dir: Path) -> None:
         ".loss.png.*",
         ".modulation.png.*",
         "samples/.step-*",
+        "snapshots/.step-*",
     ):
         for path in run_dir.glob(pattern):
             close_scratch(path)  # puts back what was taken away to be replaced

@@ -46,6 +46,7 @@ SurrogateName = Annotated[str, registered(SURROGATES, "surrogate")]
 NEURON = f"Neuron: {', '.join(NEURONS)}, or one of sddpm.register_neuron"
 SURROGATE = f"Surrogate of the spike's derivative: {', '.join(SURROGATES)}, or one of sddpm.register_surrogate"
 FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes a neuron and SNN time step
+RelativeWidth = Annotated[float, Field(gt=0, le=0.2886)]  # sigma_rel of a power-function average
 
 
 class ModelSection(Section):
@@ -275,6 +276,12 @@ class TrainConfig(Section):
     ema_decay: float = Field(
         default=0.9999, ge=0, lt=1, description="Decay of the averaged weights, which are saved; 0: off"
     )
+    ema_power: tuple[RelativeWidth, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Averages for `sddpm ema`, by relative widths, e.g. [0.05, 0.1]; null: none",
+    )
+    ema_snapshot_every: int = Field(default=5000, gt=0, description="Steps between snapshots of these averages")
     precision: Literal["float32", "bf16", "float64"] = Field(
         default="float32",
         description="Arithmetic: float32, bf16 (autocast; weights stay float32) or float64 (for checks)",

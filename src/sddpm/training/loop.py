@@ -18,6 +18,7 @@ from sddpm.training.metrics import MetricsLog
 from sddpm.training.objective import Teacher, make_loss
 from sddpm.training.progress import Progress, Stopwatch
 from sddpm.training.run_folder import holds_model, save_loss_curve, save_model, save_modulation, save_samples
+from sddpm.training.snapshots import save_snapshot
 from sddpm.training.state import TrainState, make_pipeline
 from sddpm.training.step import StepMeasures, backward, update
 from sddpm.training.stopping import StopRequests
@@ -96,7 +97,8 @@ class Loop:
 
     def _intervals(self) -> list[int]:
         options = self.options
-        return [every for every in (options.log_every, options.sample_every, options.checkpoint_every) if every]
+        snapshots = options.ema_snapshot_every if self.state.power else 0
+        return [e for e in (options.log_every, options.sample_every, options.checkpoint_every, snapshots) if e]
 
     def _due(self, every: int, ahead: int = 1) -> bool:
         """Whether something is due after the step that is `ahead` of those done."""
@@ -112,6 +114,9 @@ class Loop:
         if options.sample_every and self._due(options.sample_every, 0):
             with self.watch.paused():
                 self._sample()
+        if self.main and self.state.power and self._due(options.ema_snapshot_every, 0):
+            with self.watch.paused():
+                save_snapshot(self.run_dir, self.state.step, self.state.power)
         if last or self._due(options.checkpoint_every, 0):
             with self.watch.paused():
                 self._save()

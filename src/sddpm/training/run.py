@@ -22,6 +22,7 @@ from sddpm.training.loop import Loop
 from sddpm.training.objective import noise_schedule
 from sddpm.training.processes import is_first_process, make_accelerator
 from sddpm.training.run_folder import check_run_folder, open_run_folder
+from sddpm.training.snapshots import drop_later_snapshots
 from sddpm.training.start import load_weights
 from sddpm.training.state import build_model, make_state
 from sddpm.training.teacher import load_teacher
@@ -129,6 +130,7 @@ def _train(
     accelerator.wait_for_everyone()  # all have seen the folder as it was
     if accelerator.is_main_process:
         open_run_folder(run_dir, config)
+        drop_later_snapshots(run_dir, state.step)
         write_history(run_dir, before)
     about = {
         "class_names": None if config.model.num_classes is None else dataset.class_names,

@@ -1,5 +1,5 @@
-"""The folder of a run: config.yaml, history.yaml, metrics.jsonl, loss.png, modulation.png, samples/, checkpoints/ and
-model/."""
+"""The folder of a run: config.yaml, history.yaml, metrics.jsonl, loss.png, modulation.png, samples/, checkpoints/,
+snapshots/ and model/."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """What a run carries from step to step: weights, their average, the optimiser, and how far it has come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from sddpm.training.randomness import generator
 @dataclass
 class TrainState:
     """model: the weights being trained; ema: their average; step: optimiser steps done; seconds: spent on them;
-    optimizer_since: the step at which the optimiser last began with nothing, 0 unless its state was left behind."""
+    optimizer_since: the step at which the optimiser last began with nothing, 0 unless its state was left behind;
+    power: further averages by their relative width (`power_ema`)."""
 
     model: ModelMixin
     ema: ModelMixin
@@ -25,6 +26,7 @@ class TrainState:
     step: int = 0
     seconds: float = 0.0
     optimizer_since: int = 0
+    power: dict[float, ModelMixin] = field(default_factory=dict)
 
 
 def build_model(config: Config, channels: int) -> ModelMixin:
@@ -52,8 +54,9 @@ def make_state(model: ModelMixin, config: Config, device: torch.device) -> Train
     if config.train.channels_last:
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     model.train()
+    optimizer = make_optimizer(parameter_groups(model, config.train), config.train, device)
     return TrainState(
-        model, make_ema(model), make_optimizer(parameter_groups(model, config.train), config.train, device)
+        model, make_ema(model), optimizer, power={width: make_ema(model) for width in config.train.ema_power or ()}
     )
 
 

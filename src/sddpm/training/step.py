@@ -13,6 +13,7 @@ from sddpm.training.config import TrainConfig
 from sddpm.training.ema import ema_decay_at, update_ema
 from sddpm.training.objective import Loss
 from sddpm.training.optim import learning_rate, optimizer_warmup, set_learning_rate
+from sddpm.training.power_ema import beta, gamma_of
 from sddpm.training.state import TrainState
 
 
@@ -55,7 +56,7 @@ def backward(
 
 
 def update(state: TrainState, config: TrainConfig) -> None:
-    """Move the weights along their gradients, and the average towards them; the state is then one step further."""
+    """Move the weights along their gradients, and the averages towards them; the state is then one step further."""
     rate = learning_rate(state.step, config)
     if state.optimizer_since:
         rate *= optimizer_warmup(state.step - state.optimizer_since, config)
@@ -64,3 +65,5 @@ def update(state: TrainState, config: TrainConfig) -> None:
     state.optimizer.zero_grad(set_to_none=True)
     update_ema(state.ema, state.model, ema_decay_at(state.step, config.ema_decay))
     state.step += 1
+    for width, average in state.power.items():
+        update_ema(average, state.model, beta(state.step, gamma_of(width)))
