@@ -116,12 +116,13 @@ def test_the_same_bits_on_any_number_of_threads():
 def test_the_same_bits_with_any_instruction_set_that_fuses():
     library = native.library()
     best = library.sddpm_instruction_set(-1)
-    if best < 2:
+    first = native.instruction_sets().index("AVX2") if "AVX2" in native.instruction_sets() else best
+    if best <= first:
         pytest.skip("this machine has one instruction set with fused multiply-adds at most")
     x = torch.randn(2, 3, 13, 11, 21)
     expected = everything(x)
     try:
-        for instruction_set in range(1, best):
+        for instruction_set in range(first, best):
             assert library.sddpm_instruction_set(instruction_set) == instruction_set
             assert torch.equal(everything(x), expected)
     finally:
