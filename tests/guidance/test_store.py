@@ -87,7 +87,7 @@ def test_an_interrupted_write_leaves_the_model_as_it_was(model, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         store_guidance(model, GUIDANCE)
     assert (model / "model_index.json").read_bytes() == before
-    assert sorted(path.name for path in model.iterdir()) == ["model_index.json", "scheduler", "unet"]
+    assert sorted(path.name for path in model.iterdir()) == ["model_index.json", "pipeline.py", "scheduler", "unet"]
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,23 @@ def release(
     x0_scale: Annotated[
         float, typer.Option(help="Times which it takes the clean image that it predicts, likewise.", metavar="X")
     ] = 1.0,
+    push: Annotated[
+        str | None, typer.Option(help="Send it to the Hugging Face hub too, as USER/MODEL.", metavar="USER/MODEL")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a trained model for others: half-precision weights, config, 64 samples, and a card that says what it is.
 
     Release, evaluate what was released (`sddpm evaluate OUT --out FILE`), and release again with --evaluation FILE: the
-    card then has the scores, and only of the very weights beside it.
+    card then has the scores, and only of the very weights beside it. --push sends it to the hub, where you must be
+    logged in; others draw with it then by `sddpm sample USER/MODEL`.
     """
     from sddpm.files import Output, check_outputs
+    from sddpm.pipelines.hub import check_hub_id, send_model
     from sddpm.release import release as write
 
+    if push is not None:
+        check_hub_id(push)
     check_outputs([Output(out, folder=("model",))], inputs=[run, *(evaluation or [])], force=force)
     facts = write(
         run,
@@ -52,3 +59,5 @@ def release(
     typer.echo(
         f"{out}: {facts.parameters:,} parameters, {size / 1e6:.1f} MB, {len(facts.evaluations)} scores on its card"
     )
+    if push is not None:
+        typer.echo(f"sent to {send_model(out, push)}")

@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import sddpm.diffusion.schedulers
 import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
 from sddpm.choices import check_choice
 from sddpm.diffusion.noise import draw_noise
@@ -25,6 +26,7 @@ from sddpm.models.config import sample_shape
 from sddpm.models.early_exit import EarlyExit
 from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines.denoise import DenoisingStep, prepare_scheduler
+from sddpm.pipelines.hub import fetch_model, is_hub_id, make_loadable, send_model
 from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, SamplingOptions
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 from sddpm.pretrained import find_pretrained
@@ -88,14 +90,32 @@ class SamplingPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
-        """As of diffusers; the models that come with the package (`sddpm.pretrained`) are known by name."""
+        """As of diffusers; the models that come with the package (`sddpm.pretrained`) are known by name. Code that lies
+        with a model is not executed."""
         folder = find_pretrained(pretrained_model_name_or_path) or pretrained_model_name_or_path
+        if is_hub_id(folder):
+            folder = fetch_model(str(folder))
         return super().from_pretrained(folder, **kwargs)
 
-    def save_pretrained(self, save_directory: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As of diffusers, and beside the weights their hashes, which `load_pipeline` compares."""
-        super().save_pretrained(save_directory, *args, **kwargs)
-        write_checksums(Path(save_directory, "unet"))
+    @classmethod
+    def load_config(cls, *arguments: Any, **keywords: Any) -> Any:
+        """As of diffusers; the class is this one, not that of a file beside the model."""
+        config: Any = super().load_config(*arguments, **keywords)
+        if isinstance(config, dict) and isinstance(config.get("_class_name"), list):
+            config["_class_name"] = config["_class_name"][-1]
+        return config
+
+    def save_pretrained(
+        self, save_directory: str | PathLike[str], *arguments: Any, push_to_hub: bool = False, **keywords: Any
+    ) -> None:
+        """As of diffusers, with the hashes of the weights beside them, which `load_pipeline` compares, and so that
+        `DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)` loads it too."""
+        folder, name = Path(save_directory), keywords.pop("repo_id", None)
+        super().save_pretrained(folder, *arguments, **keywords)
+        write_checksums(folder / "unet")
+        make_loadable(folder)
+        if push_to_hub:
+            send_model(folder, name or folder.name)
 
     @property
     def about(self) -> dict[str, Any]:

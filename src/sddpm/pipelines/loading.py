@@ -17,6 +17,7 @@ from sddpm.models.config import MOST_TIMESTEPS
 from sddpm.opening.json_files import read_json
 from sddpm.opening.networks import WEIGHTS_NAME, check_network
 from sddpm.pipelines.base import ABOUT
+from sddpm.pipelines.hub import PIPELINE_FILE, fetch_model, is_hub_id
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 from sddpm.pretrained import find_pretrained, is_pretrained, pretrained_names
@@ -25,14 +26,14 @@ INDEX_NAME = "model_index.json"
 
 
 def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
-    """Load a pipeline saved with `save_pretrained`, or one that comes with the package, by its name. Nothing is
-    downloaded and no pickle is read.
+    """Load a pipeline saved with `save_pretrained`, one that comes with the package, by its name, or user/model of the
+    Hugging Face hub, which alone is downloaded. No pickle is read and no code that lies with a model is executed.
 
     Unlike `from_pretrained` it refuses weights that are missing or that the model does not have.
 
     Args:
         path: the folder with model_index.json, or a run folder, which means its model/, or a name of
-            `sddpm.pretrained.pretrained_names()`.
+            `sddpm.pretrained.pretrained_names()`, or user/model.
         device: where to put the model.
 
     Raises:
@@ -40,8 +41,9 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     """
     folder = pipeline_folder(path)
     index = read_json(folder / INDEX_NAME)
-    if index.get("_class_name") != SpikingDiffusionPipeline.__name__:
-        raise UserError(f"{folder} holds a {index.get('_class_name')}, not a {SpikingDiffusionPipeline.__name__}")
+    found, wanted = index.get("_class_name"), SpikingDiffusionPipeline.__name__
+    if found not in (wanted, [Path(PIPELINE_FILE).stem, wanted]):
+        raise UserError(f"{folder} holds a {found}, not a {wanted}")
     names = index.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise UserError(f"{folder / INDEX_NAME} is damaged: class_names should list names, not {names!r}")
@@ -65,11 +67,18 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
 
 def pipeline_folder(path: str | PathLike[str]) -> Path:
     """The folder with model_index.json: `path`, or its model/ if it is a run folder, or that of the model that comes
-    with the package under this name. Raises `UserError` if none of them."""
+    with the package under this name, or that of user/model, fetched from the hub. Raises `UserError` if it is none of
+    them."""
     if (shipped := find_pretrained(path)) is not None:
         return shipped
     folder = Path(path)
-    if not folder.exists():
+    if is_hub_id(path):
+        try:
+            folder = fetch_model(str(path))
+        except UserError as error:
+            known = ", ".join(pretrained_names())
+            raise UserError(f"no model at {path}: no such folder, nor one of {known}, and {error}") from error
+    elif not folder.exists():
         raise UserError(
             f"no model at {path}: there is no such folder, and the models that come with sddpm are "
             f"{', '.join(pretrained_names())}"
@@ -91,10 +100,13 @@ def kept_class_names(path: str | PathLike[str]) -> list[str] | None:
 
 
 def own_folder(path: str | PathLike[str]) -> Path:
-    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for one of the package."""
+    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for a model of the package or of
+    the hub."""
     folder = pipeline_folder(path)
     if is_pretrained(folder):
         raise UserError(f"{path} comes with sddpm and is not changed: copy it first, cp -r {folder} FOLDER")
+    if is_hub_id(path):
+        raise UserError(f"{path} is of the hub and is not changed here: copy it first, cp -rL {folder} FOLDER")
     return folder
 
 
