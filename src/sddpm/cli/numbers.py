@@ -14,7 +14,7 @@ def check_range(option: str, value: float | None, least: float, most: float = ma
     if value is None:
         return
     if not (math.isfinite(value) and least <= value <= most):
-        limits = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:,g}"
+        limits = f"at least {least:g}" if most == math.inf else f"from {least:,} to {most:,}"
         raise UserError(f"{option} must be {limits}, not {value}")
 
 

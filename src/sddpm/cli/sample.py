@@ -1,5 +1,6 @@
 """`sddpm sample`: images from a saved model."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -173,7 +174,7 @@ def output_format(out: Path, format: str | None) -> str:
     if format is not None:
         check_choice("--format", format, FORMATS)
         return format
-    if out.is_dir():
+    if os.path.isdir(out):
         return "folder"
     by_suffix = {".png": "grid", "": "folder", ".zip": "zip", ".npz": "npz"}
     if out.suffix.lower() not in by_suffix:

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sddpm.data.registry import DATASETS
 from sddpm.errors import UserError
+from sddpm.opening.yaml_files import read_yaml
 
 
 class DataConfig(BaseModel):
@@ -45,12 +45,12 @@ def read_run_data(run: Path) -> DataConfig | None:
     if not file.is_file():
         return None
     try:
-        section = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("data") or {}
+        section = (read_yaml(file, "config") or {}).get("data") or {}
         if any(isinstance(value, list | dict) for value in section.values()):  # as anchors write large things shortly
             raise TypeError("data has values that are lists or sections")
         return DataConfig.model_validate_json(json.dumps(section), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(f"{file}: data.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError) as error:  # ValueError: a UserError too
         raise UserError(f"{file} is no config of a run: {str(error).splitlines()[0]}") from error

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from sddpm.data.sources import MIB, Request
 from sddpm.errors import UserError
+from sddpm.opening.files import user_path
 
 _ATTEMPTS = 3
 _TIMEOUT = 30.0  # seconds without a byte
@@ -20,7 +21,7 @@ _TIMEOUT = 30.0  # seconds without a byte
 def default_cache() -> Path:
     """SDDPM_CACHE, else `sddpm` in the user's cache folder (XDG_CACHE_HOME, else ~/.cache)."""
     if own := os.environ.get("SDDPM_CACHE"):
-        return Path(own).expanduser()
+        return user_path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sddpm"
 
 

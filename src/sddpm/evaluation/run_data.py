@@ -1,13 +1,13 @@
 """What a run was trained on is what it is compared with, unless something else is said."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from sddpm.data.config import DataConfig, read_run_data
 from sddpm.data.registry import find_dataset
 from sddpm.evaluation.protocols import find_protocol
 from sddpm.evaluation.sampling import is_model
 from sddpm.evaluation.settings import EvaluationSettings, TrainingData
+from sddpm.opening.files import user_path
 from sddpm.pretrained import find_pretrained
 
 
@@ -54,7 +54,7 @@ def same_images(a: str, b: str) -> bool:
 
 
 def _data_of(source: str) -> DataConfig | None:
-    path = Path(source).expanduser()
+    path = user_path(source)
     if not path.exists():
         path = find_pretrained(source) or path
     return read_run_data(path) if is_model(path) else None

@@ -18,6 +18,8 @@ from sddpm.export.graph import OPSET
 from sddpm.export.network import network_graph
 from sddpm.files import atomic_path
 from sddpm.models.thresholds import Thresholds, at_threshold
+from sddpm.opening.files import GIB, read_bytes
+from sddpm.opening.json_files import parse_json
 from sddpm.pipelines import SpikingDiffusionPipeline
 
 KEY, FORMAT = "sddpm", 1  # of the metadata
@@ -108,10 +110,7 @@ def read_onnx(path: Path) -> OnnxFile:
     Raises:
         UserError: no such file, one that is damaged, or one of other software.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    content = read_bytes(path, 2 * GIB, "ONNX file")  # protocol buffers are no larger
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
@@ -124,7 +123,7 @@ def read_onnx(path: Path) -> OnnxFile:
         maker = f" (by {model.producer_name})" if model.producer_name else ""
         raise UserError(f"{path} was not written by sddpm export{maker}: it does not say how to sample from it")
     try:
-        metadata = json.loads(text)
+        metadata = parse_json(text, f"the metadata of {path}")
         found, wanted = metadata["format"], metadata["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: its metadata cannot be read") from error

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.files.lock import LOCK, locked
 from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, read_manifest
 from sddpm.opening.json_files import read_json
-from sddpm.opening.tensors import read_safetensors
+from sddpm.opening.tensors import read_safetensors, safetensors_shapes
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.loading import INDEX_NAME
 from sddpm.training.checkpoint import (
@@ -166,8 +165,7 @@ def _read_model(run_dir: Path, name: str) -> dict[str, Any]:
 
 def _halved(tensors: Mapping[str, Tensor], moments: Path) -> dict[str, Tensor]:
     """Weights in float16 where that keeps them; buffers, whose names the optimiser does not know, as they are."""
-    with safe_open(moments, "pt") as file:
-        learned = {name.partition("/")[2] for name in file.keys()}  # noqa: SIM118  not a dictionary
+    learned = {name.partition("/")[2] for name in safetensors_shapes(moments)}
 
     def rounded(name: str, value: Tensor) -> Tensor:
         known = name.rpartition("/")[2] in learned  # a snapshot's names begin with its width

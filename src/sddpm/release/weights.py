@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sddpm.errors import UserError
+from sddpm.opening.tensors import read_safetensors
 
 
 def halve(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -31,4 +32,4 @@ def _many(tensor: Tensor) -> bool:
 
 def halve_file(path: Path) -> None:
     """Make a .safetensors file of diffusers half as large. Raises `UserError` as `halve`."""
-    save_file({k: v.contiguous() for k, v in halve(load_file(path)).items()}, path, metadata={"format": "pt"})
+    save_file({k: v.contiguous() for k, v in halve(read_safetensors(path)).items()}, path, metadata={"format": "pt"})

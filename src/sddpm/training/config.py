@@ -45,6 +45,7 @@ NeuronName = Annotated[str, registered(NEURONS, "neuron")]
 SurrogateName = Annotated[str, registered(SURROGATES, "surrogate")]
 NEURON = f"Neuron: {', '.join(NEURONS)}, or one of sddpm.register_neuron"
 SURROGATE = f"Surrogate of the spike's derivative: {', '.join(SURROGATES)}, or one of sddpm.register_surrogate"
+Decay = Annotated[float, Field(ge=0, lt=1)]
 FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes a neuron and SNN time step
 RelativeWidth = Annotated[float, Field(gt=0, le=0.2886)]  # sigma_rel of a power-function average
 
@@ -247,7 +248,7 @@ class TrainConfig(Section):
     warmup_steps: int = Field(
         default=5000, ge=0, description="Steps over which the learning rate rises linearly from 0"
     )
-    betas: tuple[float, float] = Field(
+    betas: tuple[Decay, Decay] = Field(
         default=(0.9, 0.999), description="Adam's decay of the gradient and of its square"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="Weight decay (decoupled for adamw)")

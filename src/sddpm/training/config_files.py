@@ -70,7 +70,7 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 def _without_keys_of_other_kinds(section: Mapping[str, Any], overridden: Container[str]) -> dict[str, Any]:
     """A model section whose kind was overridden, without the file's keys that the new kind does not have."""
-    kind = KINDS.get(section["kind"], SpikingConfig)
+    kind = KINDS.get(str(section["kind"]), SpikingConfig)
     return {key: value for key, value in section.items() if key in kind.model_fields or f"model.{key}" in overridden}
 
 
