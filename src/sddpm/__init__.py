@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sddpm.data import open_dataset as open_dataset
     from sddpm.data import register_dataset as register_dataset
+    from sddpm.diffusion.density import register_density as register_density
     from sddpm.diffusion.solver_registry import register_solver as register_solver
     from sddpm.energy import measure_sampling as measure_sampling
     from sddpm.errors import UserError as UserError
@@ -46,6 +47,7 @@ _LAZY = {
     "measure_sampling": "sddpm.energy",
     "open_dataset": "sddpm.data",
     "register_dataset": "sddpm.data",
+    "register_density": "sddpm.diffusion.density",
     "register_metric": "sddpm.evaluation",
     "register_neuron": "sddpm.neurons",
     "register_solver": "sddpm.diffusion.solver_registry",
@@ -68,6 +70,7 @@ __all__ = [
     "measure_sampling",
     "open_dataset",
     "register_dataset",
+    "register_density",
     "register_metric",
     "register_neuron",
     "register_solver",

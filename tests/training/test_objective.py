@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from sddpm.training.batches import Batch
-from sddpm.training.objective import make_loss, noise_schedule
+from sddpm.training.noise import noise_schedule
+from sddpm.training.objective import make_loss
 
 
 class Answer(nn.Module):

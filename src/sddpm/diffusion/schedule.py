@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sddpm.choices import check_choice
+from sddpm.diffusion.density import find_density
 from sddpm.errors import UserError
 
 BETA_SCHEDULES = ("linear", "cosine")
@@ -60,6 +61,34 @@ class NoiseSchedule:
     def alphas_cumprod(self) -> Tensor:
         """Share of the signal's variance left after step t: product of 1 - beta up to and including t, float64 [N]."""
         return torch.cumprod(1.0 - self.betas, dim=0)
+
+    def density(self, name: str = "uniform", mean: float | None = None, width: float | None = None) -> Tensor:
+        """How often each noise level is learned: a probability for each time step, float64 [N].
+
+        Args:
+            name: one of `sddpm.diffusion.density.DENSITIES`.
+            mean, width: of the density; None for its own.
+
+        Raises:
+            UserError: an unknown name, or as `Density.probabilities`.
+        """
+        return find_density(name).probabilities(self.alphas_cumprod, mean, width)
+
+    def draw_timesteps(
+        self,
+        count: int,
+        generator: torch.Generator,
+        density: str = "uniform",
+        mean: float | None = None,
+        width: float | None = None,
+    ) -> Tensor:
+        """Time steps to learn from, LongTensor [count], drawn by the generator alone; `density`, `mean`, `width` and
+        errors as of `density`."""
+        if density == "uniform" and mean is None and width is None:
+            return torch.randint(self.num_train_timesteps, (count,), generator=generator)
+        upto = self.density(density, mean, width).cumsum(0)
+        drawn = torch.rand(count, generator=generator, dtype=torch.float64) * upto[-1]
+        return torch.searchsorted(upto, drawn, right=True).clamp_(max=self.num_train_timesteps - 1)
 
 
 def signal_and_noise_rates(alphas_cumprod: Tensor, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from sddpm.data import ImageDataset, iterate_batches
 from sddpm.errors import UserError
 from sddpm.models.config import MOST
 from sddpm.training.config import Config
+from sddpm.training.noise import timestep_sampler
 from sddpm.training.randomness import batch_indices, generator
 
 
@@ -55,7 +56,7 @@ def share_of_batch(batch_size: int, accumulation: int, rank: int, processes: int
 def training_batches(dataset: ImageDataset, config: Config, start: int, rows: Tensor) -> Generator[Batch, None, None]:
     """The batches of steps `start`, start + 1, ... to the last; rows of the global batch that this process takes."""
     seed, size = config.train.seed, config.train.batch_size
-    steps = range(start, config.train.steps)
+    steps, draw_t = range(start, config.train.steps), timestep_sampler(config)
 
     def indices(step: int) -> Tensor:
         return batch_indices(seed, step, size, len(dataset))[rows]
@@ -65,7 +66,7 @@ def training_batches(dataset: ImageDataset, config: Config, start: int, rows: Te
             flip = torch.rand(size, generator=generator(seed, "flip", step))[rows] < 0.5
             images = torch.where(flip.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
         noise = torch.randn(size, *images.shape[1:], generator=generator(seed, "noise", step))
-        t = torch.randint(config.diffusion.num_train_timesteps, (size,), generator=generator(seed, "t", step))
+        t = draw_t(step)
         yield Batch(images, noise[rows], t[rows], _labels(dataset, config, step, indices(step), rows))
 
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from pydantic_core import PydanticCustomError
 
 from sddpm.data.config import DataConfig as DataConfig
+from sddpm.diffusion.density import DENSITIES
 from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.neurons import NEURONS, SURROGATES, Option
 from sddpm.registry import missing
@@ -46,6 +47,8 @@ SurrogateName = Annotated[str, registered(SURROGATES, "surrogate")]
 NEURON = f"Neuron: {', '.join(NEURONS)}, or one of sddpm.register_neuron"
 SURROGATE = f"Surrogate of the spike's derivative: {', '.join(SURROGATES)}, or one of sddpm.register_surrogate"
 Decay = Annotated[float, Field(ge=0, lt=1)]
+DensityName = Annotated[str, registered(DENSITIES, "density")]
+DENSITY = f"How often each noise level is learned: {', '.join(DENSITIES)}, or one of sddpm.register_density"
 FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes a neuron and SNN time step
 RelativeWidth = Annotated[float, Field(gt=0, le=0.2886)]  # sigma_rel of a power-function average
 
@@ -224,6 +227,13 @@ class DiffusionConfig(Section):
     )
     min_snr_gamma: float | None = Field(
         default=None, gt=0, description="Cap of min-SNR loss weights, e.g. 5; null: no weights"
+    )
+    density: DensityName = Field(default="uniform", description=DENSITY)
+    density_mean: float | None = Field(
+        default=None, description="log-normal: mean of log sigma, sigma^2 = (1 - a) / a; null: the density's own, -1.2"
+    )
+    density_width: float | None = Field(
+        default=None, gt=0, description="log-normal: deviation of log sigma; null: the density's own, 1.2"
     )
 
 

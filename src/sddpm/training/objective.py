@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from sddpm.data import to_model
 from sddpm.diffusion.objectives import ddim_weight, min_snr_weight, target
-from sddpm.diffusion.schedule import NoiseSchedule, add_noise
+from sddpm.diffusion.schedule import add_noise
 from sddpm.training.batches import Batch
-from sddpm.training.config import Config, DiffusionConfig
+from sddpm.training.config import Config
 from sddpm.training.firing_rates import rate_targets, record_rates
+from sddpm.training.noise import noise_schedule
 
 # x_t [B, C, H, W], t [B], {"class_labels": [B]} or {} -> another network's prediction, without gradient
 Teacher = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
@@ -26,11 +27,6 @@ class Loss(NamedTuple):
     total: Tensor
     error: Tensor
     firing_rate: Tensor
-
-
-def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
-    """The forward process of a run. Raises `UserError` for betas that cannot be."""
-    return NoiseSchedule(config.num_train_timesteps, config.beta_schedule, config.beta_start, config.beta_end)
 
 
 def current_spread(currents: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from sddpm.training.config_files import changed_keys
 from sddpm.training.firing_rates import rate_targets
 from sddpm.training.history import stages_of, write_history
 from sddpm.training.loop import Loop
-from sddpm.training.objective import noise_schedule
+from sddpm.training.noise import noise_schedule
 from sddpm.training.processes import is_first_process, make_accelerator
 from sddpm.training.run_folder import check_run_folder, open_run_folder
 from sddpm.training.snapshots import drop_later_snapshots

@@ -14,7 +14,8 @@ from torch import Tensor
 from sddpm.errors import UserError
 from sddpm.pipelines import load_pipeline
 from sddpm.training.config import Config
-from sddpm.training.objective import Teacher, noise_schedule
+from sddpm.training.noise import noise_schedule
+from sddpm.training.objective import Teacher
 
 
 def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str, Any]) -> Teacher | None:
