@@ -100,8 +100,8 @@ def kept_class_names(path: str | PathLike[str]) -> list[str] | None:
 
 
 def own_folder(path: str | PathLike[str]) -> Path:
-    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for a model of the package or of
-    the hub."""
+    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for a model of the package or
+    of the hub."""
     folder = pipeline_folder(path)
     if is_pretrained(folder):
         raise UserError(f"{path} comes with sddpm and is not changed: copy it first, cp -r {folder} FOLDER")

@@ -9,6 +9,7 @@ from torch import Tensor
 from sddpm.data import ImageDataset, iterate_batches
 from sddpm.errors import UserError
 from sddpm.models.config import MOST
+from sddpm.training.assignment import assign_noise
 from sddpm.training.config import Config
 from sddpm.training.noise import timestep_sampler
 from sddpm.training.randomness import batch_indices, generator
@@ -67,7 +68,11 @@ def training_batches(dataset: ImageDataset, config: Config, start: int, rows: Te
             images = torch.where(flip.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
         noise = torch.randn(size, *images.shape[1:], generator=generator(seed, "noise", step))
         t = draw_t(step)
-        yield Batch(images, noise[rows], t[rows], _labels(dataset, config, step, indices(step), rows))
+        own = noise[rows]
+        if config.train.assign_noise:
+            parts = zip(images.chunk(config.train.accumulation), own.chunk(config.train.accumulation), strict=True)
+            own = torch.cat([assign_noise(*part) for part in parts])
+        yield Batch(images, own, t[rows], _labels(dataset, config, step, indices(step), rows))
 
 
 def check_labels(dataset: ImageDataset, num_classes: int | None) -> None:

@@ -247,8 +247,11 @@ class TrainConfig(Section):
     accumulation: int = Field(
         default=1, gt=0, description="Micro-batches a step and process: less memory, same batch_size"
     )
-    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="adam or adamw")
-    lr: float = Field(default=2e-4, gt=0, description="Learning rate after the warm-up")
+    optimizer: Literal["adam", "adamw", "muon"] = Field(
+        default="adam",
+        description="adam, adamw or muon (for all convolutions but the first and last; adamw for the rest)",
+    )
+    lr: float = Field(default=2e-4, gt=0, description="Learning rate after the warm-up (of muon too, scaled to fit)")
     modulation_lr: float | None = Field(
         default=None, gt=0, description="Learning rate of TSM's scales after the warm-up; null: lr, as of all weights"
     )
@@ -277,6 +280,9 @@ class TrainConfig(Section):
         gt=0,
         le=1,
         description="Share of the loss that is the distance to the teacher; the rest is the data's",
+    )
+    assign_noise: bool = Field(
+        default=False, description="Pair the noise of a micro-batch with its images so that both are near (needs scipy)"
     )
     label_dropout: float = Field(
         default=0.1,

@@ -9,6 +9,10 @@ from torch import nn
 
 from sddpm.models.modulation import modulation_scales
 from sddpm.training.config import TrainConfig
+from sddpm.training.muon import Muon, Together
+
+# The convolutions that read samples and that write predictions, of the spiking network and of its twin.
+EDGES = ("encoder.conv1.", "readout.", "unet.conv_in.", "unet.conv_out.")
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -35,24 +39,39 @@ def optimizer_warmup(steps: int, config: TrainConfig) -> float:
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """The parameters as an optimiser takes them: the scales of temporal modulation, if any, are a second group, with
-    their own learning rate and without weight decay, which would pull them away from 1."""
+    their own learning rate and without weight decay, which would pull them away from 1. With Muon the convolutions
+    between the first and the last are a group of their own, named "muon"."""
     scales = list(modulation_scales(model).values())
-    weights = [parameter for parameter in model.parameters() if not any(parameter is scale for scale in scales)]
-    groups: list[dict[str, Any]] = [{"params": weights}]
+    matrices = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if config.optimizer == "muon" and parameter.ndim == 4 and not name.startswith(EDGES)
+    ]
+    apart = {id(parameter) for parameter in (*scales, *matrices)}
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if id(p) not in apart]}]
+    if matrices:
+        groups.append({"params": matrices, "name": "muon"})
     if scales:
         rate = config.lr if config.modulation_lr is None else config.modulation_lr
         groups.append({"params": scales, "lr_factor": rate / config.lr, "weight_decay": 0.0})
     return groups
 
 
-def make_optimizer(parameters: Iterable[Any], config: TrainConfig, device: torch.device) -> torch.optim.Adam:
-    """Adam (Kingma & Ba, 2015) or AdamW (Loshchilov & Hutter, 2019), in one fused kernel where there is one."""
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+def make_optimizer(
+    parameters: Iterable[Any], config: TrainConfig, device: torch.device
+) -> torch.optim.Optimizer | Together:
+    """Adam (Kingma & Ba, 2015) or AdamW (Loshchilov & Hutter, 2019), in one fused kernel where there is one; with Muon
+    for the groups named so."""
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    groups = list(parameters)
+    matrices = [group for group in groups if isinstance(group, dict) and group.get("name") == "muon"]
+    rest = [group for group in groups if not any(group is other for other in matrices)]
     fused = device.type in ("cpu", "cuda", "mps")
-    return kind(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+    adam = kind(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+    return Together(adam, Muon(matrices, config.lr, config.weight_decay)) if matrices else adam
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer | Together, lr: float) -> None:
     """Set the learning rate of all parameters, in the proportion of their groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)

@@ -12,6 +12,7 @@ from sddpm.files.lock import locked
 from sddpm.models.batch_norm import synchronize_batch_norm
 from sddpm.pipelines.loading import kept_class_names
 from sddpm.training.allocator import keep_large_buffers
+from sddpm.training.assignment import assignment_solver
 from sddpm.training.batches import check_labels, share_of_batch, training_batches
 from sddpm.training.checkpoint import newest_checkpoint, restore
 from sddpm.training.config import Config, DataConfig
@@ -116,6 +117,8 @@ def _train(
     if (earlier := init_from or (run_dir if checkpoint else None)) is not None:
         use_class_order(dataset, kept_class_names(earlier))
     check_labels(dataset, config.model.num_classes)
+    if config.train.assign_noise:
+        assignment_solver()  # refuses a missing scipy before anything is written
     check_dims(dataset, config)
     model = build_model(config, dataset.channels)
     changes = load_weights(model, init_from) if init_from is not None else []

@@ -10,6 +10,7 @@ from sddpm.diffusion.solvers import make_scheduler
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.training.config import Config, DiffusionConfig
 from sddpm.training.ema import make_ema
+from sddpm.training.muon import Together
 from sddpm.training.optim import make_optimizer, parameter_groups
 from sddpm.training.randomness import generator
 
@@ -22,7 +23,7 @@ class TrainState:
 
     model: ModelMixin
     ema: ModelMixin
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer | Together
     step: int = 0
     seconds: float = 0.0
     optimizer_since: int = 0
