@@ -26,7 +26,7 @@ bytes() { # paths -> their size
 }
 
 prepare() { # DATA WHEELS
-    git sparse-checkout set --no-cone '/*' '!*.png' '!/src/sddpm/pretrained/models/' '!/tests/vectors/*.ckpt.pt' '!/kept/'
+    git sparse-checkout set --no-cone '/*' '!*.png' '!/src/sddpm/pretrained/models/' '!/tests/vectors/*.ckpt.pt' '!/benchmarks/long_run/'
     rm -rf "$carried"
     mkdir -p "$carried/first" "$carried/second"
     cp -r "$2" "$carried/first/wheels"

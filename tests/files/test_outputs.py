@@ -77,7 +77,7 @@ def test_what_loses_nothing_is_allowed(place, output, inputs):
 
 def test_what_exists_needs_force(place):
     for output in (Output(Path("model"), folder=MODEL), Output(Path("notes.txt")), Output(Path("images"), folder=())):
-        with pytest.raises(UserError, match="exists already; choose another name or pass --force"):
+        with pytest.raises(UserError, match="exists already; choose another name or pass `force=True`"):
             check_outputs([output], force=False)
     check_outputs([Output(Path("empty"), folder=())], force=False)
 

@@ -138,11 +138,23 @@ SIZES = [
     ),
     Case("a billion seeds", nothing, "sample model --seeds 0-999999999", "more than 1,000,000 seeds"),
     Case("seeds of many digits", nothing, f"sample model --seeds {'9' * 5000}", "below 2^63"),
-    Case("a billion samples", nothing, "sample model --count 1000000000", "--count must be from 1 to 1,000,000"),
-    Case("a million pixels a pixel", nothing, "sample model --scale 1000000", "--scale must be from 1 to 64"),
+    Case(
+        "a billion samples",
+        nothing,
+        "sample model --count 1000000000",
+        "--count must be at least 1 and at most 1,000,000",
+    ),
+    Case(
+        "a million pixels a pixel", nothing, "sample model --scale 1000000", "--scale must be at least 1 and at most 64"
+    ),
     Case("a picture of a million", nothing, "sample model --count 1000000 --scale 9", "is too large"),
     Case("a million frames", nothing, "interpolate model --frames 1000000 --seeds 0-9", "is too large"),
-    Case("a billion draws", nothing, "inpaint model image.png --mask left --draws 1000000000", "--draws must be from"),
+    Case(
+        "a billion draws",
+        nothing,
+        "inpaint model image.png --mask left --draws 1000000000",
+        "--draws must be at least 1 and at most",
+    ),
 ]
 PIPES = [
     Case("as a model index", pipe("p"), "sample p", "p is no model"),

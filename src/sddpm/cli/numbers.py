@@ -14,7 +14,7 @@ def check_range(option: str, value: float | None, least: float, most: float = ma
     if value is None:
         return
     if not (math.isfinite(value) and least <= value <= most):
-        limits = f"at least {least:g}" if most == math.inf else f"from {least:,} to {most:,}"
+        limits = f"at least {least:,}" + (f" and at most {most:,}" if most < math.inf else "")
         raise UserError(f"{option} must be {limits}, not {value}")
 
 

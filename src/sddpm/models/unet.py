@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from sddpm.models.blocks import (
     SpikingResBlock,
     SpikingUpsample,
 )
+from sddpm.models.checked import CheckedModel
 from sddpm.models.config import (
     attention_levels,
     check_config,
@@ -47,7 +47,7 @@ class SpikingUNet2DOutput(BaseOutput):
     sample: Tensor
 
 
-class SpikingUNet2DModel(ModelMixin, ConfigMixin):
+class SpikingUNet2DModel(CheckedModel, ConfigMixin):
     """Predicts the noise in x_t with T time steps of spiking neurons. No state is kept between calls.
 
     Args:

@@ -144,7 +144,12 @@ class Dynamics:
 
     def __post_init__(self):
         definition = self.definition
-        for name, value in (("v_reset", self.v_reset), ("tau", self.tau), ("initial_charge", self.initial_charge)):
+        numbers = {
+            "v_reset": self.v_reset,
+            "tau, at least 1 time step,": self.tau,
+            "initial_charge": self.initial_charge,
+        }
+        for name, value in numbers.items():
             soft_reset = value is None and name == "v_reset"
             if not soft_reset and not (isinstance(value, int | float) and math.isfinite(value)):
                 raise UserError(f"{name} must be a finite number, got {value!r}")

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from sddpm.errors import UserError
+from sddpm.opening.json_files import read_json
 
 PIPELINE_FILE = "pipeline.py"
 PIPELINE_CODE = '''"""For `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)`, where sddpm is installed."""
@@ -80,7 +81,7 @@ def send_model(folder: Path, name: str) -> str:
 def make_loadable(folder: Path) -> None:
     """Let plain diffusers load a saved `SpikingDiffusionPipeline` with trust_remote_code=True."""
     index = folder / "model_index.json"
-    content = json.loads(index.read_text(encoding="utf-8"))
+    content = read_json(index)
     content["_class_name"] = [Path(PIPELINE_FILE).stem, "SpikingDiffusionPipeline"]
     index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / PIPELINE_FILE).write_text(PIPELINE_CODE, encoding="utf-8")
