@@ -142,18 +142,16 @@ SIZES = [
         "a billion samples",
         nothing,
         "sample model --count 1000000000",
-        "--count must be at least 1 and at most 1,000,000",
+        "must be at least 1 and at most 1,000,000",
     ),
-    Case(
-        "a million pixels a pixel", nothing, "sample model --scale 1000000", "--scale must be at least 1 and at most 64"
-    ),
+    Case("a million pixels a pixel", nothing, "sample model --scale 1000000", "must be at least 1 and at most 64"),
     Case("a picture of a million", nothing, "sample model --count 1000000 --scale 9", "is too large"),
     Case("a million frames", nothing, "interpolate model --frames 1000000 --seeds 0-9", "is too large"),
     Case(
         "a billion draws",
         nothing,
         "inpaint model image.png --mask left --draws 1000000000",
-        "--draws must be at least 1 and at most",
+        "must be at least 1 and at most",
     ),
 ]
 PIPES = [

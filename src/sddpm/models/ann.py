@@ -8,15 +8,16 @@ import math
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.attention_processor import Attention
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
 from torch import Tensor, nn
 
-from sddpm.models.checked import CheckedModel
+from sddpm.models.checked import Checked
 from sddpm.models.config import attention_levels, check_sample, check_shape, labels_for
 
 
-class ANNUNet2DModel(CheckedModel, ConfigMixin):
+class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
     """diffusers' `UNet2DModel` (in `.unet`) with the widths, blocks and patches of a `SpikingUNet2DModel`.
 
     As configured by default it is the ANN that SDDPM compares itself with: GroupNorm, SiLU, Xavier weights, single-head

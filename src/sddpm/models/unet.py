@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from sddpm.models.blocks import (
     SpikingResBlock,
     SpikingUpsample,
 )
-from sddpm.models.checked import CheckedModel
+from sddpm.models.checked import Checked
 from sddpm.models.config import (
     attention_levels,
     check_config,
@@ -47,7 +48,7 @@ class SpikingUNet2DOutput(BaseOutput):
     sample: Tensor
 
 
-class SpikingUNet2DModel(CheckedModel, ConfigMixin):
+class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
     """Predicts the noise in x_t with T time steps of spiking neurons. No state is kept between calls.
 
     Args:
