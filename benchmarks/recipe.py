@@ -69,7 +69,7 @@ def cost_of(config: Config, start: Path | None, costs: Rows) -> float:
     key = {"model": model, "batch_size": config.train.batch_size, "taught": config.train.teacher is not None}
     if config.train.optimizer not in ("adam", "adamw"):
         key |= {"optimizer": config.train.optimizer}
-    if getattr(config.train, "assign_noise", False):
+    if config.train.assign_noise:
         key |= {"assign_noise": True}
     known = [row["seconds"] for row in costs.read() if row == key | {"seconds": row["seconds"]}]
     if not known:

@@ -93,7 +93,7 @@ COLOUR = (*BASE, "model.base_channels=64", "model.channel_mult=[1,2,2]", "model.
 MUON = "train.optimizer=muon"
 LOG_NORMAL = {
     "log-normal": arm("diffusion.density=log-normal"),
-    "log-normal, wide": arm("diffusion.density=log-normal-wide"),
+    "log-normal, wide": arm("diffusion.density=log-normal", "diffusion.density_width=1.8"),
 }
 # Leg A's division of the time, and its rates.
 OURS = (Stage(QUANTIZED, 2 / 3), Stage(("train.lr=6e-4",), 1 / 3, "converted"))

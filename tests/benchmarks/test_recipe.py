@@ -80,7 +80,7 @@ def test_a_colour_arm_from_training_to_table(monkeypatch, shared_dir, tmp_path):
     assert (folder / "recipe.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("table", ["fashion-mnist", "cifar10-paper", "cifar10-size"])
+@pytest.mark.parametrize("table", ["fashion-mnist", "cifar10", "cifar10-twin", "cifar10-paper", "cifar10-size"])
 def test_every_arm_is_a_valid_config(recipe, table):
     from recipe_arms import TABLES
 
