@@ -6,15 +6,14 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import MODEL
 from sddpm.errors import UserError
 
 
 @app.command()
 def average(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the model.")],
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL MODEL ...", help="Saved models, or folders of training runs.")
-    ],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL MODEL ...", help=f"Two or more. Each: {MODEL}")],
     shares: Annotated[
         str | None,
         typer.Option(help="Of each model, with commas, such as 0.6,0.4. (default: equal)", metavar="LIST"),

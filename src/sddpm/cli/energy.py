@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import Sampling, with_sampling_options
+from sddpm.cli.options import MODEL, Sampling, with_sampling_options
 from sddpm.cli.sample import parse_seeds
 from sddpm.errors import UserError
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @app.command()
 @with_sampling_options("engine", batch_size=8)
 def energy(
-    model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")
-    ] = None,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     count: Annotated[int | None, typer.Option(help="How many samples to count, seeds 0, 1, ... (default: 8)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed a sample, such as 0-7.", metavar="RANGES")] = None,
     images: Annotated[

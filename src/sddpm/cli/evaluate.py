@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.help import Listing
-from sddpm.cli.options import Sampling, with_sampling_options
+from sddpm.cli.options import MODEL, Sampling, with_sampling_options
 
 if TYPE_CHECKING:
     from sddpm.evaluation import Evaluation
 
 
-@app.command(cls=Listing)
+@app.command()
 @with_sampling_options(batch_size=50)
 def evaluate(
     ctx: typer.Context,
@@ -21,7 +20,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A saved model or run, a folder, zip or .npz of images, or a data set such as mnist:test.",
+            help=f"{MODEL} Or a folder, zip or .npz of images, or a data set such as mnist:test.",
         ),
     ],
     reference: Annotated[

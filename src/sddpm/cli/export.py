@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import MODEL, parse_thresholds
 from sddpm.errors import UserError
 
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.onnx, FILE.nir, or with --web a folder.")],
     web: Annotated[bool, typer.Option("--web", help="A page that draws in the browser, without Python.")] = False,
     rates: Annotated[bool, typer.Option("--rates", help="ONNX: firing rates as a second output.")] = False,
@@ -35,7 +36,6 @@ def export(
     one; it brings onnxruntime-web by npm, once. FILE.nir is for readers of neuromorphic hardware, and for networks that
     NIR can say: docs/export.md tells which.
     """
-    from sddpm.cli.options import parse_thresholds
     from sddpm.files import Output, check_outputs
 
     kind = "web" if web else out.suffix.lower().lstrip(".")

@@ -8,19 +8,18 @@ import typer
 
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
-from sddpm.cli.help import Listing
-from sddpm.cli.options import Sampling, with_sampling_options
+from sddpm.cli.options import MODEL, Sampling, with_sampling_options
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
     from sddpm.guidance import GuidanceReport
 
 
-@app.command(cls=Listing)
+@app.command()
 @with_sampling_options("v_threshold", "x0_scale", "guidance_scale", "exit_tolerance", batch_size=50)
 def guide(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     metric: Annotated[str, typer.Option(help="{guiding_metrics}: by which to choose.")] = "fid",
     reference: Annotated[
         str | None,

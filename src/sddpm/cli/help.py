@@ -1,18 +1,32 @@
-"""Help that lists what is registered. The registries are read only when help is shown, because some import torch."""
+"""Help of verbs: letter by letter as it is written, with the lists that it calls for."""
 
+import copy
 from typing import Any
 
 from typer.core import TyperCommand
 
 
-class Listing(TyperCommand):
-    """A verb in whose help {metrics} and {guiding_metrics} stand for the names that are registered."""
+class Verb(TyperCommand):
+    """A verb whose help keeps its [brackets], and in which {metrics} and {guiding_metrics} stand for the names that are
+    registered. The registries are read only when help is shown, because some import torch."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        for parameter in self.params:
+        shown = copy.copy(self)
+        shown.help = self.as_written(self.help)
+        shown.params = [copy.copy(parameter) for parameter in self.params]
+        for parameter in shown.params:
             if text := getattr(parameter, "help", None):
-                parameter.help = with_names(text)  # pyright: ignore[reportAttributeAccessIssue]
-        super().format_help(ctx, formatter)
+                parameter.help = self.as_written(text)  # pyright: ignore[reportAttributeAccessIssue]
+        super(Verb, shown).format_help(ctx, formatter)
+
+    def as_written(self, text: str | None) -> str:
+        """The text with the names of registries, so that what shows it takes no [word] for a style."""
+        named = with_names(text or "")
+        if self.rich_markup_mode != "rich":
+            return named
+        from rich.markup import escape
+
+        return escape(named)
 
 
 def with_names(text: str) -> str:

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import MODEL
 
 
 @app.command()
 def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The folder of a saved model, or of a training run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     layers: Annotated[bool, typer.Option("--layers", help="List every layer: shape, MACs, threshold.")] = False,
     modulation: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ import typer
 
 from sddpm.cli.app import app
 from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
-from sddpm.cli.options import Classes, Sampling, with_sampling_options
+from sddpm.cli.options import MODEL, Classes, Sampling, with_sampling_options
 from sddpm.cli.sample import output_format
 from sddpm.errors import UserError
 
@@ -20,7 +20,7 @@ GREY = 128  # of what is painted anew, where the picture shows what is known
 @app.command()
 @with_sampling_options("exit_tolerance", solver="ddim")
 def inpaint(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     images: Annotated[
         str,
         typer.Argument(

@@ -7,14 +7,14 @@ import typer
 
 from sddpm.cli.app import app
 from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
-from sddpm.cli.options import Classes, Sampling, with_sampling_options
+from sddpm.cli.options import MODEL, Classes, Sampling, with_sampling_options
 from sddpm.cli.sample import parse_seeds
 
 
 @app.command()
 @with_sampling_options("eta", "exit_tolerance", solver="ddim")
 def interpolate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     seeds: Annotated[str, typer.Option(help="Seeds to pass through, such as 3,8,5 or 0-4.", metavar="RANGES")] = "0-4",
     frames: Annotated[int, typer.Option(help="Images from one seed to the next, both included.")] = 9,
     classes: Classes = None,

@@ -14,6 +14,7 @@ from sddpm.cli import (  # noqa: F401  each verb adds itself
     info,
     inpaint,
     interpolate,
+    listing,
     moments,
     pack,
     release,

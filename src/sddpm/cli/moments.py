@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import MODEL
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def moments(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A saved model, or the folder of a training run.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     config: Annotated[
         str | None,
         typer.Option(help="Whose data section says on which images. (default: that of the run)", metavar="CONFIG"),

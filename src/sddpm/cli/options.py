@@ -10,6 +10,9 @@ import typer
 from sddpm.diffusion.solver_registry import names_for_help
 from sddpm.errors import UserError
 
+MODEL = "The name of a model (sddpm list models), a saved model or run, or USER/MODEL of the Hugging Face hub."
+MODEL_OR_ONNX = MODEL.replace(", or ", ", FILE.onnx, or ")
+
 Classes = Annotated[
     list[str] | None,
     typer.Option(

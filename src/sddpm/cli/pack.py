@@ -13,7 +13,8 @@ def pack(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the parts.")],
     max_part: Annotated[
-        str | None, typer.Option("--max-part", metavar="SIZE", help="Largest size of a part, e.g. 60MB [one part].")
+        str | None,
+        typer.Option("--max-part", metavar="SIZE", help="Largest size of a part, e.g. 60MB. (default: one part)"),
     ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="A quarter of the size: float16 weights, and no optimiser moments.")

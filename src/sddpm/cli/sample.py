@@ -9,7 +9,7 @@ import typer
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
 from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
-from sddpm.cli.options import Classes, Sampling, with_sampling_options
+from sddpm.cli.options import MODEL_OR_ONNX, Classes, Sampling, with_sampling_options
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +25,7 @@ FORMATS = ("grid", "folder", "zip", "npz")
 @app.command()
 @with_sampling_options()
 def sample(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A saved model, the folder of a training run, or FILE.onnx.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_OR_ONNX)],
     count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... (default: 16)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
     classes: Classes = None,

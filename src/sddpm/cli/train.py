@@ -10,6 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import MODEL
 from sddpm.errors import UserError
 
 
@@ -26,7 +27,9 @@ class Device(StrEnum):
 def train(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a config of the project, e.g. mnist_small."),
+        typer.Argument(
+            metavar="CONFIG", help="A YAML file, or the name of a config (sddpm list configs): mnist_small."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run (default: runs/CONFIG).")
@@ -41,7 +44,7 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in RUN (CONFIG may then be left out).")
     ] = False,
     init_from: Annotated[
-        Path | None, typer.Option("--init-from", metavar="MODEL", help="Start from the weights of a model or run.")
+        Path | None, typer.Option("--init-from", metavar="MODEL", help=f"Start from its weights. {MODEL}")
     ] = None,
     device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.AUTO,
     download: Annotated[bool, typer.Option("--download", help="Fetch the data if they are missing.")] = False,

@@ -15,6 +15,12 @@ def pretrained_names() -> list[str]:
     return sorted(path.parent.name for path in _FOLDER.glob("*/model_index.json"))
 
 
+def summary(name: str) -> str:
+    """What the model of that name is: the sentence that its card begins with."""
+    lines = (_FOLDER / name / "README.md").read_text(encoding="utf-8").splitlines()
+    return next((line for line in lines if line.startswith("A ")), "")
+
+
 def find_pretrained(name: str | PathLike[str]) -> Path | None:
     """The folder of the model called `name`; None if there is none. A folder of one's own with that name that holds a
     model comes first; one that holds something else, such as a data set, does not count."""

@@ -25,6 +25,13 @@ def config_names() -> list[str]:
     return sorted({path.stem for folder in CONFIG_FOLDERS for path in folder.glob("*.yaml")})
 
 
+def summary(name: str) -> str:
+    """What the config of that name is for: the comment on its first line."""
+    with find_config(name).open(encoding="utf-8") as file:
+        first = file.readline().strip()
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
 def find_config(name: str | Path) -> Path:
     """The file of a config: a path to a YAML, or the name of one that comes with the project.
 

@@ -1,0 +1,52 @@
+"""--quiet and --verbose, which every verb has."""
+
+import functools
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from typing import Annotated, Any
+
+import typer
+
+from sddpm.errors import UserError
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")]
+
+
+def with_loudness(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb with the two options."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    own = [each.replace(kind=kind) for each in inspect.signature(verb).parameters.values()]
+    added = [
+        inspect.Parameter("quiet", kind, default=False, annotation=Quiet),
+        inspect.Parameter("verbose", kind, default=False, annotation=Verbose),
+    ]
+
+    @functools.wraps(verb)
+    def command(quiet: bool = False, verbose: bool = False, **arguments: Any) -> Any:
+        with loudness(quiet, verbose):
+            return verb(**arguments)
+
+    command.__signature__ = inspect.Signature([*own, *added])  # pyright: ignore[reportAttributeAccessIssue]
+    command.__annotations__ = {each.name: each.annotation for each in [*own, *added]}
+    return command
+
+
+@contextmanager
+def loudness(quiet: bool, verbose: bool) -> Iterator[None]:
+    """Inside the block nothing, or more, goes to stderr, where progress, notes and logs go. Errors are written after
+    it. Raises `UserError` for both at once."""
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose exclude each other: choose one")
+    if verbose:
+        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+        logging.getLogger("sddpm").setLevel(logging.DEBUG)
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w", encoding=sys.stderr.encoding) as nowhere, redirect_stderr(nowhere):
+        yield
