@@ -81,7 +81,7 @@ def test_one_time_step_is_the_only_one():
 @pytest.mark.parametrize(
     ("density", "message"),
     [
-        (("normal",), "choose one of uniform, log-normal, angle"),
+        (("normal",), "choose one of " + ", ".join(DENSITIES)),
         (("uniform", 1.0), "no mean: leave density_mean out"),
         (("angle", None, 1.0), "no width: leave density_width out"),
         (("log-normal", float("nan")), "finite mean"),
@@ -106,7 +106,7 @@ def late():
 def test_a_registered_density_is_one_like_any_other(late):
     assert drawn(NoiseSchedule(), "late").unique().tolist() == list(range(900, 1000))
     assert drawn(NoiseSchedule(), "late", 0.99).min() == 990
-    with pytest.raises(UserError, match="uniform, log-normal, angle, late"):
+    with pytest.raises(UserError, match=f"{', '.join(DENSITIES)}, or call"):
         NoiseSchedule().density("normal")
     with pytest.raises(UserError, match="there is a density 'late' already"):
         register_density("late", lambda a, mean, width: a)

@@ -109,23 +109,23 @@ def test_a_part_from_outside(tmp_path, monkeypatch):
         hops: Picojoule
 
     def energy(layer, cost):
-        section = cost.communication
+        section = cost.travel
         return 0.0 if section is None else sum(getattr(layer, "fired", ())) * section.hops * section.pj_per_hop
 
-    part = Part("communication", "#2a9d55", energy, lambda cost: "by hops" if cost.communication else "", Hops)
-    monkeypatch.setitem(PARTS, "communication", part)
+    part = Part("travel", "#2a9d55", energy, lambda cost: "by hops" if cost.travel else "", Hops)
+    monkeypatch.setitem(PARTS, "travel", part)
     path = tmp_path / "noc.yaml"
-    path.write_text(yaml.safe_dump(OWN | {"communication": {"pj_per_hop": 0.25, "hops": 4}}))
+    path.write_text(yaml.safe_dump(OWN | {"travel": {"pj_per_hop": 0.25, "hops": 4}}))
     cost = load_cost_model(path)
     found = energy_of([SPIKING, NEURONS], cost)
-    assert found.communication == (5 + 7) * 4 * 0.25
+    assert found.travel == (5 + 7) * 4 * 0.25
     plain = energy_of([SPIKING, NEURONS], load_cost_model("45nm"))
-    assert plain.communication == 0 and found.total == pytest.approx(
-        found.mac + found.ac + found.neurons + found.memory + found.communication
+    assert plain.travel == 0 and found.total == pytest.approx(
+        found.mac + found.ac + found.neurons + found.memory + found.travel
     )
-    path.write_text(yaml.safe_dump(OWN | {"communication": {"hops": 4}}))
-    with pytest.raises(UserError, match=r"the key communication\.pj_per_hop is missing"):
+    path.write_text(yaml.safe_dump(OWN | {"travel": {"hops": 4}}))
+    with pytest.raises(UserError, match=r"the key travel\.pj_per_hop is missing"):
         load_cost_model(path)
-    monkeypatch.delitem(PARTS, "communication")
-    with pytest.raises(UserError, match="unknown key communication"):
+    monkeypatch.delitem(PARTS, "travel")
+    with pytest.raises(UserError, match="unknown key travel"):
         load_cost_model(path)

@@ -19,12 +19,12 @@ def squared(x, v, dynamics, v_threshold, gain):
 
 @contextmanager
 def strangers() -> Iterator[None]:
-    """The neuron "squared" and the surrogate "gaussian" are registered, and nobody has heard of them."""
+    """The neuron "squared" and the surrogate "bell" are registered, and nobody has heard of them."""
     register_neuron("squared", squared, parameters={"gain": lambda dynamics: 0.75})
-    register_surrogate("gaussian", lambda grad, u, alpha: grad * alpha * torch.exp(-(alpha * u).square()), 1.5)
+    register_surrogate("bell", lambda grad, u, alpha: grad * alpha * torch.exp(-(alpha * u).square()), 1.5)
     ids._say_once.cache_clear()
     try:
         yield
     finally:
-        del NEURONS["squared"], SURROGATES["gaussian"]
+        del NEURONS["squared"], SURROGATES["bell"]
         ids._say_once.cache_clear()

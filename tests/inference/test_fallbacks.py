@@ -38,7 +38,7 @@ def test_every_convolution_makes_an_exact_network(make_model, monkeypatch, name,
 
 
 @pytest.mark.parametrize("kernel", HERE)
-@pytest.mark.parametrize("kind", [{"neuron": "squared"}, {"surrogate": "gaussian"}])
+@pytest.mark.parametrize("kind", [{"neuron": "squared"}, {"surrogate": "bell"}])
 def test_neurons_and_surrogates_that_the_kernels_do_not_know(make_model, monkeypatch, kernel, kind):
     """Spikes do not depend on a surrogate: the kernels make those of any neuron that they know."""
     monkeypatch.setenv(VARIABLE, kernel)

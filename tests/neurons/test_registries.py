@@ -47,9 +47,9 @@ def register_current(name="current"):
 
 
 def test_a_surrogate_is_one_entry():
-    register_surrogate("gaussian", gaussian_vjp, 2.0)
+    register_surrogate("bell", gaussian_vjp, 2.0)
     x = torch.linspace(-1, 3, 9, dtype=torch.float64, requires_grad=True)
-    dynamics = Dynamics(surrogate="gaussian")
+    dynamics = Dynamics(surrogate="bell")
     assert dynamics.surrogate_alpha == 2.0
     (grad,) = torch.autograd.grad(multi_step(x[None], dynamics).sum(), x)
     torch.testing.assert_close(grad, 2 / math.pi**0.5 * torch.exp(-4 * (x.detach() - 1) ** 2), rtol=1e-12, atol=0)
@@ -136,9 +136,9 @@ def test_definitions_that_are_refused(arguments, message):
     [
         (("atan", gaussian_vjp, 2.0), "there is a surrogate 'atan' already"),
         (("a b", gaussian_vjp, 2.0), "the name of a surrogate must be"),
-        (("gaussian", None, 2.0), "needs a function"),
-        (("gaussian", gaussian_vjp, 0), "default_alpha of surrogate 'gaussian' must be positive, got 0"),
-        (("gaussian", gaussian_vjp, "1"), "must be positive, got '1'"),
+        (("bell", None, 2.0), "needs a function"),
+        (("bell", gaussian_vjp, 0), "default_alpha of surrogate 'bell' must be positive, got 0"),
+        (("bell", gaussian_vjp, "1"), "must be positive, got '1'"),
     ],
 )
 def test_surrogates_that_are_refused(arguments, message):

@@ -13,7 +13,7 @@ from sddpm.neurons import Dynamics, SpikingNeuron, functional, kernels
 from sddpm.neurons.kernels import cpu, ids
 from tests.helpers.strangers import strangers
 
-KINDS = [{"surrogate": "gaussian"}, {"neuron": "squared"}, {"neuron": "squared", "surrogate": "gaussian"}]
+KINDS = [{"surrogate": "bell"}, {"neuron": "squared"}, {"neuron": "squared", "surrogate": "bell"}]
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_the_definition_runs_and_one_line_says_so(caplog):
 def test_kernels_that_are_asked_for_are_refused(kind, monkeypatch):
     neuron = SpikingNeuron(Dynamics(**kind))
     monkeypatch.setenv(kernels.VARIABLE, "fused")
-    with pytest.raises(UserError, match=r"it does not know the (neuron 'squared'|surrogate 'gaussian')"):
+    with pytest.raises(UserError, match=r"it does not know the (neuron 'squared'|surrogate 'bell')"):
         neuron(torch.ones(2, 3))
 
 

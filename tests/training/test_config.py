@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from sddpm.errors import UserError
+from sddpm.neurons import NEURONS
+from sddpm.registry import one_of
 from sddpm.training import Config, load_config
 from sddpm.training.config_files import changed_keys, config_names, to_yaml
 
@@ -119,7 +121,7 @@ def test_networks_can_be_built_for_their_images(name):
         ("train.lr=.nan", ["train.lr", "nan", "finite"]),
         ("train.tensorboard=1", ["train.tensorboard", "boolean"]),
         ("model.T=0", ["model.T", "0", "greater than 0"]),
-        ("model.neuron=relu", ["model.neuron", "'relu'", "'if', 'lif' or 'plif'"]),
+        ("model.neuron=relu", ["model.neuron", "'relu'", one_of(NEURONS)]),
         ("model.kind=dnn", ["model.kind", "'dnn'", "spiking, or ann"]),
         ("train.modulation_lr=0.1", ["train.modulation_lr needs model.temporal_modulation=true"]),
         ("train.betas=[0.9]", ["train.betas", "[0.9]"]),

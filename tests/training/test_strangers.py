@@ -22,7 +22,7 @@ from sddpm.energy import load_cost_model, measure_sampling, recording
 from sddpm.neurons import NEURONS, SURROGATES, Dynamics, fire, reset
 from sddpm.training import load_config, train
 
-STRANGERS = ["model.neuron=sticky", "model.surrogate=gaussian", "model.neuron_options={stay: 0.25}"]
+STRANGERS = ["model.neuron=sticky", "model.surrogate=bell", "model.neuron_options={stay: 0.25}"]
 QUICK = {"seeds": [0, 1], "num_inference_steps": 5, "output_type": "pt", "progress": False}
 
 
@@ -44,7 +44,7 @@ def step(x: Tensor, state: Sticky, dynamics: Dynamics, v_threshold: float, gain:
 
 def register() -> None:
     register_neuron("sticky", step, start, parameters={"gain": lambda _: 1.0}, options={"stay": 0.5}, leaks=3)
-    register_surrogate("gaussian", lambda grad, u, alpha: alpha * torch.exp(-math.pi * (alpha * u) ** 2) * grad, 1.0)
+    register_surrogate("bell", lambda grad, u, alpha: alpha * torch.exp(-math.pi * (alpha * u) ** 2) * grad, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def run(tiny, tmp_path_factory):
 @pytest.fixture
 def forgotten(run, registries):
     """The run in a process in which nothing was registered."""
-    del NEURONS["sticky"], SURROGATES["gaussian"]
+    del NEURONS["sticky"], SURROGATES["bell"]
     return run
 
 
@@ -78,7 +78,7 @@ def test_the_run_learned_and_was_resumed_to_the_bit(run):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert whole["encoder.neuron.gain"] != 1.0
     written = yaml.safe_load((run / "config.yaml").read_text())["model"]
-    assert (written["neuron"], written["surrogate"]) == ("sticky", "gaussian")
+    assert (written["neuron"], written["surrogate"]) == ("sticky", "bell")
     assert load_pipeline(run).unet.config["neuron_options"] == {"stay": 0.25}
 
 
@@ -119,7 +119,7 @@ def test_its_energy_is_counted_and_its_membranes_recorded(run):
 
 def test_info_names_it(run, sddpm):
     code, out, _ = sddpm("info", run, "--layers")
-    assert code == 0 and "layers of STICKY" in out and "surrogate gaussian" in out
+    assert code == 0 and "layers of STICKY" in out and "surrogate bell" in out
 
 
 def test_without_the_registration_each_door_names_what_it_needs(forgotten, sddpm, tmp_path):
@@ -146,8 +146,8 @@ def test_without_the_registration_each_door_names_what_it_needs(forgotten, sddpm
 
 
 def test_a_surrogate_that_is_missing_is_named(run, registries):
-    del SURROGATES["gaussian"]
-    with pytest.raises(UserError, match="needs surrogate 'gaussian', which is not registered"):
+    del SURROGATES["bell"]
+    with pytest.raises(UserError, match="needs surrogate 'bell', which is not registered"):
         load_pipeline(run)
 
 

@@ -98,7 +98,7 @@ def evaluate(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
 ) -> None:
-    """Measure samples: FID, sFID, IS, KID, precision, recall, FAD.
+    """Measure samples, beside real images or alone.
 
     A number that departs from its protocol says so. Several processes: torchrun --nproc-per-node N --no-python sddpm
     evaluate ...
