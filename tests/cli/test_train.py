@@ -98,3 +98,20 @@ def test_bad_input(sddpm, tmp_path, monkeypatch, arguments, pattern):
 def test_a_run_folder_that_exists(sddpm, tmp_path):
     (tmp_path / "something").touch()
     assert_one_error(sddpm("digits", "--out", tmp_path, *SETTINGS), "not empty: add --resume")
+
+
+def test_the_dry_run_looks_at_the_weights_to_start_from(sddpm):
+    assert_one_error(sddpm("digits", "--dry-run", *SETTINGS, "--init-from", "mnist"), "mnist does not fit the config")
+    assert_one_error(
+        sddpm("digits", "--dry-run", *SETTINGS, "--init-from", "mnits"), "no model at mnits.* did you mean mnist"
+    )
+    like = [f"model.{key}" for key in ("base_channels=32", "channel_mult=[1,2,4]", "num_res_blocks=1", "patch_size=2")]
+    fitting = [
+        word
+        for setting in [*like, "model.T=2", "data.image_size=8", "train.batch_size=2"]
+        for word in ("--set", setting)
+    ]
+    code, out, _ = sddpm("digits", "--dry-run", *fitting, "--init-from", "fashion-mnist-small")
+    assert code == 0
+    assert "parameters, starting from fashion-mnist-small, unlike which it has" in out
+    assert "T = 2 (there 4)" in out

@@ -251,3 +251,35 @@ def test_nir_configs_differ_in_the_shape_of_the_network_alone(nir, plain):
     changed = changed_keys(load_config(plain).to_dict(), load_config(nir).to_dict())
     shape = ("base_channels", "channel_mult", "num_res_blocks", "patch_size")
     assert sorted(changed) == [f"model.{key}" for key in shape]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["train.steps=30", "model.v_threshold={up*: 0.5}"],
+        {"train.steps": 30, "model.v_threshold": {"up*": 0.5}},
+        {"train": {"steps": 30}, "model": {"v_threshold": {"up*": 0.5}}},
+    ],
+)
+def test_overrides_may_be_texts_or_a_mapping(overrides):
+    config = load_config("digits", overrides)
+    assert (config.train.steps, config.model.v_threshold) == (30, {"up*": 0.5})
+
+
+def test_one_text_is_one_override():
+    assert load_config("digits", "train.steps=30").train.steps == 30
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train": 30}, r"'train' is no key"),
+        ({"train.": 30}, r"'train\.' is no key"),
+        ({"train.lr.x": 30}, r"'train\.lr\.x' is no key"),
+        ({"train": {"step": 30}}, r"`overrides`: unknown key 'train.step'; did you mean 'train.steps'"),
+        ({"train.steps": "30"}, r"`overrides`: train.steps = '30' should be a whole number"),
+    ],
+)
+def test_a_mapping_that_says_nothing_is_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_config("digits", overrides)

@@ -119,7 +119,7 @@ def guide(
     outputs += [Output(figure, "--figure", FIGURES)] if figure is not None else []
     check_outputs(outputs, inputs=filter(None, (model, reference, data, inception, fad_weights)), force=force)
     if store is not False:
-        from sddpm.pipelines.loading import own_folder
+        from sddpm.pipelines.resolving import own_folder
 
         own_folder(model)  # for its checks, before the long work
     low, high = _range(range_)

@@ -43,8 +43,8 @@ def moments(
     image.
     """
     from sddpm.files import FIGURES, Output, atomic_path, check_outputs
-    from sddpm.pipelines.loading import own_folder
     from sddpm.pipelines.moments import keep_moments, measure_moments, read_moments
+    from sddpm.pipelines.resolving import own_folder
 
     own_folder(model)  # for its checks, before the long work
     if read_moments(model) is not None and not force:

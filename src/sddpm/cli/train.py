@@ -67,7 +67,7 @@ def train(
     if dry_run:
         from sddpm.training.plan import describe_run
 
-        print(describe_run(loaded, device=device.value))
+        print(describe_run(loaded, device=device.value, init_from=init_from))
         return
     from sddpm.training import train as train_model
     from sddpm.training.processes import is_first_process

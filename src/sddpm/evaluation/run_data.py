@@ -5,10 +5,8 @@ from dataclasses import replace
 from sddpm.data.config import DataConfig, read_run_data
 from sddpm.data.registry import find_dataset
 from sddpm.evaluation.protocols import find_protocol
-from sddpm.evaluation.sampling import is_model
+from sddpm.evaluation.sampling import find_source, is_model
 from sddpm.evaluation.settings import EvaluationSettings, TrainingData
-from sddpm.opening.files import user_path
-from sddpm.pretrained import find_pretrained
 
 
 def with_run_data(settings: EvaluationSettings) -> EvaluationSettings:
@@ -54,9 +52,7 @@ def same_images(a: str, b: str) -> bool:
 
 
 def _data_of(source: str) -> DataConfig | None:
-    path = user_path(source)
-    if not path.exists():
-        path = find_pretrained(source) or path
+    path = find_source(source)
     return read_run_data(path) if is_model(path) else None
 
 

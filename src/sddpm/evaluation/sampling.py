@@ -16,11 +16,15 @@ from sddpm.evaluation.images import ShardImages
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.shards import Shards, fill
 from sddpm.hashes import sha256_of, short_hash
+from sddpm.opening.files import user_path
+from sddpm.opening.json_files import read_json
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.class_guidance import drawn_by_seed, resolve_labels
-from sddpm.pipelines.loading import INDEX_NAME, pipeline_folder, read_json
+from sddpm.pipelines.hub import fetch_model, is_hub_id
 from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, SamplingOptions
+from sddpm.pipelines.resolving import pipeline_folder
 from sddpm.pipelines.threshold_guidance import StagedThresholds, to_json
+from sddpm.pretrained import INDEX_NAME, find_pretrained
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,20 @@ def sample_labels(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline
     seeds = range(settings.first_seed, settings.first_seed + count)
     found = resolve_labels(label_of(settings, pipeline), seeds, pipeline.num_classes, pipeline.class_names)
     return None if pipeline.num_classes in found else torch.tensor(found)
+
+
+def find_source(source: str) -> Path:
+    """The place that `source` means if it is a path or a model: a folder of images comes before a model of the package
+    with its name. Raises `UserError` for user/model that is neither here nor on the hub."""
+    path = user_path(source)
+    if path.exists():
+        return path
+    if is_hub_id(source):
+        try:
+            return fetch_model(source)
+        except UserError as error:
+            raise UserError(f"no such folder or zip: {source}; as a model, {error}") from error
+    return find_pretrained(source) or path
 
 
 def is_model(path: Path) -> bool:

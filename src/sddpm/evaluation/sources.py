@@ -13,14 +13,21 @@ from sddpm.errors import UserError
 from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.processes import Processes
-from sddpm.evaluation.sampling import described, is_model, label_of, model_digest, sample_images, sample_labels
+from sddpm.evaluation.sampling import (
+    described,
+    find_source,
+    is_model,
+    label_of,
+    model_digest,
+    sample_images,
+    sample_labels,
+)
 from sddpm.evaluation.settings import EvaluationSettings, Plan, TrainingData
 from sddpm.evaluation.statistics_files import StatisticsFile, holds_images, is_statistics_file, read_statistics
 from sddpm.hashes import sha256_of
 from sddpm.opening.files import user_path
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
-from sddpm.pretrained import find_pretrained
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,7 @@ class Reference:
 
 def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Samples:
     """The samples of a model, or images. Raises `UserError` if there are fewer than asked for, or none."""
-    path = user_path(settings.source)
-    if not path.exists():  # a folder of images comes before a model of the package with its name
-        path = find_pretrained(settings.source) or path
+    path = find_source(settings.source)
     if is_model(path):
         return _model_samples(path, settings, plan, device)
     refuse_preparation(settings, settings.source, settings.reference)

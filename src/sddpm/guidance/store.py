@@ -7,8 +7,10 @@ from typing import Any
 
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.files import atomic_path
-from sddpm.pipelines.loading import INDEX_NAME, own_folder, read_json
+from sddpm.opening.json_files import read_json
+from sddpm.pipelines.resolving import own_folder
 from sddpm.pipelines.threshold_guidance import kept_thresholds
+from sddpm.pretrained import INDEX_NAME
 
 
 def store_guidance(

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +41,7 @@ from sddpm.models.patches import from_patches, to_patches
 from sddpm.models.readout import CurrentReadout, PureSpikingReadout, SpikingReadout
 from sddpm.models.thresholds import Thresholds, apply_thresholds, at_threshold, spiking_neurons
 from sddpm.neurons import Dynamics, Option, QuantizedReLU, SpikingNeuron
+from sddpm.pretrained import find_model, no_model
 
 
 @dataclass
@@ -304,9 +307,24 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         return super().from_config(config, *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
     @classmethod
-    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any):
-        """As of diffusers. Raises `UserError` as `from_config`, and for weights of another neuron than the config's."""
-        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        *,
+        subfolder: str | None = None,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ):
+        """As of diffusers, and also of a whole model of this machine: the name of one that comes with the package, a
+        saved one, or a run; `subfolder` is then "unet". Raises `UserError` as `from_config`, for weights of another
+        neuron than the config's, and if there is no such model."""
+        place = Path(pretrained_model_name_or_path)
+        if not (place / (subfolder or "") / "config.json").is_file():
+            if (found := find_model(place)) is not None:
+                place, subfolder = found, subfolder or "unet"
+            elif not place.exists() and len(place.parts) != 2:  # user/model is diffusers' to fetch
+                raise no_model(place)
+        loaded: Any = super().from_pretrained(str(place), subfolder=subfolder, output_loading_info=True, **kwargs)
         model, found = loaded
         neurons = model.neurons()
         if surplus := [key for key in found["unexpected_keys"] if key.rpartition(".")[0] in neurons]:

@@ -25,7 +25,7 @@ from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, read_manifest
 from sddpm.opening.json_files import read_json
 from sddpm.opening.tensors import read_safetensors, safetensors_shapes
 from sddpm.pipelines import SpikingDiffusionPipeline
-from sddpm.pipelines.loading import INDEX_NAME
+from sddpm.pretrained import INDEX_NAME
 from sddpm.training.checkpoint import (
     POWER_FILE,
     STATE_FILE,

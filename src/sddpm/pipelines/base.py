@@ -26,10 +26,10 @@ from sddpm.models.config import sample_shape
 from sddpm.models.early_exit import EarlyExit
 from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines.denoise import DenoisingStep, prepare_scheduler
-from sddpm.pipelines.hub import fetch_model, is_hub_id, make_loadable, send_model
+from sddpm.pipelines.hub import make_loadable, send_model
 from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, SamplingOptions
+from sddpm.pipelines.resolving import pipeline_folder
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
-from sddpm.pretrained import find_pretrained
 
 OUTPUT_TYPES = ("pil", "np", "pt")
 ABOUT = ("threshold_guidance", "class_names", "signal_range", "x0_scale", "num_inference_steps")
@@ -90,11 +90,10 @@ class SamplingPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
-        """As of diffusers; the models that come with the package (`sddpm.pretrained`) are known by name. Code that lies
-        with a model is not executed."""
-        folder = find_pretrained(pretrained_model_name_or_path) or pretrained_model_name_or_path
-        if is_hub_id(folder):
-            folder = fetch_model(str(folder))
+        """As of diffusers, of whatever `load_pipeline` takes: the name of a model that comes with the package, a saved
+        model, a run, or user/model of the hub. Code that lies with a model is not executed. Raises `UserError` if there
+        is no such model."""
+        folder = pipeline_folder(pretrained_model_name_or_path)
         return super().from_pretrained(folder, **kwargs)
 
     @classmethod

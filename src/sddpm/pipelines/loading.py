@@ -17,12 +17,11 @@ from sddpm.models.config import MOST_TIMESTEPS
 from sddpm.opening.json_files import read_json
 from sddpm.opening.networks import WEIGHTS_NAME, check_network
 from sddpm.pipelines.base import ABOUT
-from sddpm.pipelines.hub import PIPELINE_FILE, fetch_model, is_hub_id
+from sddpm.pipelines.hub import PIPELINE_FILE
+from sddpm.pipelines.resolving import pipeline_folder
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
-from sddpm.pretrained import find_pretrained, is_pretrained, pretrained_names
-
-INDEX_NAME = "model_index.json"
+from sddpm.pretrained import INDEX_NAME
 
 
 def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
@@ -63,51 +62,6 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     except UserError as error:
         raise UserError(f"{folder / INDEX_NAME}: {error}") from error
     return pipeline.to(device)
-
-
-def pipeline_folder(path: str | PathLike[str]) -> Path:
-    """The folder with model_index.json: `path`, or its model/ if it is a run folder, or that of the model that comes
-    with the package under this name, or that of user/model, fetched from the hub. Raises `UserError` if it is none of
-    them."""
-    if (shipped := find_pretrained(path)) is not None:
-        return shipped
-    folder = Path(path)
-    if is_hub_id(path):
-        try:
-            folder = fetch_model(str(path))
-        except UserError as error:
-            known = ", ".join(pretrained_names())
-            raise UserError(f"no model at {path}: no such folder, nor one of {known}, and {error}") from error
-    elif not folder.exists():
-        raise UserError(
-            f"no model at {path}: there is no such folder, and the models that come with sddpm are "
-            f"{', '.join(pretrained_names())}"
-        )
-    if not (folder / INDEX_NAME).is_file() and (folder / "model" / INDEX_NAME).is_file():
-        folder = folder / "model"
-    if not (folder / INDEX_NAME).is_file():
-        raise UserError(f"{path} is no model: a folder with model_index.json, unet/ and scheduler/ is needed")
-    return folder
-
-
-def kept_class_names(path: str | PathLike[str]) -> list[str] | None:
-    """The classes of a saved model, or of a run, by name and in order; None if it has none, or there is no model."""
-    try:
-        names = read_json(pipeline_folder(path) / INDEX_NAME).get("class_names")
-    except UserError:
-        return None
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
-
-
-def own_folder(path: str | PathLike[str]) -> Path:
-    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for a model of the package or
-    of the hub."""
-    folder = pipeline_folder(path)
-    if is_pretrained(folder):
-        raise UserError(f"{path} comes with sddpm and is not changed: copy it first, cp -r {folder} FOLDER")
-    if is_hub_id(path):
-        raise UserError(f"{path} is of the hub and is not changed here: copy it first, cp -rL {folder} FOLDER")
-    return folder
 
 
 def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:

@@ -16,9 +16,10 @@ from sddpm.diffusion.schedule import add_noise
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.models.config import sample_shape
+from sddpm.opening.json_files import read_json
 from sddpm.pipelines.class_guidance import ClassGuidance
 from sddpm.pipelines.denoise import predict
-from sddpm.pipelines.loading import own_folder, pipeline_folder, read_json
+from sddpm.pipelines.resolving import own_folder, pipeline_folder
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import StagedThresholds
 

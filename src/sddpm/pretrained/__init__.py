@@ -4,15 +4,20 @@ model card.
 Imports no torch: the command line asks it for names.
 """
 
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 
+from sddpm.choices import nearest
+from sddpm.errors import UserError
+
+INDEX_NAME = "model_index.json"
 _FOLDER = Path(__file__).parent / "models"
 
 
 def pretrained_names() -> list[str]:
     """The models that can be loaded by name, without a network."""
-    return sorted(path.parent.name for path in _FOLDER.glob("*/model_index.json"))
+    return sorted(path.parent.name for path in _FOLDER.glob(f"*/{INDEX_NAME}"))
 
 
 def summary(name: str) -> str:
@@ -22,12 +27,38 @@ def summary(name: str) -> str:
 
 
 def find_pretrained(name: str | PathLike[str]) -> Path | None:
-    """The folder of the model called `name`; None if there is none. A folder of one's own with that name that holds a
-    model comes first; one that holds something else, such as a data set, does not count."""
+    """The folder of the model called `name`, with hyphens or underscores (fashion-mnist, fashion_mnist); None if there
+    is none. A folder of one's own with that name that holds a model comes first; one that holds something else, such
+    as a data set, does not count."""
     own = Path(name)
-    if (own / "model_index.json").is_file() or (own / "model").is_dir() or (own / "checkpoints").is_dir():
+    if (own / INDEX_NAME).is_file() or (own / "model").is_dir() or (own / "checkpoints").is_dir():
         return None
-    return _FOLDER / str(name) if str(name) in pretrained_names() else None
+    spelled = str(name).replace("_", "-")
+    return _FOLDER / spelled if spelled in pretrained_names() else None
+
+
+def find_model(name: str | PathLike[str]) -> Path | None:
+    """The folder of this machine with model_index.json that `name` means: it comes with the package, or `name` is a
+    saved model or a run, which means its model/; None if there is none."""
+    places = (find_pretrained(name), Path(name), Path(name, "model"))
+    return next((place for place in places if place is not None and (place / INDEX_NAME).is_file()), None)
+
+
+def no_model(name: str | PathLike[str], why: str = "there is no such folder") -> UserError:
+    """The error for a name that means no model, with the nearest ones that do."""
+    near = nearest(str(name), [*pretrained_names(), *_models_beside(Path(name))])
+    hint = f"; did you mean {near}?" if near is not None else ""
+    return UserError(
+        f"no model at {name}: {why}, and the models that come with sddpm are {', '.join(pretrained_names())}{hint}"
+    )
+
+
+def _models_beside(path: Path) -> list[str]:
+    try:
+        beside = islice(path.parent.iterdir(), 1000)
+        return [str(each) for each in beside if find_model(each) is not None]
+    except OSError:  # no such folder, or one that is closed to us
+        return []
 
 
 def is_pretrained(folder: Path) -> bool:

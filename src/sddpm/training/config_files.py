@@ -47,12 +47,13 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f"no config {str(name)!r}, neither a file nor a name: {hint}")
 
 
-def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(name: str | Path, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
     """Read and check a config.
 
     Args:
         name: path of a YAML, or the name of one that comes with the project, e.g. "mnist_small".
-        overrides: "section.key=value", with the value written as in YAML; later ones win.
+        overrides: "section.key=value", with the value written as in YAML; later ones win. Or a mapping, such as
+            {"train.steps": 30} or {"train": {"steps": 30}}.
 
     Raises:
         UserError: no such file, not YAML, an unknown key or a value of the wrong type, named with the file.
@@ -63,8 +64,7 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise UserError(f"{path}: expected sections data, model, diffusion, train, not {type(values).__name__}")
     merged = {key: dict(section) if isinstance(section, Mapping) else section for key, section in values.items()}
     overridden = set()
-    for override in overrides:
-        key, value = _parse_override(override)
+    for key, value in _as_pairs(overrides):
         section, name_of_value = key.split(".", 1)
         if not isinstance(merged.setdefault(section, {}), dict):
             raise UserError(f"{path}: {section} should hold keys, not {merged[section]!r}")
@@ -112,6 +112,24 @@ def changed_keys(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapp
 def to_yaml(config: Config) -> str:
     """The resolved config as YAML that `load_config` reads."""
     return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _as_pairs(overrides: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """("section.key", value) of each override. Raises `UserError` for what is none."""
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    if not isinstance(overrides, Mapping):
+        return [_parse_override(override) for override in overrides]
+    pairs: list[tuple[str, Any]] = []
+    for key, value in overrides.items():
+        nested = isinstance(value, Mapping) and "." not in str(key)
+        pairs += [(f"{key}.{name}", each) for name, each in value.items()] if nested else [(str(key), value)]
+    for key, _ in pairs:
+        if key.count(".") != 1 or not all(key.split(".")):
+            raise UserError(
+                f'`overrides`: {key!r} is no key: write {{"train.lr": 1e-4}} or {{"train": {{"lr": 1e-4}}}}'
+            )
+    return pairs
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

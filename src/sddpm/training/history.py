@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.opening.yaml_files import read_yaml
-from sddpm.pipelines.loading import pipeline_folder
+from sddpm.pipelines.resolving import pipeline_folder
 from sddpm.training.config import Config
 from sddpm.training.config_files import load_config
 from sddpm.training.metrics import read_metrics

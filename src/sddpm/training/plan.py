@@ -1,6 +1,7 @@
 """What a run would be: the dry run, which writes nothing."""
 
 import time
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,7 @@ from sddpm.training.config_files import to_yaml
 from sddpm.training.objective import make_loss
 from sddpm.training.processes import make_accelerator
 from sddpm.training.run import check_dims, open_training_data
+from sddpm.training.start import load_weights
 from sddpm.training.state import TrainState, build_model, make_state
 from sddpm.training.step import backward
 from sddpm.training.teacher import load_teacher
@@ -19,8 +21,9 @@ from sddpm.training.teacher import load_teacher
 TRIAL_IMAGES = 8  # so many images at most are tried, and the cost of a step is scaled up from them
 
 
-def describe_run(config: Config, device: str = "auto") -> str:
-    """The resolved config, the size of data and network, the epochs, and about what a step costs, as text.
+def describe_run(config: Config, device: str = "auto", init_from: str | Path | None = None) -> str:
+    """The resolved config, the size of data and network, where its weights start, the epochs, and about what a step
+    costs, as text. Arguments as of `train`.
 
     Raises:
         UserError: what would stop the run at its start.
@@ -31,7 +34,9 @@ def describe_run(config: Config, device: str = "auto") -> str:
     dataset = open_training_data(config.data)
     check_labels(dataset, config.model.num_classes)
     check_dims(dataset, config)
-    state = make_state(build_model(config, dataset.channels), config, accelerator.device)
+    model = build_model(config, dataset.channels)
+    changes = load_weights(model, init_from) if init_from is not None else []
+    state = make_state(model, config, accelerator.device)
 
     at_once = len(rows) // options.accumulation
     batch = next(training_batches(dataset, config, 0, rows[: min(TRIAL_IMAGES, at_once)]))
@@ -45,7 +50,7 @@ def describe_run(config: Config, device: str = "auto") -> str:
     size = dataset.image_size
     lines = [
         f"data      {len(dataset):,} images of {dataset.channels} x {size} x {size} from {dataset.name}",
-        f"network   {sum(p.numel() for p in weights):,} parameters",
+        f"network   {sum(p.numel() for p in weights):,} parameters{_start(init_from, changes)}",
         f"training  {options.steps:,} steps of {options.batch_size} images = "
         f"{options.steps * options.batch_size / len(dataset):,.1f} epochs, processes: {processes} ({kind})",
         f"memory    about {gigabytes:.2g} GiB a process: weights, gradients, moments, average and what backward needs",
@@ -53,6 +58,12 @@ def describe_run(config: Config, device: str = "auto") -> str:
         f"{_duration(options.steps * step_seconds)} in all, judged by {len(batch.t)} images at a time",
     ]
     return to_yaml(config) + "\n" + "\n".join(lines)
+
+
+def _start(init_from: str | Path | None, changes: list[str]) -> str:
+    if init_from is None:
+        return ""
+    return f", starting from {init_from}" + (f", unlike which it has {', '.join(changes)}" if changes else "")
 
 
 def _duration(seconds: float) -> str:

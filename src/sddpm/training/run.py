@@ -10,7 +10,7 @@ from sddpm.data.signals import SignalDataset
 from sddpm.errors import UserError, out_of_memory
 from sddpm.files.lock import locked
 from sddpm.models.batch_norm import synchronize_batch_norm
-from sddpm.pipelines.loading import kept_class_names
+from sddpm.pipelines.resolving import kept_class_names
 from sddpm.training.allocator import keep_large_buffers
 from sddpm.training.assignment import assignment_solver
 from sddpm.training.batches import check_labels, share_of_batch, training_batches

@@ -1,0 +1,48 @@
+"""What a name of a model means: one that comes with the package, a saved model or run, or user/model of the hub."""
+
+from os import PathLike
+from pathlib import Path
+
+from sddpm.errors import UserError
+from sddpm.opening.json_files import read_json
+from sddpm.pipelines.hub import fetch_model, is_hub_id
+from sddpm.pretrained import INDEX_NAME, find_model, is_pretrained, no_model
+
+
+def pipeline_folder(path: str | PathLike[str]) -> Path:
+    """The folder with model_index.json: `path`, or its model/ if it is a run folder, or that of the model that comes
+    with the package under this name, or that of user/model, fetched from the hub. Raises `UserError` if it is none of
+    them."""
+    if (found := find_model(path)) is not None:
+        return found
+    folder = Path(path)
+    if is_hub_id(path):
+        try:
+            folder = fetch_model(str(path))
+        except UserError as error:
+            raise no_model(path, f"no such folder, and {error}") from error
+    elif not folder.exists():
+        raise no_model(path)
+    if not (folder / INDEX_NAME).is_file():
+        raise UserError(f"{path} is no model: a folder with model_index.json, unet/ and scheduler/ is needed")
+    return folder
+
+
+def kept_class_names(path: str | PathLike[str]) -> list[str] | None:
+    """The classes of a saved model, or of a run, by name and in order; None if it has none, or there is no model."""
+    try:
+        names = read_json(pipeline_folder(path) / INDEX_NAME).get("class_names")
+    except UserError:
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def own_folder(path: str | PathLike[str]) -> Path:
+    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for a model of the package or
+    of the hub."""
+    folder = pipeline_folder(path)
+    if is_pretrained(folder):
+        raise UserError(f"{path} comes with sddpm and is not changed: copy it first, cp -r {folder} FOLDER")
+    if is_hub_id(path):
+        raise UserError(f"{path} is of the hub and is not changed here: copy it first, cp -rL {folder} FOLDER")
+    return folder
