@@ -24,9 +24,9 @@ LAYERS = [
     {"models"},
     {"neurons", "diffusion", "figures", "data"},
     {"opening", "files"},
-    {"native"},
+    {"native", "pretrained"},
     {"choices", "registry", "hashes", "layouts"},
-    {"errors", "pretrained", ""},
+    {"errors", ""},
 ]
 """Folders and modules of the package, which import from lower rows only; "" is `sddpm/__init__.py` and its version."""
 LAZY = {
