@@ -23,6 +23,7 @@ def info(
     """Parameters, multiply-accumulates of an evaluation, layers and firing thresholds of a model."""
     from torch import nn
 
+    from sddpm.diffusion.timesteps import is_distilled
     from sddpm.figures.modulation import modulation_figure
     from sddpm.files import FIGURES, Output, atomic_path, check_outputs
     from sddpm.guidance.report import in_words
@@ -71,6 +72,9 @@ def info(
     print(f"MACs         {sum(macs.values()) / 1e9:.4g} G an image{' and SNN time step' if neurons else ''}")
     print(f"layers       {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
     print(f"scheduler    {type(pipeline.scheduler).__name__}, predicts {pipeline.scheduler.config.prediction_type}")
+    if is_distilled(pipeline.scheduler.config):
+        print(f"distilled    {pipeline.num_inference_steps} evaluations, "
+              f"at t = {', '.join(map(str, pipeline.scheduler.config.timesteps))}")  # fmt: skip
     if pipeline.x0_scale != 1:
         print(f"x0_scale     {pipeline.x0_scale:g}")
     if moments := pipeline.scheduler.config.get("moments"):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sddpm.diffusion.analytic import AnalyticDPMScheduler
 from sddpm.diffusion.objectives import predict_epsilon, predict_x0
-from sddpm.diffusion.timesteps import respaced_timesteps
+from sddpm.diffusion.timesteps import timesteps_for
 
 
 def _alpha_pair(scheduler, index: int) -> tuple[float, float]:
@@ -54,19 +54,23 @@ def _adams_bashforth(slopes: list[Tensor]) -> Tensor:
     return torch.stack([weight * slope for weight, slope in zip(weights, slopes, strict=True)]).sum(0)
 
 
+class _Kept:
+    """Settings that the configs of these schedulers may keep besides: see `timesteps`; moments are Analytic-DPM's."""
+
+    def __init__(self, moments=None, timesteps=None, distilled=False): ...
+
+
 class _Respaced:
-    """What these schedulers have in common: the right time steps, and a config in which the moments of the model may
-    be kept, which are for Analytic-DPM alone."""
+    """What these schedulers have in common: the right time steps, and a config that may keep those of the model."""
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        total = self.config["num_train_timesteps"]  # type: ignore[attr-defined]
-        timesteps = torch.tensor(respaced_timesteps(num_inference_steps, total), device=device)
+        timesteps = torch.tensor(timesteps_for(num_inference_steps, self.config), device=device)  # type: ignore[attr-defined]
         super().set_timesteps(num_inference_steps, device)  # type: ignore[misc]
         self.timesteps = timesteps
 
     @classmethod
     def _get_compatibles(cls) -> list[type]:  # whose settings diffusers lets a config hold without a warning
-        return [*super()._get_compatibles(), AnalyticDPMScheduler]  # type: ignore[misc]
+        return [*super()._get_compatibles(), AnalyticDPMScheduler, _Kept]  # type: ignore[misc]
 
 
 class RespacedDDPMScheduler(_Respaced, DDPMScheduler):

@@ -1,6 +1,6 @@
 """From a solver's name, or another scheduler, to a scheduler for the models of this package; what a scheduler is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -9,6 +9,7 @@ from sddpm.diffusion.objectives import check_prediction_type
 from sddpm.diffusion.schedule import DIFFUSERS_NAMES, OUR_NAMES, NoiseSchedule
 from sddpm.diffusion.solver_registry import SOLVERS as SOLVERS
 from sddpm.diffusion.solver_registry import Solver
+from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.registry import registered
 
@@ -23,6 +24,8 @@ def make_scheduler(
     prediction_type: str = "epsilon",
     clip_sample: bool = True,
     moments: Mapping[str, Any] | None = None,
+    timesteps: Sequence[int] | None = None,
+    distilled: bool = False,
 ) -> SchedulerMixin:
     """A diffusers scheduler that samples with `solver` from a model trained on the given noise schedule.
 
@@ -32,9 +35,11 @@ def make_scheduler(
         prediction_type: "epsilon" or "v_prediction".
         clip_sample: clamp the estimate of x_0 to [-1, 1] at every step.
         moments: `Moments.to_dict()` of the model, kept in the config of any scheduler; the analytic ones need them.
+        timesteps: chosen for the model, falling; kept in the config, and taken where there are to be so many steps.
+        distilled: whether the model knows no strides but those from each of them to the next.
 
     Raises:
-        UserError: an unknown name, or values that make no schedule.
+        UserError: an unknown name, values that make no schedule, or time steps that are not on it or do not fall.
     """
     make = registered(SOLVERS, "solver", solver)
     check_prediction_type(prediction_type)
@@ -49,6 +54,11 @@ def make_scheduler(
     )
     if moments is not None:
         scheduler.register_to_config(moments=dict(moments))
+    if timesteps is not None:
+        scheduler.register_to_config(timesteps=list(timesteps))
+    if distilled:
+        scheduler.register_to_config(distilled=True)
+    kept_timesteps(scheduler.config)  # for its checks
     return scheduler
 
 
@@ -133,13 +143,14 @@ def _traits(scheduler: SchedulerMixin) -> tuple[bool, bool]:
 
 
 def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
-    """A scheduler of another solver for the model that `scheduler` belongs to: same noise schedule, prediction type
-    and moments.
+    """A scheduler of another solver for the model that `scheduler` belongs to: same noise schedule, prediction type,
+    moments and kept time steps.
 
     (diffusers' own `from_config` between two schedulers silently changes the spacing and the clamping.)
 
     Raises:
-        UserError: unknown solver, or a noise schedule that is neither linear nor cosine.
+        UserError: unknown solver, a noise schedule that is neither linear nor cosine, or a distilled model, which
+            knows DDIM's strides alone.
     """
     config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
     beta_schedule = config.get("beta_schedule")
@@ -152,6 +163,9 @@ def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
             "the scheduler of this model has a noise schedule of its own, which no other solver can take over:"
             " leave out the solver (solver=None) to sample with the scheduler as it is"
         )
+    timesteps = kept_timesteps(config)
+    if timesteps is not None and is_distilled(config) and solver in SOLVERS and solver != "ddim":
+        raise UserError(f"{described(timesteps)}, with ddim: leave out `solver`, or give ddim, not {solver}")
     return make_scheduler(
         solver,
         num_train_timesteps=config.num_train_timesteps,
@@ -161,4 +175,6 @@ def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
         prediction_type=config.prediction_type,
         clip_sample=clips_sample(scheduler),
         moments=config.get("moments"),
+        timesteps=timesteps,
+        distilled=is_distilled(config),
     )

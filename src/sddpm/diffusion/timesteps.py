@@ -1,4 +1,12 @@
-"""At which time steps a network is evaluated: they fall from N - 1; after the last comes the clean image."""
+"""At which time steps a network is evaluated: they fall from N - 1; after the last comes the clean image.
+
+A scheduler's config may keep `timesteps` that were chosen for its model, with which it takes so many steps. With
+`distilled` true the model has learned the strides between these and no others, and every other use is refused.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
 
 from sddpm.errors import UserError
 
@@ -34,3 +42,53 @@ def even_trajectory(num_inference_steps: int, num_train_timesteps: int) -> list[
     if steps == 1:
         return [total - 1]
     return [round((total - 1) * (steps - 1 - i) / (steps - 1)) for i in range(steps)]
+
+
+def kept_timesteps(config: Mapping[str, Any]) -> list[int] | None:
+    """The time steps that a scheduler's config keeps, None if it keeps none.
+
+    Raises:
+        UserError: they are not whole numbers that fall and lie in the noise schedule, or `distilled` without them.
+    """
+    kept, distilled, last = config.get("timesteps"), config.get("distilled"), config["num_train_timesteps"] - 1
+    if distilled not in (None, True, False) or (distilled and kept is None):
+        raise UserError(f"a distilled model needs its timesteps, and distilled true or false, not {distilled!r}")
+    if kept is None:
+        return None
+    whole = isinstance(kept, list | tuple) and len(kept) > 0 and all(type(t) is int for t in kept)
+    if not (whole and last >= kept[0] and kept[-1] >= 0 and all(t > s for t, s in pairwise(kept))):
+        raise UserError(f"timesteps must be whole numbers that fall, from {last} at most to 0 at least, not {kept!r}")
+    return list(kept)
+
+
+def is_distilled(config: Mapping[str, Any]) -> bool:
+    """Whether the model of a scheduler with this config samples at its kept time steps alone."""
+    return bool(config.get("distilled"))
+
+
+def own_steps(config: Mapping[str, Any]) -> int | None:
+    """How many steps a scheduler's config keeps, None if any number is as good. Raises `UserError` as
+    `kept_timesteps`."""
+    kept = kept_timesteps(config)
+    return None if kept is None else len(kept)
+
+
+def timesteps_for(num_inference_steps: int, config: Mapping[str, Any]) -> list[int]:
+    """The time steps of so many steps: the kept ones if they are as many, else `respaced_timesteps`.
+
+    Raises:
+        UserError: as `respaced_timesteps` and `kept_timesteps`; another number than a distilled model knows.
+    """
+    kept = kept_timesteps(config)
+    if kept is not None and num_inference_steps == len(kept):
+        return kept
+    if kept is not None and is_distilled(config):
+        raise UserError(f"{described(kept)}: leave out `num_inference_steps`, or give {len(kept)}, not"
+                        f" {num_inference_steps}")  # fmt: skip
+    return respaced_timesteps(num_inference_steps, config["num_train_timesteps"])
+
+
+def described(timesteps: list[int]) -> str:
+    """What a distilled model knows, for messages."""
+    many = f"{len(timesteps)} evaluations" if len(timesteps) > 1 else "1 evaluation"
+    return f"this model was distilled to {many}, at t = {', '.join(map(str, timesteps))}"

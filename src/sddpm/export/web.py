@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 
 from sddpm.data.download import default_cache
+from sddpm.diffusion.timesteps import is_distilled
 from sddpm.errors import UserError
 from sddpm.export.description import describe
 from sddpm.export.onnx_file import onnx_model
@@ -47,6 +48,8 @@ def export_web(
         raise UserError(f"the page draws pictures of 1 or 3 channels; this model makes {' x '.join(map(str, shape))}")
     if pipeline.unet.config.get("synaptic_currents"):
         raise UserError("the page denoises pictures; this model denoises synaptic currents: export it to FILE.onnx")
+    if is_distilled(pipeline.scheduler.config):
+        raise UserError("the page chooses its own time steps, which a distilled model does not know: export FILE.onnx")
     if not hasattr(pipeline.scheduler, "alphas_cumprod"):
         raise UserError(f"the page needs a table alphas_cumprod, which {type(pipeline.scheduler).__name__} lacks")
     neurons = spiking_neurons(pipeline.unet)

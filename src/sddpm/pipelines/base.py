@@ -20,6 +20,7 @@ from sddpm.choices import check_choice
 from sddpm.diffusion.noise import draw_noise
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import solver_name, switch_solver
+from sddpm.diffusion.timesteps import is_distilled, own_steps
 from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
 from sddpm.models.config import sample_shape
@@ -130,7 +131,7 @@ class SamplingPipeline(DiffusionPipeline):
     @property
     def num_inference_steps(self) -> int:
         """Steps of the solver unless others are given: those that are kept with the model, or else 50."""
-        return self.config.get("num_inference_steps") or DEFAULT_STEPS
+        return self.config.get("num_inference_steps") or own_steps(self.scheduler.config) or DEFAULT_STEPS
 
     @property
     def guided_thresholds(self) -> PlainThresholds | None:
@@ -255,6 +256,8 @@ class SamplingPipeline(DiffusionPipeline):
 
 def check_own_steps(num_inference_steps: Any, scheduler: Any) -> None:
     """Raise `UserError` for a number of steps that cannot be kept with a model of that scheduler."""
+    if is_distilled(scheduler.config) and num_inference_steps != (known := own_steps(scheduler.config)):
+        raise UserError(f"num_inference_steps must be {known}, for which it was distilled, not {num_inference_steps!r}")
     total = scheduler.config.num_train_timesteps
     if type(num_inference_steps) is not int or not 1 <= num_inference_steps <= total:
         raise UserError(

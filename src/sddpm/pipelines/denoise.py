@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0, scale_x0
 from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise, clips_sample
+from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.class_guidance import ClassGuidance
@@ -97,19 +98,23 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
     besides generators.
 
     Raises:
-        UserError: a number of steps it cannot do, an eta it does not know, or a scheduler that does not run from unit
-            noise over an alphas_cumprod table.
+        UserError: a number of steps or an eta that it, or a distilled model, does not know, or a scheduler that does
+            not run from unit noise over an alphas_cumprod table.
     """
     if not hasattr(scheduler, "alphas_cumprod") or float(scheduler.init_noise_sigma) != 1.0:
         raise UserError(f"{type(scheduler).__name__} does not start from unit noise: choose one of sddpm's solvers")
     check_prediction_type(scheduler.config.prediction_type)
     total, steps = scheduler.config.num_train_timesteps, options.num_inference_steps
-    steps = DEFAULT_STEPS if steps is None else steps
+    kept = kept_timesteps(scheduler.config)
+    if steps is None:
+        steps = DEFAULT_STEPS if kept is None else len(kept)
     if not 1 <= steps <= total:
         raise UserError(f"steps must be from 1 to {total} (the model's noise schedule), not {steps}")
     takes_eta = "eta" in inspect.signature(scheduler.step).parameters
     if options.eta > 0 and not takes_eta:
         raise UserError(f"eta belongs to the ddim solver: {type(scheduler).__name__} has none")
+    if options.eta > 0 and kept is not None and is_distilled(scheduler.config):
+        raise UserError(f"{described(kept)}, without fresh noise: leave out eta, or give 0, not {options.eta:g}")
     scheduler = copy.deepcopy(scheduler)  # its counters belong to one call
     scheduler.set_timesteps(steps)
     return scheduler, {"eta": options.eta} if takes_eta else {}

@@ -12,6 +12,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.logging import get_verbosity, set_verbosity
 
 from sddpm.diffusion.objectives import check_x0_scale
+from sddpm.diffusion.timesteps import kept_timesteps
 from sddpm.errors import UserError
 from sddpm.models.config import MOST_TIMESTEPS
 from sddpm.opening.json_files import read_json
@@ -97,6 +98,10 @@ def _load_scheduler(folder: Path, index: dict[str, Any]) -> SchedulerMixin:
         raise UserError(f"{file}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {steps!r}")
     if moments is not None and not isinstance(moments, dict):
         raise UserError(f"{file} is damaged: moments should be those of `sddpm moments`, not {moments!r}")
+    try:
+        kept_timesteps({"num_train_timesteps": steps, **config})
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     try:
         return scheduler_class.from_config(config)
     except Exception as error:  # whatever a scheduler of diffusers makes of values that it does not expect

@@ -20,7 +20,8 @@ TASK = "unconditional-image-generation"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is made of. stages: how the model came to be, its own training last."""
+    """What a card is made of. stages: how the model came to be, its own training last; steps: of
+    its solver."""
 
     name: str
     config: Config
@@ -29,6 +30,7 @@ class CardFacts:
     licence: str
     parameters: int
     account: Account
+    steps: int
     evaluations: Sequence[Evaluation]
     versions: str
 
@@ -58,6 +60,7 @@ def card_text(facts: CardFacts) -> str:
         evaluations=facts.evaluations,
         copies=next((e for e in facts.evaluations if e.near_copies is not None), None),
         ledger=ledger,
+        steps=facts.steps,
         ac=count(totals["ac"]),
         mac=count(totals["mac"]),
         energy=[_energy(facts.account, cost) for cost in facts.account.costs],

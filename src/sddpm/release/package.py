@@ -31,7 +31,7 @@ from sddpm.training import Config, load_config, read_metrics
 from sddpm.training.config_files import to_yaml
 from sddpm.training.history import stages_of, write_history
 
-SAMPLES, STEPS, ENERGY_SAMPLES = 64, 50, 8
+SAMPLES, ENERGY_SAMPLES = 64, 8
 
 
 def release(
@@ -94,6 +94,7 @@ def release(
             licence=licence,
             parameters=sum(p.numel() for p in released.unet.parameters()),
             account=_account(released, name or out.name),
+            steps=released.num_inference_steps,
             evaluations=read_evaluations(evaluations, temporary),
             versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",
         )
@@ -133,7 +134,6 @@ def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
     ledger = measure_sampling(
         counted,
         range(ENERGY_SAMPLES),
-        num_inference_steps=STEPS,
         class_labels=drawn_by_seed(counted.num_classes),
         title=title,
     )
@@ -144,7 +144,6 @@ def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
 def _draw(pipeline: SpikingDiffusionPipeline, path: Path) -> None:
     output = pipeline(
         seeds=range(SAMPLES),
-        num_inference_steps=STEPS,
         class_labels=drawn_by_seed(pipeline.num_classes),
         output_type="pt",
         progress=False,

@@ -10,9 +10,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from sddpm.diffusion.timesteps import is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.models import ANNUNet2DModel
@@ -72,7 +74,11 @@ def save_averaged(
     `source` and one stage more, whose `parts` say what was averaged."""
     unet, before = pipeline.unet, stages_of(source)
     result = SpikingDiffusionPipeline(
-        unet, pipeline.scheduler, class_names=pipeline.class_names, signal_range=pipeline.signal_range
+        unet,
+        pipeline.scheduler,
+        class_names=pipeline.class_names,
+        signal_range=pipeline.signal_range,
+        num_inference_steps=pipeline.num_inference_steps if is_distilled(pipeline.scheduler.config) else None,
     )
     stage = Stage(
         what="averaged",
@@ -88,12 +94,20 @@ def save_averaged(
     return result
 
 
+def _noise_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a scheduler's config says of the noise that its model was trained with, at which time steps too if it was
+    distilled."""
+    return {key: config.get(key) for key in DIFFUSION} | {
+        "timesteps": kept_timesteps(config) if is_distilled(config) else None
+    }
+
+
 def _check_alike(first: SpikingDiffusionPipeline, other: SpikingDiffusionPipeline, name: str, its_name: str) -> None:
     if type(first.unet) is not type(other.unet):
         kinds = (type(first.unet).__name__, type(other.unet).__name__)
         raise UserError(f"{name} is of {kinds[0]} and {its_name} of {kinds[1]}: they have no mean")
     networks = [{k: v for k, v in model.unet.config.items() if not k.startswith("_")} for model in (first, other)]
-    noises = [{key: model.scheduler.config.get(key) for key in DIFFUSION} for model in (first, other)]
+    noises = [_noise_of(model.scheduler.config) for model in (first, other)]
     for one, another in (networks, noises):
         if different := sorted(key for key in one if one[key] != another.get(key)):
             raise UserError(f"{name} and {its_name} differ in {', '.join(different)}: only weights can be averaged")
