@@ -10,6 +10,7 @@ from PIL import Image
 from sddpm.cli.options import parse_thresholds
 from sddpm.cli.sample import output_format, parse_seeds
 from sddpm.cli.sample_outputs import write_images
+from sddpm.data import unit_to_uint8
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.models import SpikingUNet2DModel
@@ -196,3 +197,18 @@ def test_early_exit(sddpm, model):
     assert code == 0 and "; 2 of 2 SNN time steps" in out
     code, _, err = sddpm("sample", model, "--exit-tolerance", "-1", "--out", "other.png")
     assert code == 2 and err.startswith("error: the exit tolerance must be a number of at least 0")
+
+
+@pytest.mark.parametrize("steps", ["850,999", "999,999", "1000,3", "999,-1", "a", "", "9.5,3", "999,850 --steps 3"])
+def test_time_steps_that_do_not_fall_are_refused_in_a_line(sddpm, model, steps):
+    code, out, err = sddpm("sample", model, "--timesteps", *steps.split(" "))
+    assert (code, out) == (2, "") and len(err.strip().splitlines()) == 1
+    assert err.startswith("error: ") and "--timesteps" in err
+
+
+def test_time_steps_of_the_command_line_are_those_of_python(sddpm, model, tmp_path):
+    arguments = ("--timesteps", "999,640,40", "--seeds", "3", "--engine", "eager", "--device", "cpu")
+    code, out, err = sddpm("sample", model, *arguments, "--out", "a.npz")
+    assert code == 0 and "at 3 time steps, 999, 640, 40" in out, err
+    images = load_pipeline(model)(seeds=[3], timesteps=(999, 640, 40), engine="eager", output_type="pt").images
+    assert np.array_equal(np.load(tmp_path / "a.npz")["arr_0"][0, ..., 0], unit_to_uint8(images)[0, 0].numpy())

@@ -10,6 +10,8 @@ a = 1, `eps(x, t)` and x at ts[0], and return the clean image.
 
 import numpy as np
 
+from sddpm.diffusion.timesteps import respaced_timesteps
+
 
 class Gaussian:
     """Data N(mu, s^2) under the noise schedule with the table `a`."""
@@ -151,7 +153,9 @@ def unipc_2(a, ts, eps, x):
 
 def plms(a, ts, eps, x):
     """Liu et al. 2022 (PNDM): transfer of eq. 11, linear multistep of eq. 12, started by an improved Euler step; the
-    stride to the clean image takes the newest slope alone, as that of `dpm_solver_pp_2m`."""
+    stride to the clean image takes the newest slope alone, as that of `dpm_solver_pp_2m`. Where time steps are uneven,
+    the mean over the stride of the polynomial through the last slopes, which eq. 12 is for equal strides.
+    """
     a_bar = levels(a, ts)
 
     def transfer(x, e, now, then):
@@ -170,6 +174,11 @@ def plms(a, ts, eps, x):
                 slope = (e + eps(transfer(x, e, a_bar[0], a_bar[1]), ts[1])) / 2
         elif i == len(ts) - 1:
             slope = e
+        elif list(ts) != respaced_timesteps(len(ts), len(a)):
+            kept = history[-4:]
+            through = np.polyfit(np.array(ts[i - len(kept) + 1 : i + 1]) - t, kept, len(kept) - 1)
+            arrive = ts[i + 1] - t
+            slope = np.array([np.polyval(np.polyint(p), arrive) / arrive for p in through.T])
         elif i == 1:
             slope = (3 * e - history[-2]) / 2
         elif i == 2:

@@ -51,6 +51,16 @@ def parse_thresholds(values: list[str] | None) -> Any:
     return thresholds["*"] if list(thresholds) == ["*"] else thresholds
 
 
+def parse_timesteps(text: str | None) -> tuple[int, ...] | None:
+    """Time steps from "999,850,600". Raises `UserError` for what is no whole number."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise UserError(f"--timesteps {text!r}: whole numbers such as 999,850,600 are needed")
+    return tuple(map(int, parts))
+
+
 def parse_solver(name: str | None) -> str | None:
     """The name of a solver; None for "own", the model's."""
     return None if name == "own" else name
@@ -109,6 +119,15 @@ SAMPLING: dict[str, Row] = {
         "Take the clean image that the model predicts this many times, e.g. 1.01 where samples lack contrast.",
         "the model's own",
         "X",
+    ),
+    "timesteps": Row(
+        ("--timesteps",),
+        str | None,
+        None,
+        "Evaluate the network at these time steps, falling, e.g. 999,850,600,300; instead of --steps.",
+        "the model's own, else even ones",
+        "LIST",
+        parse_timesteps,
     ),
     "engine": Row(
         ("--engine",),

@@ -3,7 +3,7 @@
 `model_index.json` of a saved pipeline names this module: do not move it, and keep `SchedulerMixin` in its namespace.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,10 +23,16 @@ from sddpm.diffusion.reverse_variance import (
     trajectory_costs,
 )
 from sddpm.diffusion.schedule import OUR_NAMES, NoiseSchedule
-from sddpm.diffusion.timesteps import check_steps, even_trajectory
+from sddpm.diffusion.timesteps import chosen_timesteps, even_trajectory, timesteps_for
 from sddpm.errors import UserError
 
 CHOICES = {"form": ("ddpm", "ddim"), "trajectory": ("even", "optimal")}
+
+
+class KeptSettings:
+    """Settings that the configs of all our schedulers may keep besides: see `timesteps`; moments are Analytic-DPM's."""
+
+    def __init__(self, moments=None, timesteps=None, distilled=False): ...
 
 
 class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
@@ -77,32 +83,36 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         """`sample` itself: the model sees x_t as it is."""
         return sample
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        """Choose the trajectory of so many steps, and compute the variance of each.
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device = "cpu",
+        timesteps: Sequence[int] | None = None,
+    ) -> None:
+        """Choose the trajectory of so many steps, or take the given time steps, and compute the variance of each.
 
         Raises:
-            UserError: a number of steps that cannot be, or moments that are missing or damaged.
+            UserError: steps or time steps that are out of range, or moments that are missing or damaged.
         """
         total = self.config["num_train_timesteps"]
-        check_steps(num_inference_steps, total)
+        chosen = timesteps_for(num_inference_steps, self.config, timesteps, even_trajectory)
         if self.config["moments"] is None:
             raise UserError("Analytic-DPM needs the moments of this model: run `sddpm moments MODEL` once")
         h = torch.tensor(Moments.from_dict(self.config["moments"], total).h, dtype=torch.float64)
         limit = 1.0 if self.config["clip_sample"] else float("inf")
         posterior = posterior_variance(self.alphas_cumprod, h, limit)
 
-        if self.config["trajectory"] == "optimal":
-            timesteps = cheapest_path(trajectory_costs(self.alphas_cumprod, posterior), num_inference_steps)
-        else:
-            timesteps = even_trajectory(num_inference_steps, total)
-        self.timesteps = torch.tensor(timesteps, device=device)
+        free = chosen_timesteps(num_inference_steps, timesteps, self.config) is None
+        if free and self.config["trajectory"] == "optimal":
+            chosen = cheapest_path(trajectory_costs(self.alphas_cumprod, posterior), len(chosen))
+        self.timesteps = torch.tensor(chosen, device=device)
 
         # Of the strides between these time steps; the last one, to the clean image, adds nothing.
-        a = self.alphas_cumprod[timesteps]
+        a = self.alphas_cumprod[chosen]
         a_t, a_s = a[:-1], a[1:]
         ancestral = ancestral_variance(a_t, a_s)
         self._forward = ancestral if self.config["form"] == "ddpm" else torch.zeros_like(ancestral)
-        self._variance = optimal_variance(a_t, a_s, posterior[timesteps[:-1]], self._forward)
+        self._variance = optimal_variance(a_t, a_s, posterior[chosen[:-1]], self._forward)
         if self.config["clip_noise"] is not None and len(self._variance):
             # E |N(0, sigma^2)| = sigma sqrt(2 / pi); a grey level is 2 / 255.
             sigma = self.config["clip_noise"] * 2 / 255 * (torch.pi / 2) ** 0.5
@@ -135,6 +145,10 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         mean = alpha_prev**0.5 * x0 + max(1 - alpha_prev - forward, 0.0) ** 0.5 * epsilon
         prev_sample = mean + variance**0.5 * noise
         return DDPMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
+
+    @classmethod
+    def _get_compatibles(cls) -> list[type]:  # whose settings diffusers lets a config hold without a warning
+        return [*super()._get_compatibles(), KeptSettings]
 
     def __len__(self) -> int:
         return self.config["num_train_timesteps"]

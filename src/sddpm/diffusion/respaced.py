@@ -5,9 +5,14 @@ t = 0, which still carries noise). A stride is always the one from a time step t
 computes it as N // n instead, which misses its own next time step when n does not divide N, and its spacings stop short
 of one end or the other.
 
+Any other falling time steps can be given to `set_timesteps`, or kept in the config as `timesteps`: they hold where no
+number of steps is given, or theirs.
+
 `model_index.json` of a saved pipeline names this module: do not move it, and keep `SchedulerMixin` in its namespace,
 where diffusers looks up how to load the classes.
 """
+
+from collections.abc import Sequence
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -20,9 +25,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutpu
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from sddpm.diffusion.analytic import AnalyticDPMScheduler
+from sddpm.diffusion.analytic import AnalyticDPMScheduler, KeptSettings
 from sddpm.diffusion.objectives import predict_epsilon, predict_x0
-from sddpm.diffusion.timesteps import timesteps_for
+from sddpm.diffusion.timesteps import respaced_timesteps, timesteps_for
 
 
 def _alpha_pair(scheduler, index: int) -> tuple[float, float]:
@@ -43,34 +48,38 @@ def _step_to(alpha_prev: float, x0: Tensor, epsilon: Tensor, sigma: float = 0.0)
     return alpha_prev**0.5 * x0 + max(1 - alpha_prev - sigma**2, 0.0) ** 0.5 * epsilon
 
 
-def _adams_bashforth(slopes: list[Tensor]) -> Tensor:
-    """Mean slope of the next stride, extrapolated from the last 1 to 4 slopes (Liu et al., 2022, eq. 12)."""
+def _adams_bashforth(slopes: list[Tensor], times: list[int] | None) -> Tensor:
+    """Mean slope of the next stride, extrapolated from the last 1 to 4 slopes (Liu et al., 2022, eq. 12): for equal
+    strides, or by the polynomial through the slopes at `times`, of which the last is that of the arrival."""
     weights = {
         1: (1.0,),
         2: (-1 / 2, 3 / 2),
         3: (5 / 12, -16 / 12, 23 / 12),
         4: (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
     }[len(slopes)]
+    if times is not None:  # sum of weights s^k = integral of s^k from 0 to 1, for k = 0, 1, ...
+        s = (times[-2] - torch.tensor(times[:-1], dtype=torch.float64)) / (times[-2] - times[-1])
+        k = torch.arange(len(slopes))
+        weights = torch.linalg.solve(s ** k[:, None], 1 / (k + 1.0).double()).tolist()
     return torch.stack([weight * slope for weight, slope in zip(weights, slopes, strict=True)]).sum(0)
-
-
-class _Kept:
-    """Settings that the configs of these schedulers may keep besides: see `timesteps`; moments are Analytic-DPM's."""
-
-    def __init__(self, moments=None, timesteps=None, distilled=False): ...
 
 
 class _Respaced:
     """What these schedulers have in common: the right time steps, and a config that may keep those of the model."""
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        timesteps = torch.tensor(timesteps_for(num_inference_steps, self.config), device=device)  # type: ignore[attr-defined]
-        super().set_timesteps(num_inference_steps, device)  # type: ignore[misc]
-        self.timesteps = timesteps
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device = "cpu",
+        timesteps: Sequence[int] | None = None,
+    ) -> None:
+        timesteps = timesteps_for(num_inference_steps, self.config, timesteps)  # type: ignore[attr-defined]
+        super().set_timesteps(len(timesteps), device)  # type: ignore[misc]
+        self.timesteps = torch.tensor(timesteps, device=device)
 
     @classmethod
     def _get_compatibles(cls) -> list[type]:  # whose settings diffusers lets a config hold without a warning
-        return [*super()._get_compatibles(), AnalyticDPMScheduler, _Kept]  # type: ignore[misc]
+        return [*super()._get_compatibles(), AnalyticDPMScheduler, KeptSettings]  # type: ignore[misc]
 
 
 class RespacedDDPMScheduler(_Respaced, DDPMScheduler):
@@ -125,10 +134,15 @@ class RespacedDDIMScheduler(_Respaced, DDIMScheduler):
 class _SigmaTable(_Respaced):
     """For schedulers that step through a table of sigmas: the right one, ending at 0; `thresholding` clamps x_0."""
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        super().set_timesteps(num_inference_steps, device)
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device = "cpu",
+        timesteps: Sequence[int] | None = None,
+    ) -> None:
+        super().set_timesteps(num_inference_steps, device, timesteps)
         self.sigmas = _sigmas(self.alphas_cumprod, self.timesteps)  # type: ignore[attr-defined]
-        self.num_inference_steps = num_inference_steps
+        self.num_inference_steps = len(self.timesteps)
 
     def _threshold_sample(self, sample: Tensor) -> Tensor:
         # What diffusers computes for sample_max_value = 1, without its quantile, which fails above 16 million values.
@@ -175,8 +189,15 @@ class RespacedPNDMScheduler(_Respaced, PNDMScheduler):
             set_alpha_to_one=True,
         )
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device = "cpu") -> None:
-        super().set_timesteps(num_inference_steps, device)
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device = "cpu",
+        timesteps: Sequence[int] | None = None,
+    ) -> None:
+        super().set_timesteps(num_inference_steps, device, timesteps)
+        self._distinct = self.timesteps.tolist()
+        self._even = self._distinct == respaced_timesteps(len(self._distinct), self.config["num_train_timesteps"])
         self.timesteps = torch.cat([self.timesteps[:2], self.timesteps[1:]])  # the second one is evaluated twice
 
     def step(
@@ -191,7 +212,8 @@ class RespacedPNDMScheduler(_Respaced, PNDMScheduler):
             index, sample, slope = 0, self.cur_sample, (epsilon + self.ets[-1]) / 2
         else:
             self.cur_sample, self.ets = sample, [*self.ets[-3:], epsilon]
-            slope = epsilon if index == len(self.timesteps) - 1 else _adams_bashforth(self.ets)
+            times = None if self._even else self._distinct[max(index - 4, 0) : max(index, 1) + 1]
+            slope = epsilon if index == len(self.timesteps) - 1 else _adams_bashforth(self.ets, times)
         alpha, alpha_prev = _alpha_pair(self, index)
         x0 = (sample - (1 - alpha) ** 0.5 * slope) / alpha**0.5
         if self.config["clip_sample"]:

@@ -9,7 +9,7 @@ from sddpm.diffusion.objectives import check_prediction_type
 from sddpm.diffusion.schedule import DIFFUSERS_NAMES, OUR_NAMES, NoiseSchedule
 from sddpm.diffusion.solver_registry import SOLVERS as SOLVERS
 from sddpm.diffusion.solver_registry import Solver
-from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps
+from sddpm.diffusion.timesteps import check_timesteps, described, is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.registry import registered
 
@@ -55,6 +55,7 @@ def make_scheduler(
     if moments is not None:
         scheduler.register_to_config(moments=dict(moments))
     if timesteps is not None:
+        check_timesteps(timesteps, num_train_timesteps)
         scheduler.register_to_config(timesteps=list(timesteps))
     if distilled:
         scheduler.register_to_config(distilled=True)

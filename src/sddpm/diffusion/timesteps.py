@@ -4,7 +4,7 @@ A scheduler's config may keep `timesteps` that were chosen for its model, with w
 `distilled` true the model has learned the strides between these and no others, and every other use is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,11 +37,25 @@ def even_trajectory(num_inference_steps: int, num_train_timesteps: int) -> list[
 
     Unlike `respaced_timesteps` it ends at 0, as Analytic-DPM needs it: its last step, to the clean image, adds no
     noise, and from further off it would lose variance that was computed with care.
+
+    Raises:
+        UserError: fewer than 1 or more than N steps.
     """
+    check_steps(num_inference_steps, num_train_timesteps)
     steps, total = num_inference_steps, num_train_timesteps
     if steps == 1:
         return [total - 1]
     return [round((total - 1) * (steps - 1 - i) / (steps - 1)) for i in range(steps)]
+
+
+def check_timesteps(timesteps: Any, num_train_timesteps: int | None = None, name: str = "`timesteps`") -> None:
+    """Raise UserError unless `timesteps` is a sequence of whole numbers that falls and lies in 0 to N - 1 (without N:
+    is at least 0); `name` is that of the message."""
+    whole = isinstance(timesteps, list | tuple) and len(timesteps) > 0 and all(type(t) is int for t in timesteps)
+    falls = whole and timesteps[-1] >= 0 and all(t > s for t, s in pairwise(timesteps))
+    if not falls or (num_train_timesteps is not None and timesteps[0] >= num_train_timesteps):
+        most = "" if num_train_timesteps is None else f", from {num_train_timesteps - 1} at most"
+        raise UserError(f"{name} must be whole numbers that fall{most} to 0 at least, not {repr(timesteps)[:80]}")
 
 
 def kept_timesteps(config: Mapping[str, Any]) -> list[int] | None:
@@ -50,14 +64,12 @@ def kept_timesteps(config: Mapping[str, Any]) -> list[int] | None:
     Raises:
         UserError: they are not whole numbers that fall and lie in the noise schedule, or `distilled` without them.
     """
-    kept, distilled, last = config.get("timesteps"), config.get("distilled"), config["num_train_timesteps"] - 1
+    kept, distilled = config.get("timesteps"), config.get("distilled")
     if distilled not in (None, True, False) or (distilled and kept is None):
         raise UserError(f"a distilled model needs its timesteps, and distilled true or false, not {distilled!r}")
     if kept is None:
         return None
-    whole = isinstance(kept, list | tuple) and len(kept) > 0 and all(type(t) is int for t in kept)
-    if not (whole and last >= kept[0] and kept[-1] >= 0 and all(t > s for t, s in pairwise(kept))):
-        raise UserError(f"timesteps must be whole numbers that fall, from {last} at most to 0 at least, not {kept!r}")
+    check_timesteps(kept, config["num_train_timesteps"], "timesteps")
     return list(kept)
 
 
@@ -73,19 +85,55 @@ def own_steps(config: Mapping[str, Any]) -> int | None:
     return None if kept is None else len(kept)
 
 
-def timesteps_for(num_inference_steps: int, config: Mapping[str, Any]) -> list[int]:
-    """The time steps of so many steps: the kept ones if they are as many, else `respaced_timesteps`.
+def chosen_timesteps(
+    num_inference_steps: int | None, timesteps: Sequence[int] | None, config: Mapping[str, Any]
+) -> list[int] | None:
+    """The time steps that are meant: those given, else those that the config of the scheduler keeps, if they are as
+    many as the steps or no number is given; None for `num_inference_steps` even ones.
 
     Raises:
-        UserError: as `respaced_timesteps` and `kept_timesteps`; another number than a distilled model knows.
+        UserError: another number of steps than of time steps; time steps that are invalid; other steps or time steps
+            than a distilled model knows.
     """
     kept = kept_timesteps(config)
-    if kept is not None and num_inference_steps == len(kept):
+    if timesteps is not None:
+        check_timesteps(timesteps, config["num_train_timesteps"])
+        check_count(num_inference_steps, timesteps)
+    elif kept is not None and num_inference_steps in (None, len(kept)):
         return kept
-    if kept is not None and is_distilled(config):
+    if kept is not None and is_distilled(config) and list(timesteps or ()) != kept:
+        if timesteps is not None:
+            raise UserError(f"{described(kept)}: leave out `timesteps`, or give these")
         raise UserError(f"{described(kept)}: leave out `num_inference_steps`, or give {len(kept)}, not"
                         f" {num_inference_steps}")  # fmt: skip
-    return respaced_timesteps(num_inference_steps, config["num_train_timesteps"])
+    return None if timesteps is None else list(timesteps)
+
+
+def check_count(num_inference_steps: int | None, timesteps: Sequence[int]) -> None:
+    """Raise UserError if another number of steps than of time steps is given."""
+    if num_inference_steps not in (None, count := len(timesteps)):
+        raise UserError(
+            f"`num_inference_steps={num_inference_steps}` does not fit {count} `timesteps`: give one of them"
+        )
+
+
+def timesteps_for(
+    num_inference_steps: int | None,
+    config: Mapping[str, Any],
+    timesteps: Sequence[int] | None = None,
+    even: Callable[[int, int], list[int]] = respaced_timesteps,
+) -> list[int]:
+    """The time steps of a scheduler with this config: as `chosen_timesteps` has them, or else `even` ones.
+
+    Raises:
+        UserError: as `chosen_timesteps` and `even`; neither steps nor time steps.
+    """
+    chosen = chosen_timesteps(num_inference_steps, timesteps, config)
+    if chosen is not None:
+        return chosen
+    if num_inference_steps is None:
+        raise UserError("a number of steps, or `timesteps`, must be given")
+    return even(num_inference_steps, config["num_train_timesteps"])
 
 
 def described(timesteps: list[int]) -> str:

@@ -97,8 +97,8 @@ def measure_images(
     Args:
         images: uint8 [N, C, H, W] of the size that the model was trained on.
 
-    The other arguments are as of `measure_sampling`; of the options num_inference_steps, solver, v_threshold and
-    exit_tolerance count.
+    The other arguments are as of `measure_sampling`; of the options num_inference_steps, timesteps, solver,
+    v_threshold and exit_tolerance count.
 
     Raises:
         UserError: images of another kind or number of channels; as of `measure_sampling`.

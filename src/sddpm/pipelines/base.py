@@ -20,7 +20,7 @@ from sddpm.choices import check_choice
 from sddpm.diffusion.noise import draw_noise
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import solver_name, switch_solver
-from sddpm.diffusion.timesteps import is_distilled, own_steps
+from sddpm.diffusion.timesteps import check_count, chosen_timesteps, is_distilled, kept_timesteps, own_steps
 from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
 from sddpm.models.config import sample_shape
@@ -134,6 +134,12 @@ class SamplingPipeline(DiffusionPipeline):
         return self.config.get("num_inference_steps") or own_steps(self.scheduler.config) or DEFAULT_STEPS
 
     @property
+    def timesteps(self) -> tuple[int, ...] | None:
+        """The time steps that are kept with the model, in the config of its scheduler; None for even ones."""
+        kept = kept_timesteps(self.scheduler.config)
+        return None if kept is None else tuple(kept)
+
+    @property
     def guided_thresholds(self) -> PlainThresholds | None:
         """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
         return kept_thresholds(self.config.get("threshold_guidance"))
@@ -191,15 +197,24 @@ class SamplingPipeline(DiffusionPipeline):
 
     def sampler(self, options: SamplingOptions) -> str:
         """Solver and number of steps in words: "ddim with 50 steps"."""
-        steps = options.num_inference_steps or self.num_inference_steps
-        return f"{options.solver or self.solver} with {steps} steps"
+        steps = options.num_inference_steps
+        timesteps = chosen_timesteps(steps, options.timesteps, self.scheduler.config)
+        if timesteps is not None:
+            return f"{options.solver or self.solver} at {len(timesteps)} time steps, {', '.join(map(str, timesteps))}"
+        return f"{options.solver or self.solver} with {steps or self.num_inference_steps} steps"
 
     def _prepare(self, options: SamplingOptions) -> Prepared:
         """Raises `UserError` for options that this model cannot be sampled with."""
+        steps = options.num_inference_steps
+        timesteps = chosen_timesteps(steps, options.timesteps, self.scheduler.config)
+        if steps is None:
+            steps = self.num_inference_steps if timesteps is None else len(timesteps)
         options = options.filled(
-            num_inference_steps=self.num_inference_steps, v_threshold=self.guided_thresholds, x0_scale=self.x0_scale
+            num_inference_steps=steps,
+            timesteps=None if timesteps is None else tuple(timesteps),
+            v_threshold=self.guided_thresholds,
+            x0_scale=self.x0_scale,
         )
-        steps = options.num_inference_steps or DEFAULT_STEPS
         wanted = options.engine  # "auto" is decided for each batch: the model may get a hook on the way
         options = replace(options, engine=self.resolve_engine(options.engine, steps, options.exit_tolerance))
         scheduler = self.scheduler_of(options)
@@ -264,6 +279,8 @@ def check_own_steps(num_inference_steps: Any, scheduler: Any) -> None:
             f"num_inference_steps must be a whole number from 1 to {total} (the model's noise schedule), "
             f"not {num_inference_steps!r}"
         )
+    if (kept := kept_timesteps(scheduler.config)) is not None:
+        check_count(num_inference_steps, kept)
 
 
 def check_output_type(output_type: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0, scale_x0
 from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise, clips_sample
-from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps
+from sddpm.diffusion.timesteps import chosen_timesteps, described, is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.class_guidance import ClassGuidance
@@ -94,11 +94,11 @@ def predict(
 
 
 def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, dict[str, Any]]:
-    """A copy of the scheduler, set to the number of steps of the options, and the keyword arguments its step takes
+    """A copy of the scheduler, set to the steps or time steps of the options, and the keyword arguments its step takes
     besides generators.
 
     Raises:
-        UserError: a number of steps or an eta that it, or a distilled model, does not know, or a scheduler that does
+        UserError: steps, time steps or an eta that it, or a distilled model, does not know, or a scheduler that does
             not run from unit noise over an alphas_cumprod table.
     """
     if not hasattr(scheduler, "alphas_cumprod") or float(scheduler.init_noise_sigma) != 1.0:
@@ -106,9 +106,11 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
     check_prediction_type(scheduler.config.prediction_type)
     total, steps = scheduler.config.num_train_timesteps, options.num_inference_steps
     kept = kept_timesteps(scheduler.config)
-    if steps is None:
-        steps = DEFAULT_STEPS if kept is None else len(kept)
-    if not 1 <= steps <= total:
+    timesteps = chosen_timesteps(steps, options.timesteps, scheduler.config)
+    steps = DEFAULT_STEPS if steps is None else steps
+    if timesteps is not None and "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters:
+        raise UserError(f"{type(scheduler).__name__} takes no time steps of its own: give `num_inference_steps`")
+    if timesteps is None and not 1 <= steps <= total:
         raise UserError(f"steps must be from 1 to {total} (the model's noise schedule), not {steps}")
     takes_eta = "eta" in inspect.signature(scheduler.step).parameters
     if options.eta > 0 and not takes_eta:
@@ -116,7 +118,10 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
     if options.eta > 0 and kept is not None and is_distilled(scheduler.config):
         raise UserError(f"{described(kept)}, without fresh noise: leave out eta, or give 0, not {options.eta:g}")
     scheduler = copy.deepcopy(scheduler)  # its counters belong to one call
-    scheduler.set_timesteps(steps)
+    if timesteps is None:
+        scheduler.set_timesteps(steps)
+    else:
+        scheduler.set_timesteps(timesteps=timesteps)
     return scheduler, {"eta": options.eta} if takes_eta else {}
 
 
@@ -188,8 +193,8 @@ def denoise(
         x_T: noise [B, C, H, W]; its precision is that of the solver. For a model of synaptic currents it is the current
             of every SNN time step; the solver then works on these currents, and what is yielded are their means.
         generators: one for each sample, for the noise of stochastic solvers.
-        options: of which num_inference_steps, eta, v_threshold and x0_scale count: the rest of them is in `model` and
-            `scheduler` already.
+        options: of which num_inference_steps, timesteps, eta, v_threshold and x0_scale count: the rest of them is in
+            `model` and `scheduler` already.
         guidance: classes to evaluate the model for; None for none.
         keywords: fields of `SamplingOptions`, which come before those of `options`.
 

@@ -5,11 +5,12 @@ that acts upon it.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypedDict
 
 from sddpm.diffusion.objectives import check_x0_scale
+from sddpm.diffusion.timesteps import check_count, check_timesteps
 from sddpm.errors import UserError
 from sddpm.models.thresholds import Thresholds
 
@@ -24,7 +25,7 @@ class SamplingOptions:
 
     Attributes:
         num_inference_steps: steps of the solver, 1 to the number of training steps; None for the number that is kept
-            with the model, or else 50.
+            with the model, or else 50; of time steps, as many as there are.
         solver: a name of `sddpm.diffusion.solvers.SOLVERS`; None for the scheduler that the pipeline holds, whatever
             it is.
         eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
@@ -43,9 +44,11 @@ class SamplingOptions:
             twice the evaluations.
         x0_scale: the clean image that the model predicts is taken times this at every step: a little over 1 where
             samples vary less than the data; None for what is kept with the model, or else 1.
+        timesteps: at which time steps the network is evaluated, falling, from N - 1 (noise) to 0; None for those that
+            are kept with the model, if they are as many as the steps, or else even ones.
 
     Raises:
-        UserError: a value that is out of range for every model.
+        UserError: a value that is out of range for every model; steps that are not as many as the time steps.
     """
 
     num_inference_steps: int | None = None
@@ -57,6 +60,7 @@ class SamplingOptions:
     exit_tolerance: float | None = None
     guidance_scale: float = 1.0
     x0_scale: float | None = None
+    timesteps: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         steps = self.num_inference_steps
@@ -70,6 +74,9 @@ class SamplingOptions:
             raise UserError(f"the guidance scale must be a number of at least 0, not {self.guidance_scale}")
         if self.x0_scale is not None:
             check_x0_scale(self.x0_scale)
+        if self.timesteps is not None:
+            check_timesteps(self.timesteps)
+            check_count(steps, self.timesteps)
 
     def filled(self, **own: Any) -> Self:
         """The options with `own` values where they are None."""
@@ -88,6 +95,7 @@ class SamplingKeywords(TypedDict, total=False):
     exit_tolerance: float | None
     guidance_scale: float
     x0_scale: float | None
+    timesteps: Sequence[int] | None
 
 
 def with_keywords(

@@ -72,7 +72,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
                 with index 0.
             progress: whether to show a progress bar.
             keywords: fields of `SamplingOptions` (num_inference_steps, solver, eta, guidance_scale, v_threshold,
-                x0_scale, engine, exit_tolerance), which come before those of `options`.
+                x0_scale, timesteps, engine, exit_tolerance), which come before those of `options`.
 
         Returns:
             An object whose `images` are in the order of the seeds.
