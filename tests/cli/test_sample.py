@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from PIL import Image
 
 from sddpm.cli.options import parse_thresholds
@@ -56,6 +57,18 @@ def test_folder_and_zip_name_images_by_seed(sddpm, model, tmp_path):
         for name, pixels in zip(names, expected, strict=True):
             assert np.array_equal(np.asarray(Image.open(tmp_path / "many" / name)), pixels)
             assert np.array_equal(np.asarray(Image.open(archive.open(name))), pixels)
+
+
+@pytest.mark.parametrize("scheduler", [DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"), DDIMScheduler()])
+def test_a_stock_scheduler_samples_alike_in_python_and_here(sddpm, model, tmp_path, scheduler):
+    """Of diffusers, as its users save it: without `--solver` it is the one that samples, and not one of ours."""
+    pipe, stock = load_pipeline(model), tmp_path / "stock"
+    pipe.register_modules(scheduler=scheduler)
+    pipe.save_pretrained(stock)
+    assert sddpm("sample", stock, "--seeds", "3,4", "--steps", 3, "--out", "x.npz")[0] == 0
+    drawn = np.load(tmp_path / "x.npz")["arr_0"][..., 0]
+    assert np.array_equal(drawn, python_images(stock, [3, 4]))
+    assert not np.array_equal(drawn, python_images(stock, [3, 4], solver="ddim"))
 
 
 def test_npz(sddpm, model, tmp_path):

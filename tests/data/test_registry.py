@@ -3,12 +3,15 @@
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from sddpm.data import DATASETS, open_dataset
+from sddpm.data.config import DataConfig
+from sddpm.data.open import open_configured
 from sddpm.errors import UserError
 
 
@@ -82,3 +85,18 @@ def test_digits_are_every_row_of_the_published_file():
         ",".join(map(str, [*row, label])) + "\n" for row, label in zip(ink.tolist(), ds.labels.tolist(), strict=True)
     )
     assert hashlib.md5(rows.encode()).hexdigest() == "a0339c30a8a5312a1b6f9e5c719dcce5"
+
+
+def test_a_config_opens_what_its_keys_say():
+    """Every key but `flip`, which is the training's, is an argument of `open_dataset`."""
+    keys = {"split", "image_size", "channels", "crop", "resize", "limit", "download"}
+    assert set(DataConfig.model_fields) == keys | {"dataset", "path", "flip"}
+    values = {"split": "train", "image_size": 6, "channels": 3, "crop": "center", "resize": "lanczos", "limit": 4}
+    configured = open_configured(DataConfig(dataset="digits", flip=True, download=True, **values))
+    assert torch.equal(configured.images, open_dataset("digits", **values).images)
+    assert configured.images.shape == (4, 3, 6, 6)
+    with pytest.raises(UserError, match="digits has no split 'test'"):
+        open_configured(DataConfig(dataset="digits", split="test"))
+    with pytest.raises(UserError, match="takes no path"):
+        open_configured(DataConfig(dataset="digits", path=str(Path.cwd())))
+    assert len(open_configured(DataConfig(dataset="gaussian-process", limit=5))) == 5

@@ -9,19 +9,19 @@ import torch
 from PIL import Image
 
 from sddpm.data import open_dataset
+from sddpm.data.open import open_configured
 from sddpm.errors import UserError
 from sddpm.moving.runs import pack_run, unpack_run
 from sddpm.pipelines import load_pipeline
 from sddpm.training import load_config, train
 from sddpm.training.batches import check_labels, share_of_batch, training_batches
 from sddpm.training.plan import describe_run
-from sddpm.training.run import open_training_data
 
 TEN = "model.num_classes=10"
 
 
 def all_batches(config, steps, rows=None):
-    dataset = open_training_data(config.data)
+    dataset = open_configured(config.data)
     rows = share_of_batch(config.train.batch_size, 1, 0, 1) if rows is None else rows
     return [batch for _, batch in zip(range(steps), training_batches(dataset, config, 0, rows), strict=False)]
 

@@ -77,13 +77,13 @@ def convert_ann(
     from sddpm.conversion.ann_errors import conversion_errors
     from sddpm.conversion.finetuning import finetune_blocks
     from sddpm.conversion.training import continued_config
+    from sddpm.data.open import open_configured
     from sddpm.diffusion.noise import check_seeds
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
     from sddpm.training import load_config
     from sddpm.training.config_files import to_yaml
     from sddpm.training.history import Stage, stages_of, write_history
-    from sddpm.training.run import open_training_data
 
     check_seeds([seed])
     pipeline = load_pipeline(model, pick_device(device))
@@ -91,7 +91,7 @@ def convert_ann(
     found: dict[str, ConversionErrors] = {}
     measures = report is not None or plot is not None
     if finetune_steps or measures:
-        dataset = open_training_data(data_section(model, config, data))
+        dataset = open_configured(data_section(model, config, data))
 
         def batches(seed: int, count: int) -> "Iterator[tuple[Tensor, Tensor]]":
             return noisy_images(pipeline, dataset, count, batch_size, seed)

@@ -102,10 +102,10 @@ def training_images(
 
     from sddpm.data import iterate_batches, random_flip
     from sddpm.data.classes import use_class_order
+    from sddpm.data.open import open_configured
     from sddpm.training.batches import check_labels
-    from sddpm.training.run import open_training_data
 
-    dataset = open_training_data(section)
+    dataset = open_configured(section)
     use_class_order(dataset, class_names)
     if count > len(dataset):
         raise UserError(f"{dataset.name} holds {len(dataset):,} images, fewer than --samples {count:,}")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sddpm.data.config import DataConfig
 from sddpm.data.dataset import ImageDataset, build_dataset
 from sddpm.data.download import default_cache
 from sddpm.data.pixels import PixelSpec, check_spec
@@ -81,6 +82,11 @@ def open_dataset(
         limit=limit,
         memory_limit=memory_limit,
     )
+
+
+def open_configured(config: DataConfig) -> ImageDataset:
+    """The data set of a config, as `open_dataset` opens it (`flip` is the training's). Raises `UserError`."""
+    return open_dataset(config.dataset, config.path, **config.model_dump(exclude={"dataset", "path", "flip"}))
 
 
 def _with_classes(source: Source, entry: Entry) -> Source:

@@ -13,7 +13,7 @@ from sddpm.evaluation.metrics.frechet import check_enough
 from sddpm.evaluation.metrics.score import Features
 from sddpm.evaluation.processes import launched_processes, local_device
 from sddpm.evaluation.reduction import sum_moments
-from sddpm.evaluation.settings import DIMS, default_work
+from sddpm.evaluation.settings import check_dim, default_work
 from sddpm.evaluation.sources import refuse_preparation
 from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
 
@@ -47,8 +47,7 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
     Raises:
         UserError: images, weights or options that cannot be used; a file that cannot be written.
     """
-    if settings.dim not in DIMS:
-        raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {settings.dim}")
+    check_dim(settings.dim)
     if settings.limit is not None and settings.limit < 1:
         raise UserError(f"`limit` must be at least 1, not {settings.limit}")
     refuse_preparation(settings, settings.images)

@@ -110,12 +110,17 @@ class Plan:
     work: Path
 
 
+def check_dim(dim: int) -> None:
+    """Raise `UserError` unless Inception has features of that length."""
+    if dim not in DIMS:
+        raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {dim}")
+
+
 def make_plan(settings: EvaluationSettings) -> Plan:
     """Fill in what the protocol says. Raises `UserError` for values that cannot be."""
     protocol = find_protocol(settings.protocol)
     dim = protocol.dim if settings.dim is None else settings.dim
-    if dim not in DIMS:
-        raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {dim}")
+    check_dim(dim)
     if settings.samples is not None and settings.samples < 1:
         raise UserError(f"`samples` must be at least 1, not {settings.samples}")
     for name in ("limit_reference", "image_size"):

@@ -7,12 +7,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from sddpm.data.open import open_configured
 from sddpm.training.batches import Batch, check_labels, share_of_batch, training_batches
 from sddpm.training.config import Config
 from sddpm.training.config_files import to_yaml
 from sddpm.training.objective import make_loss
 from sddpm.training.processes import make_accelerator
-from sddpm.training.run import check_dims, open_training_data
+from sddpm.training.run import check_dims
 from sddpm.training.start import load_weights
 from sddpm.training.state import TrainState, build_model, make_state
 from sddpm.training.step import backward
@@ -31,7 +32,7 @@ def describe_run(config: Config, device: str = "auto", init_from: str | Path | N
     accelerator = make_accelerator(device, config.train.precision, config.train.compile)
     options, processes = config.train, accelerator.num_processes
     rows = share_of_batch(options.batch_size, options.accumulation, accelerator.process_index, processes)
-    dataset = open_training_data(config.data)
+    dataset = open_configured(config.data)
     check_labels(dataset, config.model.num_classes)
     check_dims(dataset, config)
     model = build_model(config, dataset.channels)

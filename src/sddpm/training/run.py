@@ -4,8 +4,9 @@ from contextlib import closing, nullcontext
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from sddpm.data import ImageDataset, open_dataset
+from sddpm.data import ImageDataset
 from sddpm.data.classes import use_class_order
+from sddpm.data.open import open_configured
 from sddpm.data.signals import SignalDataset
 from sddpm.errors import UserError, out_of_memory
 from sddpm.files.lock import locked
@@ -15,7 +16,7 @@ from sddpm.training.allocator import keep_large_buffers
 from sddpm.training.assignment import assignment_solver
 from sddpm.training.batches import check_labels, share_of_batch, training_batches
 from sddpm.training.checkpoint import newest_checkpoint, restore
-from sddpm.training.config import Config, DataConfig
+from sddpm.training.config import Config
 from sddpm.training.config_files import changed_keys
 from sddpm.training.firing_rates import rate_targets
 from sddpm.training.history import stages_of, write_history
@@ -38,21 +39,6 @@ class TrainResult:
     step: int
     loss: float
     stopped_by: str
-
-
-def open_training_data(config: DataConfig) -> ImageDataset:
-    """The data set of a config. Raises `UserError`."""
-    return open_dataset(
-        config.dataset,
-        config.path,
-        split=config.split,
-        image_size=config.image_size,
-        channels=config.channels,
-        resize=config.resize,
-        crop=config.crop,
-        download=config.download,
-        limit=config.limit,
-    )
 
 
 def check_dims(dataset: ImageDataset, config: Config) -> None:
@@ -113,7 +99,7 @@ def _train(
     )
     if accelerator.device.type == "cpu":
         keep_large_buffers()
-    dataset = open_training_data(config.data)
+    dataset = open_configured(config.data)
     if (earlier := init_from or (run_dir if checkpoint else None)) is not None:
         use_class_order(dataset, kept_class_names(earlier))
     check_labels(dataset, config.model.num_classes)
