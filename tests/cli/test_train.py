@@ -7,6 +7,7 @@ import pytest
 
 from sddpm.cli import main
 from sddpm.training import load_config
+from sddpm.training.progress import Progress
 
 TINY = [
     "data.image_size=8", "model.base_channels=8", "model.channel_mult=[1,2]", "model.num_res_blocks=1", "model.T=2",
@@ -115,3 +116,28 @@ def test_the_dry_run_looks_at_the_weights_to_start_from(sddpm):
     assert code == 0
     assert "parameters, starting from fashion-mnist-small, unlike which it has" in out
     assert "T = 2 (there 4)" in out
+
+
+def test_the_plan_the_first_step_and_a_run_that_is_finished(sddpm, tmp_path):
+    run = ("--out", tmp_path / "run", "--set", "train.steps=3", "--set", "train.log_every=2")
+    code, out, told = sddpm("digits", *SETTINGS, *run)
+    assert code == 0
+    plan, first, *_ = told.splitlines()
+    assert re.fullmatch(
+        r"training [\d,]+ parameters on cpu: steps 1 to 3 of 8 images, from 1,797 of 1 x 8 x 8 \(digits.*\)", plan
+    )
+    assert re.fullmatch(
+        r"step 1/3 took \S+ s, at this speed \d+ seconds are left; the next line comes at step 2", first
+    )
+    assert out.startswith("trained 3 steps; ")
+    code, out, told = sddpm("digits", *SETTINGS, *run, "--resume")
+    assert (code, told) == (0, "")
+    assert out.startswith("finished before: 3 steps; ")
+
+
+@pytest.mark.parametrize(("seconds", "warned"), [(60.0, True), (0.1, False)])
+def test_weeks_are_warned_of(capsys, seconds, warned):
+    Progress(0, 500_000, shown=True).first(1, seconds, 100, compiled=False)
+    told = capsys.readouterr().err
+    assert ("warning: that is weeks" in told) == warned
+    assert ("49.6 weeks" if warned else "13.9 hours") in told

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -30,8 +32,8 @@ def test_colours_and_shape_of_one_image():
 
 def test_square_unless_said_and_legible_when_asked():
     assert image_grid(numbered(10), padding=0).size == (16, 12)
-    assert image_grid(numbered(1), scale=None, padding=0).size == (32, 32)
-    assert image_grid(numbered(1, size=64), scale=None, padding=0).size == (64, 64)
+    assert image_grid(numbered(1), scale=None, padding=0).size == (256, 256)
+    assert image_grid(numbered(1, size=64), scale=None, padding=0).size == (256, 256)
 
 
 def test_panels_stand_side_by_side_under_titles():
@@ -67,3 +69,18 @@ def test_a_strip_shows_both_rows_of_every_sample_in_order_of_time():
 def test_what_is_no_image_is_refused(images):
     with pytest.raises(UserError):
         image_grid(images)
+
+
+@pytest.mark.parametrize("size", [4, 8, 28, 32, 64, 200, 300])
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 16, 64])
+def test_small_grids_are_large_enough_to_be_seen(size, count):
+    images = torch.randint(0, 256, (count, 1, size, size), dtype=torch.uint8)
+    grid = image_grid(images, scale=None)
+    columns = math.ceil(math.sqrt(count))
+    scale, rest = divmod(grid.width - 2 - 2 * columns, columns * size)
+    assert rest == 0
+    assert grid.width >= 256 and size * scale >= 32
+    narrower = columns * (size * (scale - 1) + 2) + 2
+    assert scale == 1 or narrower < 256 or size * (scale - 1) < 32
+    first = np.asarray(grid)[2 : 2 + size * scale : scale, 2 : 2 + size * scale : scale, 0]
+    assert np.array_equal(first, images[0, 0].numpy())

@@ -48,7 +48,7 @@ def test_result_and_files(finished, tiny):
     assert load_config(folder / "config.yaml").train.sample_steps == 2
     assert [path.name for path in sorted((folder / "samples").iterdir())] == ["step-0000003.png", "step-0000006.png"]
     with Image.open(folder / "samples" / "step-0000006.png") as grid:
-        assert grid.width == grid.height == 2 * (32 + 2) + 2  # 8 x 8 images, drawn four times as large
+        assert grid.width == grid.height == 2 * (128 + 2) + 2  # 8 x 8 images, drawn 16 times as large
     assert list((folder / "tensorboard").iterdir())
 
 

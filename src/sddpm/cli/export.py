@@ -51,6 +51,7 @@ def export(
 
     pipeline = load_pipeline(model)
     extra = "nir" if kind == "nir" else "onnx"
+    typer.echo(f"writing {out}, which may take a minute", err=True)
     try:
         if kind == "onnx":
             from sddpm.export.onnx_file import export_onnx

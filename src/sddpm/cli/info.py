@@ -68,7 +68,8 @@ def info(
         values = [value for p in scales.values() for value in p.tolist()]
         print(f"TSM          {f'yes, scales from {min(values):.3g} to {max(values):.3g}' if values else 'no'}")
         print(f"on this CPU  {describe()}")
-    print(f"parameters   {sum(p.numel() for p in unet.parameters()):,}")
+    table = "; sddpm energy counts others: there the time embedding is a table of biases" if config.get("pure") else ""
+    print(f"parameters   {sum(p.numel() for p in unet.parameters()):,}{table}")
     print(f"MACs         {sum(macs.values()) / 1e9:.4g} G an image{' and SNN time step' if neurons else ''}")
     print(f"layers       {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
     print(f"scheduler    {type(pipeline.scheduler).__name__}, predicts {pipeline.scheduler.config.prediction_type}")

@@ -87,7 +87,7 @@ SAMPLING: dict[str, Row] = {
         ("--solver",),
         str | None,
         None,
-        f"{names_for_help()}; or own, the model's.",
+        f"{names_for_help()}; or own, the model's. ddpm speckles in few steps: it wants hundreds.",
         "the model's own",
         "NAME",
         parse_solver,

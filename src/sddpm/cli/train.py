@@ -82,7 +82,8 @@ def train(
             )
         raise typer.Exit(128 + signal.Signals[result.stopped_by])
     if first:
-        say(sys.stdout, f"trained {result.step} steps; the model is in {run_dir / 'model'}")
+        done = f"trained {result.step} steps" if result.began < result.step else f"finished before: {result.step} steps"
+        say(sys.stdout, f"{done}; the model is in {run_dir / 'model'}")
 
 
 def say(stream: TextIO, line: str) -> None:

@@ -15,6 +15,7 @@ INK = (40, 40, 40)
 FONT_SIZE = 14
 MARGIN = 6
 GRID_CELL, STRIP_CELL = 32, 48  # pixels that an image is at least drawn wide unless a scale is given
+GRID_WIDTH = 256  # and that a grid is at least wide
 
 
 def image_grid(images: Tensor, columns: int | None = None, scale: int | None = 1, padding: int = 2) -> Image.Image:
@@ -31,8 +32,10 @@ def image_grid(images: Tensor, columns: int | None = None, scale: int | None = 1
     """
     _check(images)
     count, _, height, width = images.shape
-    scale = scale or _legible_scale(width, GRID_CELL)
     columns = columns or math.ceil(math.sqrt(count))
+    scale = scale or max(
+        _legible_scale(width, GRID_CELL), _legible_scale(width, (GRID_WIDTH - padding) / columns - padding)
+    )
     rows = math.ceil(count / columns)
     canvas = Image.new("RGB", _grid_size(rows, columns, height * scale, width * scale, padding), BACKGROUND)
     for i, image in enumerate(images):
@@ -81,7 +84,7 @@ def class_rows(images: Tensor, names: Sequence[str], scale: int | None = None, p
     """
     if len(images) % len(names):
         raise UserError(f"{len(images)} images make no {len(names)} rows of equal length")
-    grid = image_grid(images, len(images) // len(names), scale or _legible_scale(images.shape[-1], GRID_CELL), padding)
+    grid = image_grid(images, len(images) // len(names), scale, padding)
     font = ImageFont.load_default(size=FONT_SIZE)
     left = math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN
     canvas = Image.new("RGB", (left + grid.width, grid.height), BACKGROUND)
@@ -124,7 +127,7 @@ def denoising_strip(
     return canvas
 
 
-def _legible_scale(width: int, cell: int) -> int:
+def _legible_scale(width: int, cell: float) -> int:
     return max(1, math.ceil(cell / width))
 
 

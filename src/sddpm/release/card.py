@@ -51,6 +51,7 @@ def card_text(facts: CardFacts) -> str:
         form=_form(facts),
         what="signals" if _of_signals(facts) else "images",
         data=data,
+        own_data=data.dataset == "folder",
         train=facts.config.train,
         last=[stage for stage in facts.stages if stage.what == "trained"][-1],
         neuron=(model.neuron or "none").upper(),

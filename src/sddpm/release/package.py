@@ -44,6 +44,7 @@ def release(
     evaluations: Iterable[Path] = (),
     solver: str = "ddim",
     x0_scale: float = 1.0,
+    progress: bool = True,
 ) -> CardFacts:
     """Write the model of a training run to `out`, in half precision and with a card.
 
@@ -59,6 +60,7 @@ def release(
         evaluations: JSON files of `sddpm evaluate`, of the released model: release once, evaluate, release again.
         solver: with which it samples unless another is asked for, a name of `sddpm.diffusion.solvers.SOLVERS`.
         x0_scale: likewise, times which the clean image that it predicts is taken.
+        progress: whether to show progress bars, of the count of operations and of the samples.
 
     Raises:
         UserError: no complete run, an unknown solver, a scale that cannot be, weights that half precision cannot hold,
@@ -93,14 +95,14 @@ def release(
             hardware=hardware,
             licence=licence,
             parameters=sum(p.numel() for p in released.unet.parameters()),
-            account=_account(released, name or out.name),
+            account=_account(released, name or out.name, progress),
             steps=released.num_inference_steps,
             evaluations=read_evaluations(evaluations, temporary),
             versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",
         )
         (temporary / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         write_history(temporary, facts.stages)
-        _draw(released, temporary / "samples.png")
+        _draw(released, temporary / "samples.png", progress)
         (temporary / "README.md").write_text(card_text(facts), encoding="utf-8")
     return facts
 
@@ -129,24 +131,25 @@ def _config_of(run: Path) -> Config:
     return config.model_copy(update={"data": data, "train": train})
 
 
-def _account(pipeline: SpikingDiffusionPipeline, title: str) -> Account:
+def _account(pipeline: SpikingDiffusionPipeline, title: str, progress: bool) -> Account:
     counted = deployed(pipeline)
     ledger = measure_sampling(
         counted,
         range(ENERGY_SAMPLES),
         class_labels=drawn_by_seed(counted.num_classes),
         title=title,
+        progress=progress,
     )
     costs = [load_cost_model(cost) for cost in cost_model_names()]
     return Account(ledger, costs, twin_ledger(counted) if ledger.spiking and counted.signal_range is None else None)
 
 
-def _draw(pipeline: SpikingDiffusionPipeline, path: Path) -> None:
+def _draw(pipeline: SpikingDiffusionPipeline, path: Path, progress: bool) -> None:
     output = pipeline(
         seeds=range(SAMPLES),
         class_labels=drawn_by_seed(pipeline.num_classes),
         output_type="pt",
-        progress=False,
+        progress=progress,
     )
     samples = torch.as_tensor(output.images)
     if pipeline.signal_range is None:

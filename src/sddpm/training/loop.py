@@ -1,6 +1,7 @@
 """The loop: steps, and between them metrics, samples and checkpoints."""
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -75,6 +76,7 @@ class Loop:
         loss_of = make_loss(self.config, self.accelerator.device, self.teacher)
         prepared = self.accelerator.prepare_model(self.state.model)
         pinned = self.accelerator.device.type == "cuda"
+        began: float | None = time.perf_counter()  # until the first step is done
         with ExitStack() as stack:
             stack.enter_context(closing(self.progress))
             if self.metrics is not None:
@@ -89,11 +91,21 @@ class Loop:
                     self._check_finite()
                 update(self.state, self.options)
                 self.progress.advance()
+                if began is not None:
+                    self._check_finite()  # which waits for a GPU
+                    self._tell_first(time.perf_counter() - began)
+                    began = None
                 stopped_by = self._agree(stop.received) if looks else None
                 self._write(stopped_by)
                 if stopped_by is not None:
                     return stopped_by
         return "steps"
+
+    def _tell_first(self, seconds: float) -> None:
+        step, every = self.state.step, self.options.log_every
+        next_line = min((step // every + 1) * every, self.options.steps)
+        if step < self.options.steps:
+            self.progress.first(step, seconds, next_line, self.options.compile)
 
     def _intervals(self) -> list[int]:
         options = self.options

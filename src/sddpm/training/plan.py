@@ -13,6 +13,7 @@ from sddpm.training.config import Config
 from sddpm.training.config_files import to_yaml
 from sddpm.training.objective import make_loss
 from sddpm.training.processes import make_accelerator
+from sddpm.training.progress import duration
 from sddpm.training.run import check_dims
 from sddpm.training.start import load_weights
 from sddpm.training.state import TrainState, build_model, make_state
@@ -56,7 +57,7 @@ def describe_run(config: Config, device: str = "auto", init_from: str | Path | N
         f"{options.steps * options.batch_size / len(dataset):,.1f} epochs, processes: {processes} ({kind})",
         f"memory    about {gigabytes:.2g} GiB a process: weights, gradients, moments, average and what backward needs",
         f"time      about {step_seconds:.3g} s a step ({options.batch_size / step_seconds:.3g} images/s), "
-        f"{_duration(options.steps * step_seconds)} in all, judged by {len(batch.t)} images at a time",
+        f"{duration(options.steps * step_seconds)} in all, judged by {len(batch.t)} images at a time",
     ]
     return to_yaml(config) + "\n" + "\n".join(lines)
 
@@ -65,13 +66,6 @@ def _start(init_from: str | Path | None, changes: list[str]) -> str:
     if init_from is None:
         return ""
     return f", starting from {init_from}" + (f", unlike which it has {', '.join(changes)}" if changes else "")
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} seconds"
 
 
 def _cost(state: TrainState, batch: Batch, config: Config, accelerator: Accelerator) -> tuple[float, float]:

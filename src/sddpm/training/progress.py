@@ -9,6 +9,16 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+WEEK = 7 * 86400
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "3.5 hours"."""
+    for unit, name in ((WEEK, "weeks"), (86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} seconds"
+
 
 class Stopwatch:
     """Seconds of training, without those spent on samples and checkpoints."""
@@ -84,6 +94,14 @@ class Progress:
         elif self.shown:
             left = tqdm.format_interval((self.steps - step) / steps_per_second)
             self.say(f"step {step}/{self.steps}, loss {loss:.4f}, {images_per_second:.0f} images/s, {left} left")
+
+    def first(self, step: int, seconds: float, next_line: int, compiled: bool) -> None:
+        """Say what the first step of this process took, and what it means for those that are left."""
+        left = (self.steps - step) * seconds
+        about = "the next ones are faster" if compiled else f"at this speed {duration(left)} are left"
+        self.say(f"step {step}/{self.steps} took {seconds:.3g} s, {about}; the next line comes at step {next_line}")
+        if left >= 2 * WEEK and not compiled:
+            self.say("warning: that is weeks: take a smaller config (sddpm list configs), fewer train.steps or a GPU")
 
     def say(self, line: str) -> None:
         """A line of its own, above the bar."""

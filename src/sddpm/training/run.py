@@ -4,6 +4,9 @@ from contextlib import closing, nullcontext
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from accelerate import Accelerator
+from torch import nn
+
 from sddpm.data import ImageDataset
 from sddpm.data.classes import use_class_order
 from sddpm.data.open import open_configured
@@ -33,12 +36,13 @@ from sddpm.training.teacher import load_teacher
 @dataclass(frozen=True)
 class TrainResult:
     """run_dir: where everything lies; step: optimiser steps done; loss: mean since the line of metrics.jsonl before
-    the last; stopped_by: "steps" (all are done), "SIGINT" or "SIGTERM"."""
+    the last; stopped_by: "steps" (all are done), "SIGINT" or "SIGTERM"; began: steps that were done before."""
 
     run_dir: Path
     step: int
     loss: float
     stopped_by: str
+    began: int = 0
 
 
 def check_dims(dataset: ImageDataset, config: Config) -> None:
@@ -135,6 +139,10 @@ def _train(
         about=about,
         progress=progress,
     )
+    began = state.step
+    if began < config.train.steps:
+        for line in _plan(config, dataset, model, accelerator, began):
+            loop.progress.say(line)
     if changes:
         loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
     if checkpoint and (before_now := checkpoint[1].get("processes")) != accelerator.num_processes:
@@ -152,4 +160,19 @@ def _train(
                 raise
             more = 2 * config.train.accumulation
             raise UserError(f"{accelerator.device} ran out of memory: try train.accumulation={more}") from error
-    return TrainResult(run_dir, state.step, loop.loss, stopped_by)
+    return TrainResult(run_dir, state.step, loop.loss, stopped_by, began)
+
+
+def _plan(config: Config, dataset: ImageDataset, model: nn.Module, accelerator: Accelerator, step: int) -> list[str]:
+    """What is about to be done, for people who wait for it."""
+    options, size, count = config.train, dataset.image_size, accelerator.num_processes
+    form = f"{dataset.channels} x {size}" + (f" x {size}" if config.model.dims == 2 else "")
+    lines = [
+        f"training {sum(p.numel() for p in model.parameters()):,} parameters on {accelerator.device}"
+        + (f" in {count} processes" if count > 1 else "")
+        + f": steps {step + 1:,} to {options.steps:,} of {options.batch_size} images, from {len(dataset):,} of {form} "
+        f"({dataset.name})"
+    ]
+    if options.compile:
+        lines.append("compiling the network first, which takes minutes without a word")
+    return lines
