@@ -22,11 +22,16 @@ def register(parts: dict[str, Part], kind: str, name: str, part: Part) -> None:
     Raises:
         UserError: an invalid name, or one that is taken.
     """
-    if not isinstance(name, str) or NAME.fullmatch(name) is None:
-        raise UserError(f"the name of a {kind} must be a letter, then letters, digits or any of _.+-, got {name!r}")
+    check_name(kind, name)
     if name in parts:
         raise UserError(f"there is a {kind} {name!r} already: register yours under another name")
     parts[name] = part
+
+
+def check_name(kind: str, name: object) -> None:
+    """Raise `UserError` unless `name` is a letter, then letters, digits and any of _.+-"""
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        raise UserError(f"the name of a {kind} must be a letter, then letters, digits or any of _.+-, got {name!r}")
 
 
 def registered(parts: Mapping[str, Part], kind: str, name: str) -> Part:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,8 +15,9 @@ from sddpm.cli.sample_outputs import write_images
 from sddpm.data import unit_to_uint8
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
+from sddpm.guidance import store_sampler
 from sddpm.models import SpikingUNet2DModel
-from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.pipelines import Sampler, SpikingDiffusionPipeline, load_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +227,24 @@ def test_time_steps_of_the_command_line_are_those_of_python(sddpm, model, tmp_pa
     assert code == 0 and "at 3 time steps, 999, 640, 40" in out, err
     images = load_pipeline(model)(seeds=[3], timesteps=(999, 640, 40), engine="eager", output_type="pt").images
     assert np.array_equal(np.load(tmp_path / "a.npz")["arr_0"][0, ..., 0], unit_to_uint8(images)[0, 0].numpy())
+
+
+def test_a_named_sampler_is_chosen_and_listed(sddpm, model, tmp_path):
+    shutil.copytree(model, tmp_path / "kept")
+    store_sampler(tmp_path / "kept", "fast", Sampler("dpm++", timesteps=(999, 640, 40), x0_scale=1.1))
+    store_sampler(tmp_path / "kept", "three", Sampler("ddim", 3), default=False)
+    listed = sddpm("info", "kept")[1]
+    assert "sampler      fast, the default: dpm++ at 3 time steps, 999, 640, 40, x0_scale 1.1" in listed
+    assert "sampler      three: ddim with 3 steps" in listed
+    for name, options, words in (
+        ("a", (), "dpm++ at 3 time steps, 999, 640, 40"),
+        ("b", ("--sampler", "fast"), "dpm++ at 3 time steps, 999, 640, 40"),
+        ("c", ("--solver", "dpm++", "--timesteps", "999,640,40", "--x0-scale", 1.1), "dpm++ at 3 time steps"),
+        ("d", ("--sampler", "three"), "ddim with 3 steps"),
+    ):
+        code, out, err = sddpm("sample", "kept", "--count", 2, "--device", "cpu", *options, "--out", f"{name}.npz")
+        assert code == 0 and words in out, err
+    a, b, c = (np.load(tmp_path / f"{name}.npz")["arr_0"] for name in "abc")
+    assert np.array_equal(a, b) and np.array_equal(a, c)
+    code, out, err = sddpm("sample", "kept", "--sampler", "slow")
+    assert (code, out) == (2, "") and err == "error: unknown sampler 'slow': choose one of fast, three, own\n"

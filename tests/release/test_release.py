@@ -1,6 +1,7 @@
 """A released model is the run's model, rounded; its card says what was measured of it, and nothing of anything else."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from sddpm.data import unit_to_uint8
 from sddpm.errors import UserError
 from sddpm.evaluation.sampling import model_digest
 from sddpm.figures.signals import signal_grid
-from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.guidance import store_sampler
+from sddpm.pipelines import Sampler, SpikingDiffusionPipeline
 from sddpm.release import halve, read_evaluations, release
 from sddpm.training import load_config, train
 from sddpm.training.history import stages_of
@@ -264,3 +266,28 @@ def test_the_command_line_samples_with_the_models_own_solver(run, tmp_path, sddp
         ).images
         with np.load(tmp_path / f"{solver}.npz") as content:
             assert np.array_equal(content["arr_0"][0], unit_to_uint8(torch.as_tensor(expected))[0].permute(1, 2, 0))
+
+
+def test_steps_time_steps_and_named_samplers_are_released(run, tmp_path):
+    scaled = tmp_path / "run"
+    shutil.copytree(run, scaled)
+    store_sampler(scaled, "fast", Sampler("unipc", 3))
+    facts = release(scaled, tmp_path / "out", hardware="a test", solver="dpm++", timesteps=(999, 500, 9), x0_scale=1.02)
+    pipe = load_pipeline(tmp_path / "out")
+    assert pipe.default_sampler == "fast" and pipe.samplers == {"fast": Sampler("unipc", 3)}
+    assert (pipe.solver, pipe.timesteps, pipe.num_inference_steps, pipe.x0_scale) == ("dpm++", (999, 500, 9), 3, 1.02)
+    assert len(facts.account.ledger.evaluations) == 3
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- `fast`, the default: unipc with 3 steps\n" in card and "pipe(seeds=range(16)).images" in card
+    release(scaled, tmp_path / "own", hardware="a test", steps=4, sampler="own")
+    pipe = load_pipeline(tmp_path / "own")
+    assert pipe.default_sampler is None and pipe.num_inference_steps == 4 and list(pipe.samplers) == ["fast"]
+    assert "num_inference_steps=4)" in (tmp_path / "own" / "README.md").read_text()
+    for bad, message in (
+        ({"steps": 0}, "num_inference_steps must be"),
+        ({"timesteps": (5, 9)}, "`timesteps` must be"),
+        ({"sampler": "slow"}, "unknown sampler 'slow': choose one of fast, own"),
+    ):
+        with pytest.raises(UserError, match=message):
+            release(scaled, tmp_path / "none", hardware="a test", **bad)
+    assert not (tmp_path / "none").exists()

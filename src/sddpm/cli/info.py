@@ -78,6 +78,9 @@ def info(
               f"at t = {', '.join(map(str, pipeline.scheduler.config.timesteps))}")  # fmt: skip
     if pipeline.x0_scale != 1:
         print(f"x0_scale     {pipeline.x0_scale:g}")
+    for name, sampler in pipeline.samplers.items():
+        default = ", the default" if name == pipeline.default_sampler else ""
+        print(f"sampler      {name}{default}: {sampler}")
     if moments := pipeline.scheduler.config.get("moments"):
         print(f"moments      measured on {moments['samples']} images")
     if layers:

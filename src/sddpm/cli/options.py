@@ -129,6 +129,14 @@ SAMPLING: dict[str, Row] = {
         "LIST",
         parse_timesteps,
     ),
+    "sampler": Row(
+        ("--sampler",),
+        str | None,
+        None,
+        "A way of sampling that is kept with the model, by its name (sddpm info lists them); or own.",
+        "the model's default, unless --solver, --steps or --timesteps is given",
+        "NAME",
+    ),
     "engine": Row(
         ("--engine",),
         str,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sddpm.cli.app import app
+from sddpm.cli.options import parse_timesteps
 
 
 @app.command()
@@ -27,6 +28,14 @@ def release(
     x0_scale: Annotated[
         float, typer.Option(help="Times which it takes the clean image that it predicts, likewise.", metavar="X")
     ] = 1.0,
+    steps: Annotated[int | None, typer.Option(help="Steps of the solver, likewise. (default: the run's own)")] = None,
+    timesteps: Annotated[
+        str | None, typer.Option(help="Its time steps, likewise, such as 999,850,600.", metavar="LIST")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="Which named sampler of the run is the default; own: none. (default: the one that is)"),
+    ] = None,
     push: Annotated[
         str | None, typer.Option(help="Send it to the Hugging Face hub too, as USER/MODEL.", metavar="USER/MODEL")
     ] = None,
@@ -54,6 +63,9 @@ def release(
         evaluations=evaluation or [],
         solver=solver,
         x0_scale=x0_scale,
+        steps=steps,
+        timesteps=parse_timesteps(timesteps),
+        sampler=sampler,
     )
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     typer.echo(

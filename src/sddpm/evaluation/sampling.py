@@ -38,10 +38,11 @@ class SamplingSettings(SamplingOptions):
     class_label: str | None = None
 
 
-OPTIONS_KEPT = ("threshold_guidance", "x0_scale", "num_inference_steps")
+OPTIONS_KEPT = ("threshold_guidance", "x0_scale", "num_inference_steps", "samplers", "sampler")
 # Options that samples were not told apart by at first, with their defaults.
 _FIRST = {"num_inference_steps", "solver", "eta", "v_threshold", "batch_size", "engine"}
 _FIRST |= {"exit_tolerance", "guidance_scale", "x0_scale"}
+_FIRST |= {"sampler"}  # told by what it means
 _LATER = {field.name: field.default for field in fields(SamplingOptions) if field.name not in _FIRST}
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sddpm.guidance.run import guide as guide
     from sddpm.guidance.settings import GuidanceSettings as GuidanceSettings
     from sddpm.guidance.store import store_guidance as store_guidance
+    from sddpm.guidance.store import store_sampler as store_sampler
     from sddpm.guidance.store import store_x0_scale as store_x0_scale
 
 _LAZY = {
@@ -16,9 +17,10 @@ _LAZY = {
     "GuidanceSettings": "settings",
     "guide": "run",
     "store_guidance": "store",
+    "store_sampler": "store",
     "store_x0_scale": "store",
 }
-__all__ = ["GuidanceReport", "GuidanceSettings", "guide", "store_guidance", "store_x0_scale"]
+__all__ = ["GuidanceReport", "GuidanceSettings", "guide", "store_guidance", "store_sampler", "store_x0_scale"]
 
 
 def __getattr__(name: str):

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
+from sddpm.choices import check_choice
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.files import atomic_path
 from sddpm.opening.json_files import read_json
 from sddpm.pipelines.resolving import own_folder
+from sddpm.pipelines.samplers import Sampler, check_sampler_name
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 from sddpm.pretrained import INDEX_NAME
 
@@ -32,6 +34,31 @@ def store_guidance(
 def store_x0_scale(model: str | PathLike[str], x0_scale: float) -> None:
     """Write `x0_scale` into the model_index.json of a saved model, or with 1 take it out; as `store_guidance`."""
     _write(model, _scale(x0_scale))
+
+
+def store_sampler(model: str | PathLike[str], name: str, sampler: Sampler | None, *, default: bool = True) -> None:
+    """Keep a named sampler in the model_index.json of a saved model, or with None take it out; as `store_guidance`.
+
+    Args:
+        model: a saved model or a run.
+        name: a letter, then letters, digits and any of _.+-
+        sampler: what to keep.
+        default: whether it is used unless another is given.
+
+    Raises:
+        UserError: as of `store_guidance`; an invalid name, or none that is kept to take out.
+    """
+    check_sampler_name(name)
+    index = read_json(own_folder(model) / INDEX_NAME)
+    kept, chosen = dict(index.get("samplers") or {}), index.get("sampler")
+    if sampler is None:
+        check_choice("sampler", name, kept)
+        del kept[name]
+        chosen = None if chosen == name else chosen
+    else:
+        kept[name] = sampler.to_dict()
+        chosen = name if default else chosen
+    _write(model, {"samplers": kept or None, "sampler": chosen})
 
 
 def _scale(x0_scale: float | None) -> dict[str, Any]:

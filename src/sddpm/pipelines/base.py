@@ -30,10 +30,11 @@ from sddpm.pipelines.denoise import DenoisingStep, prepare_scheduler
 from sddpm.pipelines.hub import make_loadable, send_model
 from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, SamplingOptions
 from sddpm.pipelines.resolving import pipeline_folder
+from sddpm.pipelines.samplers import OWN, Sampler, read_samplers
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 
 OUTPUT_TYPES = ("pil", "np", "pt")
-ABOUT = ("threshold_guidance", "class_names", "signal_range", "x0_scale", "num_inference_steps")
+ABOUT = ("threshold_guidance", "class_names", "signal_range", "x0_scale", "num_inference_steps", "samplers", "sampler")
 Options = TypeVar("Options", bound=SamplingOptions)
 
 
@@ -69,6 +70,8 @@ class SamplingPipeline(DiffusionPipeline):
         signal_range: Sequence[float] | None = None,
         x0_scale: float | None = None,
         num_inference_steps: int | None = None,
+        samplers: Mapping[str, Any] | None = None,
+        sampler: str | None = None,
     ):
         super().__init__()
         self.unet: Any
@@ -88,6 +91,11 @@ class SamplingPipeline(DiffusionPipeline):
         if num_inference_steps is not None:
             check_own_steps(num_inference_steps, scheduler)
             self.register_to_config(num_inference_steps=num_inference_steps)
+        read_samplers(samplers, sampler, scheduler.config.num_train_timesteps)  # for its checks
+        if samplers is not None:
+            self.register_to_config(samplers=dict(samplers))
+        if sampler is not None:
+            self.register_to_config(sampler=sampler)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
@@ -138,6 +146,18 @@ class SamplingPipeline(DiffusionPipeline):
         """The time steps that are kept with the model, in the config of its scheduler; None for even ones."""
         kept = kept_timesteps(self.scheduler.config)
         return None if kept is None else tuple(kept)
+
+    @property
+    def samplers(self) -> dict[str, Sampler]:
+        """The named ways of sampling that are kept with the model."""
+        return read_samplers(self.config.get("samplers"), None, self.scheduler.config.num_train_timesteps)
+
+    @property
+    def default_sampler(self) -> str | None:
+        """The name of the sampler that is used unless another, or solver, steps or time steps are given; None for the
+        model's own solver, steps and x0_scale."""
+        name = self.config.get("sampler")
+        return None if name == OWN else name
 
     @property
     def guided_thresholds(self) -> PlainThresholds | None:
@@ -191,20 +211,36 @@ class SamplingPipeline(DiffusionPipeline):
         return cast(Options, self._prepare(options).options)
 
     def scheduler_of(self, options: SamplingOptions) -> Any:
-        """The scheduler that `options.solver` means: the pipeline's own for None, else that of the solver, for the same
-        noise schedule. Raises `UserError` as `switch_solver`."""
+        """The scheduler that resolved options mean: the pipeline's own for no solver, else that of the solver, for the
+        same noise schedule. Raises `UserError` as `switch_solver`."""
         return self.scheduler if options.solver is None else switch_solver(self.scheduler, options.solver)
 
     def sampler(self, options: SamplingOptions) -> str:
         """Solver and number of steps in words: "ddim with 50 steps"."""
+        options = self._with_sampler(options)
         steps = options.num_inference_steps
         timesteps = chosen_timesteps(steps, options.timesteps, self.scheduler.config)
         if timesteps is not None:
             return f"{options.solver or self.solver} at {len(timesteps)} time steps, {', '.join(map(str, timesteps))}"
         return f"{options.solver or self.solver} with {steps or self.num_inference_steps} steps"
 
+    def _with_sampler(self, options: Options) -> Options:
+        """The options with what the sampler that they mean says where they say nothing. Raises `UserError` for an
+        unknown one."""
+        aside = options.solver or options.num_inference_steps is not None or options.timesteps is not None
+        name = options.sampler or (None if aside else self.default_sampler)
+        kept: dict[str, Any] = {}
+        if name not in (None, OWN):
+            samplers = self.samplers
+            check_choice("sampler", name, [*samplers, OWN])
+            kept = samplers[str(name)].options()
+        if options.num_inference_steps is not None or options.timesteps is not None:
+            kept = {key: value for key, value in kept.items() if key not in ("num_inference_steps", "timesteps")}
+        return replace(options.filled(**kept), sampler=None)
+
     def _prepare(self, options: SamplingOptions) -> Prepared:
         """Raises `UserError` for options that this model cannot be sampled with."""
+        options = self._with_sampler(options)
         steps = options.num_inference_steps
         timesteps = chosen_timesteps(steps, options.timesteps, self.scheduler.config)
         if steps is None:

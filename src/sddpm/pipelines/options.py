@@ -46,6 +46,9 @@ class SamplingOptions:
             samples vary less than the data; None for what is kept with the model, or else 1.
         timesteps: at which time steps the network is evaluated, falling, from N - 1 (noise) to 0; None for those that
             are kept with the model, if they are as many as the steps, or else even ones.
+        sampler: the name of a sampler that is kept with the model: solver, steps or time steps, and x0_scale, each
+            unless given here; "own" for the model's own way; None for the default among them, unless the solver, steps
+            or time steps are given, which put it aside.
 
     Raises:
         UserError: a value that is out of range for every model; steps that are not as many as the time steps.
@@ -61,6 +64,7 @@ class SamplingOptions:
     guidance_scale: float = 1.0
     x0_scale: float | None = None
     timesteps: Sequence[int] | None = None
+    sampler: str | None = None
 
     def __post_init__(self) -> None:
         steps = self.num_inference_steps
@@ -96,6 +100,7 @@ class SamplingKeywords(TypedDict, total=False):
     guidance_scale: float
     x0_scale: float | None
     timesteps: Sequence[int] | None
+    sampler: str | None
 
 
 def with_keywords(

@@ -43,6 +43,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         class_names: one for each class that the model knows, if it knows any and they have names.
         signal_range: of a model of signals, what -1 and 1 stand for in the units of its data.
         x0_scale, num_inference_steps: to sample with unless others are given; see `SamplingOptions`.
+        samplers, sampler: named ways of sampling, {name: as of `Sampler.to_dict`}, and the name of the default one.
     """
 
     def __call__(
@@ -72,7 +73,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
                 with index 0.
             progress: whether to show a progress bar.
             keywords: fields of `SamplingOptions` (num_inference_steps, solver, eta, guidance_scale, v_threshold,
-                x0_scale, timesteps, engine, exit_tolerance), which come before those of `options`.
+                x0_scale, timesteps, sampler, engine, exit_tolerance), which
+                come before those of `options`.
 
         Returns:
             An object whose `images` are in the order of the seeds.

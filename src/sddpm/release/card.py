@@ -1,7 +1,7 @@
 """The model card: README.md of a released model, in the form that the Hugging Face hub reads."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -20,8 +20,8 @@ TASK = "unconditional-image-generation"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is made of. stages: how the model came to be, its own training last; steps: of
-    its solver."""
+    """What a card is made of. stages: how the model came to be, its own training last; steps: of its solver, None where
+    a named sampler is the default; samplers: the named ones in words, and sampler, the default one."""
 
     name: str
     config: Config
@@ -30,9 +30,11 @@ class CardFacts:
     licence: str
     parameters: int
     account: Account
-    steps: int
+    steps: int | None
     evaluations: Sequence[Evaluation]
     versions: str
+    samplers: Mapping[str, str] = field(default_factory=dict)
+    sampler: str | None = None
 
 
 def card_text(facts: CardFacts) -> str:
@@ -62,6 +64,8 @@ def card_text(facts: CardFacts) -> str:
         copies=next((e for e in facts.evaluations if e.near_copies is not None), None),
         ledger=ledger,
         steps=facts.steps,
+        samplers=facts.samplers,
+        sampler=facts.sampler,
         ac=count(totals["ac"]),
         mac=count(totals["mac"]),
         energy=[_energy(facts.account, cost) for cost in facts.account.costs],

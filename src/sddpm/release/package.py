@@ -1,16 +1,19 @@
 """A released model: the folder of a pipeline with half-precision weights, its config, 64 samples and its card."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
 
 import sddpm
+from sddpm.choices import check_choice
 from sddpm.data import unit_to_uint8
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import switch_solver
+from sddpm.diffusion.timesteps import chosen_timesteps
 from sddpm.energy import load_cost_model, measure_sampling
 from sddpm.energy.account import Account
 from sddpm.energy.cost import cost_model_names
@@ -22,8 +25,10 @@ from sddpm.figures.signals import signal_grid
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.pipelines.base import check_own_steps
 from sddpm.pipelines.class_guidance import drawn_by_seed
 from sddpm.pipelines.loading import WEIGHTS_NAME
+from sddpm.pipelines.samplers import OWN
 from sddpm.release.card import CardFacts, card_text
 from sddpm.release.evaluations import read_evaluations
 from sddpm.release.weights import halve_file
@@ -44,6 +49,9 @@ def release(
     evaluations: Iterable[Path] = (),
     solver: str = "ddim",
     x0_scale: float = 1.0,
+    steps: int | None = None,
+    timesteps: Sequence[int] | None = None,
+    sampler: str | None = None,
     progress: bool = True,
 ) -> CardFacts:
     """Write the model of a training run to `out`, in half precision and with a card.
@@ -60,6 +68,9 @@ def release(
         evaluations: JSON files of `sddpm evaluate`, of the released model: release once, evaluate, release again.
         solver: with which it samples unless another is asked for, a name of `sddpm.diffusion.solvers.SOLVERS`.
         x0_scale: likewise, times which the clean image that it predicts is taken.
+        steps, timesteps: likewise; None for those of the run's model.
+        sampler: which of the samplers that are kept with the run's model is the default, or "own" for none of them;
+            None for the one that is. All come along.
         progress: whether to show progress bars, of the count of operations and of the samples.
 
     Raises:
@@ -75,7 +86,17 @@ def release(
         raise UserError(f"{run} has no metrics: its training has not begun")
     pipeline = load_pipeline(run)
     with atomic_path(out) as temporary:
-        pipeline.register_modules(scheduler=switch_solver(pipeline.scheduler, solver))
+        scheduler: Any = switch_solver(pipeline.scheduler, solver)
+        if timesteps is not None:
+            chosen_timesteps(steps, timesteps, scheduler.config)  # for its checks
+            scheduler.register_to_config(timesteps=list(timesteps))
+        pipeline.register_modules(scheduler=scheduler)
+        if (count := steps if timesteps is None else len(timesteps)) is not None:
+            check_own_steps(count, scheduler)
+            pipeline.register_to_config(num_inference_steps=count)
+        if sampler is not None:
+            check_choice("sampler", sampler, [*pipeline.samplers, OWN])
+            pipeline.register_to_config(sampler=sampler)
         check_x0_scale(x0_scale)
         if x0_scale != 1:
             pipeline.register_to_config(x0_scale=x0_scale)
@@ -96,7 +117,9 @@ def release(
             licence=licence,
             parameters=sum(p.numel() for p in released.unet.parameters()),
             account=_account(released, name or out.name, progress),
-            steps=released.num_inference_steps,
+            steps=released.num_inference_steps if released.default_sampler is None else None,
+            samplers={name: str(each) for name, each in released.samplers.items()},
+            sampler=released.default_sampler,
             evaluations=read_evaluations(evaluations, temporary),
             versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",
         )
@@ -114,7 +137,8 @@ def _keep_model(before: Path, folder: Path) -> None:
     if not old.is_file() or old.read_bytes() != new.read_bytes():
         return
     one, other = map(load_pipeline, (before, folder))
-    if (one.solver, one.x0_scale) == (other.solver, other.x0_scale):
+    named = all(other.about[name] in (None, one.about[name]) for name in ("num_inference_steps", "samplers", "sampler"))
+    if named and (one.solver, one.timesteps, one.x0_scale) == (other.solver, other.timesteps, other.x0_scale):
         for file in sorted(before.rglob("*.json")):
             shutil.copyfile(file, folder / file.relative_to(before))
 

@@ -1,0 +1,105 @@
+"""Named samplers: ways of sampling that are kept with a model under names, one of which may be the default."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sddpm.choices import check_choice
+from sddpm.diffusion.objectives import check_x0_scale
+from sddpm.diffusion.solver_registry import SOLVERS
+from sddpm.diffusion.timesteps import check_count, check_steps, check_timesteps
+from sddpm.errors import UserError
+from sddpm.registry import check_name
+
+OWN = "own"
+FIELDS = ("solver", "num_inference_steps", "timesteps", "x0_scale")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way of sampling from a model. None means the model's own.
+
+    Attributes:
+        solver, num_inference_steps, timesteps, x0_scale: as of `SamplingOptions`.
+        about: how it was found: plain values for people.
+    """
+
+    solver: str | None = None
+    num_inference_steps: int | None = None
+    timesteps: tuple[int, ...] | None = None
+    x0_scale: float | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """What it says of `SamplingOptions`."""
+        return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for model_index.json; `read_samplers` reads them."""
+        plain = {name: value for name, value in asdict(self).items() if value not in (None, {})}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+    def __str__(self) -> str:
+        """In words, such as "unipc with 10 steps, x0_scale 1.02"."""
+        solver = self.solver or "the model's solver"
+        if self.timesteps is not None:
+            words = f"{solver} at {len(self.timesteps)} time steps, {', '.join(map(str, self.timesteps))}"
+        elif self.num_inference_steps is not None:
+            words = f"{solver} with {self.num_inference_steps} steps"
+        else:
+            words = solver
+        return words if self.x0_scale is None else f"{words}, x0_scale {self.x0_scale:g}"
+
+
+def read_samplers(samplers: Any, default: Any, num_train_timesteps: int) -> dict[str, Sampler]:
+    """The samplers of a model_index.json.
+
+    Args:
+        samplers: {name: as of `Sampler.to_dict`}; None for none.
+        default: the name of one of them; None or "own" for the model's own way.
+        num_train_timesteps: of the model.
+
+    Raises:
+        UserError: anything else, in a line.
+    """
+    if not isinstance(samplers, Mapping | None) or not all(
+        isinstance(each, Mapping) for each in (samplers or {}).values()
+    ):
+        raise UserError(f"samplers should name ways of sampling, not {repr(samplers)[:80]}")
+    found = {}
+    for name, plain in (samplers or {}).items():
+        check_sampler_name(name)
+        try:
+            found[name] = _read(plain, num_train_timesteps)
+        except UserError as error:
+            raise UserError(f"sampler {name!r}: {error}") from error
+    if default not in (None, OWN):
+        check_choice("sampler", default, found)
+    return found
+
+
+def check_sampler_name(name: Any) -> None:
+    """Raise `UserError` unless `name` can be that of a sampler."""
+    check_name("sampler", name)
+    if name == OWN:
+        raise UserError(f"no sampler can be called {OWN!r}, which is the model's own way: choose another name")
+
+
+def _read(plain: Mapping[str, Any], num_train_timesteps: int) -> Sampler:
+    for key in plain:
+        check_choice("key", key, (*FIELDS, "about"))
+    if (solver := plain.get("solver")) is not None:
+        check_choice("solver", solver, SOLVERS)
+    if (steps := plain.get("num_inference_steps")) is not None:
+        if type(steps) is not int:
+            raise UserError(f"num_inference_steps must be a whole number, not {steps!r}")
+        check_steps(steps, num_train_timesteps)
+    if (timesteps := plain.get("timesteps")) is not None:
+        check_timesteps(timesteps, num_train_timesteps)
+        check_count(steps, timesteps)
+    if (scale := plain.get("x0_scale")) is not None:
+        check_x0_scale(scale)
+    about = plain.get("about", {})
+    if not isinstance(about, Mapping):
+        raise UserError(f"about should say how it was found, not {repr(about)[:80]}")
+    return Sampler(solver, steps, None if timesteps is None else tuple(timesteps), scale, about)
