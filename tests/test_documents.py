@@ -11,12 +11,12 @@ from typer.main import get_command
 
 from sddpm.cli.main import app
 from sddpm.training import Config, load_config
-from sddpm.training.config import KINDS
+from sddpm.training.config import KINDS, DistillConfig
 from sddpm.training.config_files import config_names
 from tests.helpers.documents import DOCUMENTS, ROOT, anchors, blocks, commands, links
 
 KEYS = {f"{section}.{key}" for section, field in Config.model_fields.items()
-        for model in ([*KINDS.values()] if section == "model" else [field.annotation])
+        for model in {"model": [*KINDS.values()], "distill": [DistillConfig]}.get(section, [field.annotation])
         for key in model.model_fields}  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_configs_and_their_keys_exist(document):
     for name in re.findall(r"configs/(\w+)\.yaml", text):
         assert name in config_names()
     for code in re.findall(r"`([^`\n]+)`", text):
-        for key in re.findall(r"(?<![\w.])(?:data|model|diffusion|train)\.[A-Za-z_]+(?![\w.(\[])", code):
+        for key in re.findall(r"(?<![\w.])(?:data|model|diffusion|train|distill)\.[A-Za-z_]+(?![\w.(\[])", code):
             assert key in KEYS, key
 
 

@@ -57,7 +57,9 @@ def test_yaml_is_valid_lists_every_key_and_comments_each(name):
     path = CONFIGS / f"{name}.yaml"
     config = load_config(path)
     values = yaml.safe_load(path.read_text())
-    schema = {section: set(type(getattr(config, section)).model_fields) for section in Config.model_fields}
+    there = [section for section in Config.model_fields if getattr(config, section) is not None]
+    assert there == ["data", "model", "diffusion", "train"]  # `sddpm distill` adds what else there is
+    schema = {section: set(type(getattr(config, section)).model_fields) for section in there}
     assert {section: set(keys) for section, keys in values.items()} == schema
     lines = [line for line in path.read_text().splitlines() if line.startswith("  ")]
     assert len(lines) == sum(map(len, schema.values()))

@@ -6,6 +6,7 @@ from sddpm.cli import (  # noqa: F401  each verb adds itself
     average,
     convert,
     convert_ann,
+    distill,
     ema,
     energy,
     evaluate,

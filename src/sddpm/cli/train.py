@@ -5,13 +5,16 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from sddpm.cli.app import app
 from sddpm.cli.options import MODEL
 from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from sddpm.training import TrainResult
 
 
 class Device(StrEnum):
@@ -70,9 +73,15 @@ def train(
         print(describe_run(loaded, device=device.value, init_from=init_from))
         return
     from sddpm.training import train as train_model
+
+    finish(train_model(loaded, run_dir, resume=resume, init_from=init_from, device=device.value))
+
+
+def finish(result: "TrainResult") -> None:
+    """Say how a training ended, and exit as a process that a signal ended, if one did."""
     from sddpm.training.processes import is_first_process
 
-    result = train_model(loaded, run_dir, resume=resume, init_from=init_from, device=device.value)
+    run_dir = result.run_dir
     first = is_first_process()  # of several processes one speaks
     if result.stopped_by != "steps":
         if first:

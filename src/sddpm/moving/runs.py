@@ -151,7 +151,7 @@ def _pipeline(
     model = build_model(config, manifest["image_channels"])
     try:
         model.load_state_dict(weights)
-        return make_pipeline(model.eval(), config.diffusion, **manifest.get("about", {}))
+        return make_pipeline(model.eval(), config.diffusion, config.distill, **manifest.get("about", {}))
     except (RuntimeError, TypeError, ValueError) as error:  # ValueError: a UserError too
         raise UserError(f"{source} is not whole: its weights and its config differ, {error}") from error
 

@@ -237,6 +237,23 @@ class DiffusionConfig(Section):
     )
 
 
+class DistillConfig(Section):
+    """Distillation to few evaluations: the student learns where `train.teacher` arrives in several steps, in one.
+
+    A config without this section trains as ever; `sddpm distill` writes it."""
+
+    evaluations: int = Field(default=4, gt=0, description="Evaluations of the student, 1 or more")
+    grid: Literal["uniform", "log-snr", "angle"] = Field(
+        default="uniform", description="In what its time steps are evenly apart: uniform (in t), log-snr or angle"
+    )
+    substeps: int = Field(default=4, gt=0, description="Steps of the teacher for one of the student")
+    order: Literal[1, 2] = Field(default=1, description="Of the teacher's steps: 1, DDIM, or 2, DPM-Solver++(2M)")
+    x0_scale: float = Field(default=1.0, gt=0, description="Factor of the clean image that the teacher predicts")
+    guidance_scale: float = Field(
+        default=1.0, ge=0, description="How strongly the teacher goes towards the class; 1: as trained"
+    )
+
+
 class TrainConfig(Section):
     """The optimisation, and what is written on the way."""
 
@@ -327,6 +344,7 @@ class Config(Section):
     model: ModelConfig = Field(default_factory=SpikingConfig, description="The network")
     diffusion: DiffusionConfig = Field(default_factory=DiffusionConfig, description="Noise schedule and objective")
     train: TrainConfig = Field(default_factory=TrainConfig, description="The optimisation")
+    distill: DistillConfig | None = Field(default=None, description="Distillation to few evaluations; null: none")
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -334,11 +352,29 @@ class Config(Section):
             raise PydanticCustomError("modulation_lr", "train.modulation_lr needs model.temporal_modulation=true")
         if self.train.compile and self.train.rate_penalty:
             raise PydanticCustomError("compile", "train.compile cannot watch firing rates: set train.rate_penalty=0")
+        if self.distill is not None and (problem := self._distill_problem(self.distill)):
+            raise PydanticCustomError("distill", "{problem}", {"problem": problem})
         return self
 
+    def _distill_problem(self, distill: DistillConfig) -> str | None:
+        """Why this config cannot distill, if so."""
+        if self.train.teacher is None:
+            return "distill needs train.teacher, the model whose steps are learned"
+        if self.diffusion.prediction_type != "v_prediction":
+            return "distill needs diffusion.prediction_type=v_prediction: a student of few evaluations predicts v"
+        if self.model.synaptic_currents:
+            return "distill needs a network of images: model.kind fsddim denoises synaptic currents"
+        if self.train.teacher_weight != 1:
+            return "distill learns from the teacher alone: set train.teacher_weight=1"
+        if self.diffusion.density != "uniform":
+            return "distill learns at its own time steps alone: set diffusion.density=uniform"
+        if distill.guidance_scale != 1 and self.model.num_classes is None:
+            return "distill.guidance_scale needs model.num_classes: it strengthens the class against none"
+        return None
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain values, as YAML and JSON have them."""
-        return self.model_dump(mode="json")
+        """Plain values, as YAML and JSON have them; sections that are not there are left out."""
+        return {section: keys for section, keys in self.model_dump(mode="json").items() if keys is not None}
 
 
 # Keys that may differ between a run and its resumption: they do not touch what is learned up to any step.

@@ -13,7 +13,7 @@ import sddpm
 from sddpm.choices import did_you_mean, nearest
 from sddpm.errors import UserError
 from sddpm.opening.yaml_files import parse_yaml, read_yaml
-from sddpm.training.config import HARMLESS, KINDS, Config, SpikingConfig
+from sddpm.training.config import HARMLESS, KINDS, Config, DistillConfig, SpikingConfig
 
 # In a wheel the configs lie inside the package; in a source tree in configs/ at its root.
 _PACKAGE = Path(sddpm.__file__).parent
@@ -64,7 +64,7 @@ def load_config(name: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
         raise UserError(f"{path}: expected sections data, model, diffusion, train, not {type(values).__name__}")
     merged = {key: dict(section) if isinstance(section, Mapping) else section for key, section in values.items()}
     overridden = set()
-    for key, value in _as_pairs(overrides):
+    for key, value in as_pairs(overrides):
         section, name_of_value = key.split(".", 1)
         if not isinstance(merged.setdefault(section, {}), dict):
             raise UserError(f"{path}: {section} should hold keys, not {merged[section]!r}")
@@ -114,7 +114,7 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def _as_pairs(overrides: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+def as_pairs(overrides: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
     """("section.key", value) of each override. Raises `UserError` for what is none."""
     if isinstance(overrides, str):
         overrides = [overrides]
@@ -174,4 +174,4 @@ def _locate(detail: ErrorDetails) -> tuple[list[str], Mapping[str, type[BaseMode
     keys = [str(part) for part in detail["loc"]]
     kind = keys.pop(1) if keys[:1] == ["model"] and len(keys) > 1 else "spiking"
     sections: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items()}
-    return keys, sections | {"model": KINDS[kind]}
+    return keys, sections | {"model": KINDS[kind], "distill": DistillConfig}

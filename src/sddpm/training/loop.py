@@ -163,12 +163,13 @@ class Loop:
         self._begin_interval()
 
     def _pipeline(self) -> SpikingDiffusionPipeline:
-        return make_pipeline(self.state.ema, self.config.diffusion, **self.about)
+        return make_pipeline(self.state.ema, self.config.diffusion, self.config.distill, **self.about)
 
     def _sample(self) -> None:
         if self.main:
             pipeline = self._pipeline()
-            steps = min(self.options.sample_steps, self.config.diffusion.num_train_timesteps)
+            most = self.config.diffusion.num_train_timesteps
+            steps = None if self.config.distill else min(self.options.sample_steps, most)
             save_samples(self.run_dir, pipeline, self.state.step, self.options.sample_count, steps)
 
     def _save(self) -> None:

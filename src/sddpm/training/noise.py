@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
+from sddpm.diffusion.distillation import grid_timesteps
 from sddpm.diffusion.schedule import NoiseSchedule
-from sddpm.training.config import Config, DiffusionConfig
+from sddpm.training.config import Config, DiffusionConfig, DistillConfig
 from sddpm.training.randomness import generator
 
 
@@ -16,13 +18,24 @@ def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
     return schedule
 
 
+def walk_timesteps(diffusion: DiffusionConfig, distill: DistillConfig) -> Tensor:
+    """At which time steps the teacher is evaluated from each of the student's, LongTensor [evaluations, substeps]; the
+    first of each row is the student's own. Raises `UserError` if they coincide."""
+    count = distill.evaluations * distill.substeps
+    found = grid_timesteps(distill.grid, count, noise_schedule(diffusion).alphas_cumprod)
+    return torch.tensor(found).view(distill.evaluations, distill.substeps)
+
+
 def timestep_sampler(config: Config) -> Callable[[int], Tensor]:
     """A function of an optimiser step that draws the time steps of its global batch, LongTensor [batch_size], by seed
-    and step alone. Raises `UserError` as `noise_schedule`."""
+    and step alone; of a distillation, from the student's evaluations. Raises `UserError` as `noise_schedule`."""
     schedule, about, train = noise_schedule(config.diffusion), config.diffusion, config.train
+    own = None if config.distill is None else walk_timesteps(about, config.distill)[:, 0]
 
     def draw(step: int) -> Tensor:
         chance = generator(train.seed, "t", step)
+        if own is not None:
+            return own[torch.randint(len(own), (train.batch_size,), generator=chance)]
         return schedule.draw_timesteps(train.batch_size, chance, about.density, about.density_mean, about.density_width)
 
     return draw

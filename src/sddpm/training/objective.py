@@ -1,6 +1,6 @@
 """The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if asked; spikes may cost too."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -15,9 +15,8 @@ from sddpm.training.batches import Batch
 from sddpm.training.config import Config
 from sddpm.training.firing_rates import rate_targets, record_rates
 from sddpm.training.noise import noise_schedule
-
-# x_t [B, C, H, W], t [B], {"class_labels": [B]} or {} -> another network's prediction, without gradient
-Teacher = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+from sddpm.training.student import Teacher as Teacher
+from sddpm.training.student import student_targets
 
 
 class Loss(NamedTuple):
@@ -43,7 +42,8 @@ def make_loss(
 ) -> Callable[[nn.Module, Batch], Loss]:
     """A function (model, batch) -> `Loss`, means over the batch on `device`.
 
-    With a `teacher`, `train.teacher_weight` of what is minimised is the squared distance to its prediction.
+    With a `teacher`, `train.teacher_weight` of what is minimised is the squared distance to its prediction; with a
+    section `distill` too, the distance to where its steps lead is all, and the error.
 
     The tables stay on the CPU, where t is drawn: exact in float64 (which mps lacks), and nothing waits for a GPU.
     """
@@ -55,6 +55,9 @@ def make_loss(
     current_weights = ddim_weight(prediction_type, alphas_cumprod)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     share = 0.0 if teacher is None else config.train.teacher_weight
+    of_student = None
+    if config.distill is not None and teacher is not None:
+        of_student = student_targets(config.diffusion, config.distill, teacher, config.model.num_classes)
 
     def weighted(difference: Tensor, t: Tensor) -> Tensor:
         """The mean square of an error [B, ...] of the prediction, weighted by noise level if asked."""
@@ -80,8 +83,12 @@ def make_loss(
             (prediction,) = model(asked, t, return_dict=False, **labels)
         if T:
             currents, prediction = prediction, prediction.mean(0)
-        error = total = weighted(prediction - target(prediction_type, alphas_cumprod, x0, noise, batch.t), batch.t)
-        if teacher is not None:
+        if of_student is None:
+            wanted = target(prediction_type, alphas_cumprod, x0, noise, batch.t)
+        else:
+            wanted = of_student(x_t, batch.t, labels)
+        error = total = weighted(prediction - wanted, batch.t)
+        if teacher is not None and of_student is None:
             distance = weighted(prediction - teacher(x_t, t, labels).to(prediction.dtype), batch.t)
             total = share * distance + (1.0 - share) * error
         if currents is not None:

@@ -24,7 +24,7 @@ from sddpm.training.config_files import changed_keys
 from sddpm.training.firing_rates import rate_targets
 from sddpm.training.history import stages_of, write_history
 from sddpm.training.loop import Loop
-from sddpm.training.noise import noise_schedule
+from sddpm.training.noise import noise_schedule, walk_timesteps
 from sddpm.training.processes import is_first_process, make_accelerator
 from sddpm.training.run_folder import check_run_folder, open_run_folder
 from sddpm.training.snapshots import drop_later_snapshots
@@ -97,6 +97,8 @@ def _train(
     if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
         raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")
     noise_schedule(config.diffusion)  # refuses betas that cannot be before anything is written
+    if config.distill is not None:
+        walk_timesteps(config.diffusion, config.distill)  # likewise, of evaluations that coincide
     accelerator = make_accelerator(device, config.train.precision, config.train.compile)
     rows = share_of_batch(
         config.train.batch_size, config.train.accumulation, accelerator.process_index, accelerator.num_processes
@@ -160,6 +162,7 @@ def _train(
                 raise
             more = 2 * config.train.accumulation
             raise UserError(f"{accelerator.device} ran out of memory: try train.accumulation={more}") from error
+    accelerator.wait_for_everyone()  # until the model is written, which may teach a run that follows
     return TrainResult(run_dir, state.step, loop.loss, stopped_by, began)
 
 

@@ -65,8 +65,11 @@ def holds_model(run_dir: Path, unet: nn.Module) -> bool:
     return saved.keys() == weights.keys() and all(torch.equal(saved[name], weights[name].cpu()) for name in saved)
 
 
-def save_samples(run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, count: int, solver_steps: int) -> None:
-    """Sample `count` images with DDIM into samples/step-*.png: the same seeds at every call, all classes in turn."""
+def save_samples(
+    run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, count: int, solver_steps: int | None
+) -> None:
+    """Sample `count` images with DDIM into samples/step-*.png: the same seeds at every call, all classes in turn. None
+    for the model's own steps."""
     classes = pipeline.num_classes
     labels = None if classes is None else [i % classes for i in range(count)]
     output = pipeline(

@@ -8,9 +8,10 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.pipelines import SpikingDiffusionPipeline
-from sddpm.training.config import Config, DiffusionConfig
+from sddpm.training.config import Config, DiffusionConfig, DistillConfig
 from sddpm.training.ema import make_ema
 from sddpm.training.muon import Together
+from sddpm.training.noise import walk_timesteps
 from sddpm.training.optim import make_optimizer, parameter_groups
 from sddpm.training.randomness import generator
 
@@ -61,9 +62,13 @@ def make_state(model: ModelMixin, config: Config, device: torch.device) -> Train
     )
 
 
-def make_pipeline(model: Any, config: DiffusionConfig, **about: Any) -> SpikingDiffusionPipeline:
-    """The model with DDIM as its default solver, on the noise schedule it is trained on; `about` its data, as of the
-    pipeline."""
+def make_pipeline(
+    model: Any, config: DiffusionConfig, distill: DistillConfig | None = None, **about: Any
+) -> SpikingDiffusionPipeline:
+    """The model with DDIM as its default solver, on the noise schedule it is trained on, and at the time steps that it
+    is distilled to, if it is; `about` its data, as of the pipeline."""
+    own = None if distill is None else walk_timesteps(config, distill)[:, 0].tolist()
+    about = about if own is None else {**about, "num_inference_steps": len(own)}
     scheduler = make_scheduler(
         "ddim",
         num_train_timesteps=config.num_train_timesteps,
@@ -72,5 +77,7 @@ def make_pipeline(model: Any, config: DiffusionConfig, **about: Any) -> SpikingD
         beta_end=config.beta_end,
         prediction_type=config.prediction_type,
         clip_sample=not model.config.get("synaptic_currents", False),  # a clamp is no synapse
+        timesteps=own,
+        distilled=own is not None,
     )
     return SpikingDiffusionPipeline(unet=model, scheduler=scheduler, **about)

@@ -11,11 +11,28 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from sddpm.diffusion.timesteps import is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.pipelines import load_pipeline
 from sddpm.training.config import Config
-from sddpm.training.noise import noise_schedule
+from sddpm.training.noise import noise_schedule, walk_timesteps
 from sddpm.training.objective import Teacher
+
+
+def _check_evaluations(config: Config, source: str, scheduler: Mapping[str, Any]) -> None:
+    """Raise `UserError` if the teacher is itself distilled and is to be evaluated where it knows nothing, or to take
+    other steps than those that it has learned."""
+    if not is_distilled(scheduler):
+        return
+    known, distill = kept_timesteps(scheduler), config.distill
+    if distill is None:
+        raise UserError(f"the teacher {source} was distilled and predicts at t = {known} alone: choose its own teacher")
+    asked = walk_timesteps(config.diffusion, distill).flatten().tolist()
+    if asked != known or distill.order != 1:
+        raise UserError(
+            f"the teacher {source} was distilled and knows DDIM's steps at t = {known} alone: it needs distill.order=1 "
+            f"and the distill.evaluations, substeps and grid that give these, not t = {asked}"
+        )
 
 
 def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str, Any]) -> Teacher | None:
@@ -27,7 +44,8 @@ def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str,
         student: the configuration of the network that learns.
 
     Raises:
-        UserError: no model there, or one whose predictions mean something else.
+        UserError: no model there, or one whose predictions mean something else, or one that was distilled itself and
+            is to be evaluated at other time steps.
     """
     source = config.train.teacher
     if source is None:
@@ -40,6 +58,7 @@ def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str,
     wanted["dims"], found["dims"] = wanted["dims"] or 2, found["dims"] or 2  # the ANN knows images only
     if other := [f"{key} = {found[key]}, here {wanted[key]}" for key in wanted if found[key] != wanted[key]]:
         raise UserError(f"the teacher {source} does not fit this run: it has {'; '.join(other)}")
+    _check_evaluations(config, source, scheduler.config)
     own = noise_schedule(config.diffusion).alphas_cumprod
     theirs = scheduler.alphas_cumprod.to(own)
     if theirs.shape != own.shape or not torch.allclose(theirs, own, atol=1e-5):

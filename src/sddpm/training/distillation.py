@@ -1,0 +1,124 @@
+"""`distill`: from a trained model to one of few evaluations, by runs of the trainer with a section for it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sddpm.errors import UserError
+from sddpm.training.checkpoint import list_checkpoints
+from sddpm.training.config import Config, DistillConfig
+from sddpm.training.config_files import as_pairs, load_config
+from sddpm.training.history import config_path
+from sddpm.training.run import TrainResult, train
+from sddpm.training.run_folder import check_run_folder
+
+
+def distill(
+    model: str | Path,
+    out: str | Path,
+    *,
+    evaluations: int = 4,
+    halve_from: int | None = None,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    resume: bool = False,
+    device: str = "auto",
+    progress: bool = True,
+) -> TrainResult:
+    """Train a model that samples in few evaluations what `model` samples in many.
+
+    The student starts from the weights of its teacher and trains as the teacher did: the config is that of `model`,
+    with a section `distill`. In one stage it learns, at each of its time steps, where several steps of the teacher
+    lead. By progressive halving (Salimans & Ho, 2022, arXiv 2202.00512) a student of `halve_from` evaluations learns
+    two steps for one, then teaches one of half as many, and so on; the runs before the last are OUT-32, OUT-16, ...
+
+    Args:
+        model: a saved model that keeps its config, or a run; it predicts v.
+        out: new or empty folder of the run; `train` with `resume` goes on in it too.
+        evaluations: of the student, at least 1.
+        halve_from: evaluations of the first student, `evaluations` times a power of two; None for one stage.
+        overrides: as of `load_config`; train.steps are those of each stage, distill.x0_scale, order and guidance_scale
+            those of `model`, which no later stage applies again.
+        resume: go on where an earlier call was interrupted, with the same other arguments.
+        device, progress: as of `train`.
+
+    Returns:
+        As of `train`, of the run that was last worked at.
+
+    Raises:
+        UserError: as of `train`; a model without a config or of epsilon; evaluations that are none, coincide, or are
+            not reached by halving.
+    """
+    out = Path(out)
+    folders = {count: out.with_name(f"{out.name}-{count}") for count in stage_counts(evaluations, halve_from)}
+    folders[evaluations] = out
+    teachers = [named(model), *(str(folder.resolve()) for folder in folders.values())]
+    base, given = _config_of(model), dict(as_pairs(overrides))
+    stages = []
+    for i, (teacher, count) in enumerate(zip(teachers, folders, strict=False)):
+        config = student_config(base, teacher, count, given, halving=halve_from is not None, first=i == 0)
+        stages.append((config, folders[count]))
+    going = [resume and bool(list_checkpoints(folder)) for _, folder in stages]
+    for (_, folder), goes_on in zip(stages, going, strict=True):
+        check_run_folder(folder, goes_on)
+    result = None
+    for (config, folder), goes_on in zip(stages, going, strict=True):
+        start = None if goes_on else config.train.teacher
+        result = train(config, folder, resume=goes_on, init_from=start, device=device, progress=progress)
+        if result.stopped_by != "steps":
+            break
+    assert result is not None
+    return result
+
+
+def stage_counts(evaluations: int, halve_from: int | None) -> list[int]:
+    """Evaluations of the students, one stage after another. Raises `UserError` for numbers that are none."""
+    for name, count in (("evaluations", evaluations), ("halve_from", halve_from)):
+        if count is not None and (type(count) is not int or count < 1):
+            raise UserError(f"`{name}` must be a whole number of at least 1, not {count!r}")
+    counts = [halve_from or evaluations]
+    while counts[-1] > evaluations and counts[-1] % 2 == 0:
+        counts.append(counts[-1] // 2)
+    if counts[-1] != evaluations:
+        raise UserError(
+            f"`halve_from={halve_from}` is not {evaluations} times a power of two: choose {evaluations * 8}, say"
+        )
+    return counts
+
+
+def student_config(
+    base: Path, teacher: str, evaluations: int, given: Mapping[str, Any], *, halving: bool = False, first: bool = True
+) -> Config:
+    """The config of a stage.
+
+    Args:
+        base: config.yaml of the model that all began with.
+        teacher: of the stage.
+        evaluations: of its student.
+        given: what the user says instead, by key.
+        halving: whether it learns two steps for one.
+        first: whether the teacher is that model, and no student of an earlier stage.
+
+    Raises:
+        UserError: as of `load_config`.
+    """
+    own = {f"distill.{key}": field.default for key, field in DistillConfig.model_fields.items()}
+    own |= {"distill.evaluations": evaluations, "train.teacher": teacher, "train.teacher_weight": 1.0}
+    # The noise levels are the student's, and where the teacher walks to is no matter of chance.
+    own |= {"diffusion.density": "uniform", "diffusion.density_mean": None, "diffusion.density_width": None}
+    own |= {"train.assign_noise": False}
+    fixed: dict[str, Any] = {"distill.evaluations": evaluations, "distill.substeps": 2} if halving else {}
+    if not first:  # the scale and the class are in the teacher's steps already
+        fixed |= {"distill.order": 1, "distill.x0_scale": 1.0, "distill.guidance_scale": 1.0}
+    return load_config(base, {**own, **given, **fixed})
+
+
+def named(model: str | Path) -> str:
+    """A model as a config names it wherever the run is resumed: folders by their whole path."""
+    return str(Path(model).resolve()) if Path(model).exists() else str(model)
+
+
+def _config_of(model: str | Path) -> Path:
+    found = config_path(model)
+    if found is None:
+        raise UserError(f"{model} does not say how it was trained: a run, or a model with a config.yaml, is needed")
+    return found
