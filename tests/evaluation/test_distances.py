@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sddpm.evaluation.metrics import Features, kid
+from sddpm.evaluation.metrics import METRICS, Features, kid
 from sddpm.evaluation.metrics.distances import frechet_to, kid_to, mean_of
 from sddpm.evaluation.statistics import Moments, frechet_distance
 from sddpm.guidance.bootstrap import draw_weights
@@ -82,3 +82,19 @@ def test_references_are_told_apart(reference):
     one, other = Features("pool", reference), Features("pool", reference + 1)
     assert kid_to(one).identity != kid_to(other).identity != frechet_to(other.gaussian).identity
     assert kid_to(one).identity == kid_to(Features("pool", reference.copy())).identity
+
+
+def test_few_samples_that_vary_less_are_preferred_by_frechet_and_not_by_the_kernel():
+    """Of 60 samples in 16 dimensions: N(0, I) is the truth, N(0, 0.9 I) is not."""
+    rng = np.random.default_rng(7)
+    reference = Features("fad", rng.normal(size=(4000, 16)).astype(np.float32))
+    drawn = [torch.from_numpy(rng.normal(size=(60, 16))) for _ in range(60)]
+    frechet, kernel = frechet_to(reference.gaussian), kid_to(reference)
+    true, narrow = ([np.mean([d(s * x) for x in drawn]) for d in (frechet, kernel)] for s in (1.0, 0.9))
+    assert narrow[0] < true[0] and true[1] < narrow[1]
+    assert [name for name, metric in METRICS.items() if metric.unbiased] == ["kid", "kad"]
+
+
+def test_kad_is_kid_in_the_features_of_fad():
+    assert METRICS["kad"].features == METRICS["fad"].features and METRICS["kad"].network == "fad"
+    assert (METRICS["kad"].compute, METRICS["kad"].distance) == (METRICS["kid"].compute, METRICS["kid"].distance)

@@ -246,7 +246,7 @@ def test_an_interval_needs_enough_samples():
 
 def test_registry():
     assert [metric.name for metric in find_metrics(["kid", "fid", "kid"])] == ["kid", "fid"]
-    assert set(METRICS) == {"fid", "sfid", "is", "kid", "precision", "recall", "fad"}
+    assert set(METRICS) == {"fid", "sfid", "is", "kid", "precision", "recall", "fad", "kad"}
     with pytest.raises(UserError, match="unknown metric 'FID'"):
         find_metrics(["FID"])
     with pytest.raises(UserError, match="no metric"):

@@ -130,7 +130,8 @@ def make_plan(settings: EvaluationSettings) -> Plan:
     for metric in metrics:
         if metric.network == "fad" and settings.fad_weights is None:
             raise UserError(f"{metric.name} needs `fad_weights=PATH`, the autoencoder of FSVAE for this data set")
-        known = metric.network == "fad" and settings.fad_statistics is not None
+        statistics_do = metric.network == "fad" and metric.against == "statistics"
+        known = statistics_do and settings.fad_statistics is not None
         if settings.reference is None and metric.against != "nothing" and not known:
             raise UserError(
                 f"{metric.name} compares with other images: give `reference`, a data set, a folder, zip or .npz of "

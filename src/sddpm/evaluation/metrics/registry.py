@@ -35,6 +35,8 @@ class Metric:
     minimum: images that each side must have.
     check: (`Counts`, **options) raises `UserError` if there are too few images for the options, before any is sampled.
     distance: reference -> `Distance`, for guidance, which resamples; None: guidance cannot go by this metric.
+    unbiased: whether few samples give the value of many on average. Of a biased one, few samples that vary less than
+        the data may have the lower value (Chong & Forsyth, 2020).
     """
 
     name: str
@@ -49,6 +51,7 @@ class Metric:
     minimum: int = 1
     check: Callable[..., None] = check_minimum
     distance: Callable[[Features], Distance] | None = None
+    unbiased: bool = False
 
     @property
     def network(self) -> str | None:
@@ -128,15 +131,15 @@ register_metric(
     interval=True,
     check=check_inception_score,
 )
-register_metric(
-    "kid",
-    kid,
-    help="kernel distance in Inception features, unbiased",
-    options={"subsets": "kid_subsets", "subset_size": "kid_subset_size"},
-    interval=True,
-    check=check_kid,
-    distance=kid_to,
-)
+_KERNEL: dict[str, Any] = {
+    "options": {"subsets": "kid_subsets", "subset_size": "kid_subset_size"},
+    "interval": True,
+    "check": check_kid,
+    "distance": kid_to,
+    "unbiased": True,
+}
+register_metric("kid", kid, help="kernel distance in Inception features, unbiased", **_KERNEL)
 register_metric("precision", precision, help="share of samples among the real images", **_MANIFOLD)
 register_metric("recall", recall, help="share of real images among the samples", **_MANIFOLD)
 register_metric("fad", frechet, help="Fréchet distance in FSVAE's latent space", features="fad", **_GAUSSIAN)
+register_metric("kad", kid, help="kernel distance in FSVAE's latent space, unbiased", features="fad", **_KERNEL)
