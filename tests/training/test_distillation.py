@@ -14,7 +14,9 @@ from sddpm.data import open_dataset
 from sddpm.diffusion.noise import draw_noise, generators_for
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
+from sddpm.moving import pack_run, unpack_run
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.release import release
 from sddpm.training import distill, load_config, train
 from sddpm.training.averaging import average
 from sddpm.training.batches import training_batches
@@ -238,6 +240,23 @@ def other_kind(kind):
              "train.batch_size=8", "train.steps=3", "train.sample_every=0", "train.tensorboard=false",
              "train.precision=float32"]  # fmt: skip
     return load_config("digits", [f"model.kind={kind}", *sizes])
+
+
+def test_packing_and_release_keep_the_time_steps(tiny, tmp_path):
+    small(0, tmp_path / "teacher", tiny)
+    distill(tmp_path / "teacher", tmp_path / "run", evaluations=2, overrides=["train.steps=1"], progress=False)
+    pack_run(tmp_path / "run", tmp_path / "pack")
+    unpack_run(tmp_path / "pack", tmp_path / "unpacked")
+    release(tmp_path / "unpacked", tmp_path / "released", hardware="one core")
+    for name in ("unpacked", "released"):
+        pipeline = load_pipeline(tmp_path / name)
+        assert (pipeline.scheduler.config.timesteps, pipeline.scheduler.config.distilled) == ([999, 499], True)
+        assert pipeline.config.num_inference_steps == 2
+    card = (tmp_path / "released" / "README.md").read_text()
+    assert "num_inference_steps=2" in card and "A sample takes 2 evaluations" in card
+    assert str(tmp_path) not in (tmp_path / "released" / "config.yaml").read_text()
+    with pytest.raises(UserError, match="with ddim: leave out `solver`"):
+        release(tmp_path / "run", tmp_path / "other", hardware="one core", solver="unipc")
 
 
 def test_progressive_halving_is_a_run_a_stage(tiny, tmp_path):

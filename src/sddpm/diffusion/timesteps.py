@@ -51,9 +51,10 @@ def even_trajectory(num_inference_steps: int, num_train_timesteps: int) -> list[
 def check_timesteps(timesteps: Any, num_train_timesteps: int | None = None, name: str = "`timesteps`") -> None:
     """Raise UserError unless `timesteps` is a sequence of whole numbers that falls and lies in 0 to N - 1 (without N:
     is at least 0); `name` is that of the message."""
-    whole = isinstance(timesteps, list | tuple) and len(timesteps) > 0 and all(type(t) is int for t in timesteps)
-    falls = whole and timesteps[-1] >= 0 and all(t > s for t, s in pairwise(timesteps))
-    if not falls or (num_train_timesteps is not None and timesteps[0] >= num_train_timesteps):
+    found: list[Any] = list(timesteps) if isinstance(timesteps, list | tuple) else []
+    whole = len(found) > 0 and all(type(t) is int for t in found)
+    falls = whole and found[-1] >= 0 and all(t > s for t, s in pairwise(found))
+    if not falls or (num_train_timesteps is not None and found[0] >= num_train_timesteps):
         most = "" if num_train_timesteps is None else f", from {num_train_timesteps - 1} at most"
         raise UserError(f"{name} must be whole numbers that fall{most} to 0 at least, not {repr(timesteps)[:80]}")
 
