@@ -77,8 +77,9 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         """Sample images. `pipe(2)` twice gives the same two images: those of the seeds 0 and 1.
 
         Args:
-            batch_size: how many images there are (1 unless said), unless `seeds`, a list of generators, `latents` or
-                `num_images_per_prompt` say how many; then it is how many are made at a time (64 unless said).
+            batch_size: how many images there are (unless said, one, or one for each of a list of class labels), unless
+                `seeds`, a list of generators, `latents` or `num_images_per_prompt` say how many; then it is how many
+                are made at a time (64 unless said).
             seeds: one for each image, 0 to 2^32 - 1; 0, 1, 2, ... unless said.
             class_labels: of which class images are, if the model knows classes: one for all, or one for each image; by
                 number or name, "none" for no class, or "random" for one drawn by the seed. None is "none".
@@ -101,8 +102,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             callback_on_step_end_tensor_inputs: what that dict holds: "latents", or nothing.
             return_dict: False for the tuple (images,).
             keywords: fields of `SamplingOptions` (num_inference_steps, solver, eta, guidance_scale, v_threshold,
-                x0_scale, timesteps, sampler, engine, exit_tolerance), which
-                come before those of `options`.
+                x0_scale, timesteps, sampler, engine, exit_tolerance), which come before those of `options`.
 
         Returns:
             An object whose `images` are in the order of the seeds.
