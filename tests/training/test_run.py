@@ -288,7 +288,8 @@ def test_precisions_one_after_another_in_one_python(tmp_path, tiny, precision):
 
 def test_progress_lines_where_there_is_no_terminal(tmp_path, tiny, capsys):
     train(tiny("train.steps=4", "train.log_every=2"), tmp_path / "run")
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    first, *lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert first.startswith("step 1/4 took ")
     assert len(lines) == 2
     assert lines[0].startswith("step 2/4, loss ") and "images/s" in lines[0] and lines[0].endswith(" left")
 

@@ -1,6 +1,6 @@
 """What every way of sampling shares: model, scheduler and engine, noise by seed, batches one after another."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -78,6 +78,7 @@ class SamplingPipeline(DiffusionPipeline):
         self.scheduler: Any
         self.register_modules(unet=unet, scheduler=scheduler)
         self._engines = Engines()
+        self._interrupt = False  # set by a callback_on_step_end that has seen enough, as in diffusers
         kept_thresholds(threshold_guidance)  # for its checks
         if threshold_guidance is not None:  # a model without guidance is saved as it always was
             self.register_to_config(threshold_guidance=dict(threshold_guidance))
@@ -271,7 +272,7 @@ class SamplingPipeline(DiffusionPipeline):
 
     def _batches(
         self,
-        chunks: Sequence[list[Any]],
+        chunks: Iterable[list[Any]],
         begin: Callable[[list[Any]], Iterator[DenoisingStep]],
         callback: Callable[[DenoisingStep], None] | None,
         total: int | None,
@@ -295,7 +296,7 @@ class SamplingPipeline(DiffusionPipeline):
                 unit = (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
                 yield chunk, unit if self.signal_range is None else low + (high - low) * unit
 
-    def _output(self, batches: Iterator[tuple[list[Any], Tensor]], output_type: str) -> ImagePipelineOutput:
+    def _output(self, batches: Iterable[tuple[list[Any], Tensor]], output_type: str) -> ImagePipelineOutput:
         images = torch.cat([images for _, images in batches])
         if self.signal_range is not None and output_type != "pt":
             return ImagePipelineOutput(images=images.numpy())

@@ -76,17 +76,25 @@ def resolve_labels(
     Raises:
         UserError: a class that there is not, or another number of them than of seeds.
     """
-    if isinstance(class_labels, Tensor):
-        class_labels = class_labels.tolist()
-    if class_labels is None or isinstance(class_labels, str) or not isinstance(class_labels, Sequence):
-        one = NO_CLASS if class_labels is None else class_labels
-        class_labels = [one] * len(seeds)
-    if len(class_labels) != len(seeds):
-        raise UserError(f"{len(seeds)} {of}, but {len(class_labels)} class labels: as many, or one, are needed")
+    labels = listed_labels(class_labels)
+    if labels is None:
+        one = class_labels.item() if isinstance(class_labels, Tensor) else class_labels
+        labels = [NO_CLASS if one is None else one] * len(seeds)
+    if len(labels) != len(seeds):
+        raise UserError(f"{len(seeds)} {of}, but {len(labels)} class labels: as many, or one, are needed")
     return [
         _drawn(seed, num_classes) if label == RANDOM else class_index(label, num_classes, names)
-        for seed, label in zip(seeds, class_labels, strict=True)
+        for seed, label in zip(seeds, labels, strict=True)
     ]
+
+
+def listed_labels(class_labels: ClassLabels) -> list[ClassLabel] | None:
+    """The labels of a list or of a tensor [N]; None for one label, or none, for all."""
+    if isinstance(class_labels, Tensor):
+        return class_labels.tolist() if class_labels.ndim else None
+    if class_labels is None or isinstance(class_labels, str) or not isinstance(class_labels, Sequence):
+        return None
+    return list(class_labels)
 
 
 def class_index(label: ClassLabel, num_classes: int, names: Sequence[str] | None = None) -> int:

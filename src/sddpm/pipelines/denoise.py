@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self, Unpack
@@ -181,6 +181,7 @@ def denoise(
     options: SamplingOptions | None = None,
     *,
     guidance: ClassGuidance | None = None,
+    on_step_end: Callable[[int, int, Tensor], Tensor] | None = None,
     **keywords: Unpack[SamplingKeywords],
 ) -> Iterator[DenoisingStep]:
     """Sample from a diffusion model, one step at a time.
@@ -196,6 +197,8 @@ def denoise(
         options: of which num_inference_steps, timesteps, eta, v_threshold and x0_scale count: the rest of them is in
             `model` and `scheduler` already.
         guidance: classes to evaluate the model for; None for none.
+        on_step_end: called with index, t and x_prev after every step; gives the x_prev to go on with, as x_T has it:
+            of a model of synaptic currents they are the currents [T, B, C, H, W].
         keywords: fields of `SamplingOptions`, which come before those of `options`.
 
     Raises:
@@ -210,7 +213,7 @@ def denoise(
         if adds_noise(scheduler, options.eta):
             raise UserError(f"synaptic currents need a solver without noise of its own: {deterministic_solvers()}")
         x_T = x_T.expand(T, *x_T.shape)
-    steps = _denoise(Denoiser.prepare(model, scheduler, generators, options, guidance), x_T)
+    steps = _denoise(Denoiser.prepare(model, scheduler, generators, options, guidance), x_T, on_step_end)
     return steps if T is None else map(_decoded, steps)
 
 
@@ -219,8 +222,12 @@ def _decoded(step: DenoisingStep) -> DenoisingStep:
     return replace(step, x_t=step.x_t.mean(0), x0=step.x0.mean(0), x_prev=step.x_prev.mean(0))
 
 
-def _denoise(denoiser: Denoiser, x: Tensor) -> Iterator[DenoisingStep]:
+def _denoise(
+    denoiser: Denoiser, x: Tensor, on_step_end: Callable[[int, int, Tensor], Tensor] | None
+) -> Iterator[DenoisingStep]:
     for index, t in enumerate(denoiser.scheduler.timesteps.tolist()):
         step = denoiser.step(index, t, x)
+        if on_step_end is not None:
+            step = replace(step, x_prev=on_step_end(index, t, step.x_prev))
         yield step
         x = step.x_prev

@@ -3,9 +3,9 @@
 `model_index.json` of a saved pipeline names this module's class: do not move it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 import torch
 from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
@@ -20,9 +20,19 @@ from sddpm.errors import UserError
 from sddpm.pipelines.base import SamplingPipeline, check_output_type, split_batches
 from sddpm.pipelines.class_guidance import ClassGuidance, ClassLabels, check_guidance, resolve_labels
 from sddpm.pipelines.denoise import DenoisingStep, denoise
+from sddpm.pipelines.diffusers_call import (
+    TENSOR_INPUTS,
+    Generators,
+    StepEndCallback,
+    check_latents,
+    plan_images,
+    refuse_foreign,
+    step_end,
+)
 from sddpm.pipelines.inpainting import Images, as_images, as_mask, inpaint
 from sddpm.pipelines.options import SamplingKeywords, SamplingOptions, with_keywords
 
+T = TypeVar("T")
 WITH_DDIM = SamplingOptions(solver="ddim")
 
 
@@ -56,25 +66,43 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         output_type: str = "pil",
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
+        generator: Generators | None = None,
+        latents: Tensor | None = None,
+        num_images_per_prompt: int | None = None,
+        callback_on_step_end: StepEndCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = TENSOR_INPUTS,
+        return_dict: bool = True,
         **keywords: Unpack[SamplingKeywords],
     ) -> ImagePipelineOutput:
-        """Sample images.
+        """Sample images. `pipe(2)` twice gives the same two images: those of the seeds 0 and 1.
 
         Args:
-            batch_size: how many images are made at a time, at most 64 unless said otherwise. Without `seeds` it is how
-                many there are (1 unless said otherwise), with the seeds 0, 1, 2, ...
-            seeds: one for each image, 0 to 2^32 - 1.
-            class_labels: of which class images are, if the model knows classes: one for all, or one for each seed; by
+            batch_size: how many images there are (unless said, one, or one for each of a list of class labels), unless
+                `seeds`, a list of generators, `latents` or `num_images_per_prompt` say how many; then it is how many
+                are made at a time (64 unless said).
+            seeds: one for each image, 0 to 2^32 - 1; 0, 1, 2, ... unless said.
+            class_labels: of which class images are, if the model knows classes: one for all, or one for each image; by
                 number or name, "none" for no class, or "random" for one drawn by the seed. None is "none".
             options: how images are drawn.
             output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
                 on the CPU, both in [0, 1]. Signals are an array, or a tensor, [N, C, L] in the units of their data.
             callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
                 with index 0.
-            progress: whether to show a progress bar.
+            progress: whether to show a progress bar; `set_progress_bar_config(disable=True)` turns off all of them.
+            generator: what draws the seeds, one for each image, instead of `seeds`; or a list, which draw one each. A
+                generator moves on, so that the next call gives other images.
+            latents: noise [B, C, H, W] ([B, C, L] for signals) to start from instead of that of the seeds, which then
+                serve the steps of stochastic solvers alone.
+            num_images_per_prompt: so many images of each of the class labels, one label's after another's.
+            callback_on_step_end: called as (pipeline, step, timestep, {"latents": x_prev}) after every step; the
+                images go on from the "latents" of the dict that it returns. If it sets `pipeline._interrupt` to True,
+                the call ends with the images as they are then; further batches are left out. `step` begins again with
+                0 in each batch. Latents are in [-1, 1], nominally; those of a model of synaptic currents are its
+                currents [T, B, C, H, W].
+            callback_on_step_end_tensor_inputs: what that dict holds: "latents", or nothing.
+            return_dict: False for the tuple (images,).
             keywords: fields of `SamplingOptions` (num_inference_steps, solver, eta, guidance_scale, v_threshold,
-                x0_scale, timesteps, sampler, engine, exit_tolerance), which
-                come before those of `options`.
+                x0_scale, timesteps, sampler, engine, exit_tolerance), which come before those of `options`.
 
         Returns:
             An object whose `images` are in the order of the seeds.
@@ -83,11 +111,15 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             UserError: an invalid value, in one line that says what is valid; a model that predicts NaN.
         """
         check_output_type(output_type)
+        refuse_foreign(keywords)
         options = with_keywords(options, keywords, batch_size)
-        if seeds is None:
-            seeds = range(1 if batch_size is None else batch_size)
-        batches = self.stream(seeds, class_labels=class_labels, options=options, callback=callback, progress=progress)
-        return self._output(batches, output_type)
+        if latents is not None:
+            check_latents(latents, self._shape_of_one)
+        seeds, class_labels = plan_images(batch_size, seeds, generator, latents, class_labels, num_images_per_prompt)
+        on_step_end = step_end(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
+        batches = self._stream(seeds, class_labels, options, callback, progress, latents, on_step_end)
+        output = self._output(batches, output_type)
+        return output if return_dict else (output.images,)  # pyright: ignore[reportReturnType]  that of the default
 
     def interpolate(
         self,
@@ -224,20 +256,50 @@ class SpikingDiffusionPipeline(SamplingPipeline):
 
         Arguments and errors as of calling the pipeline; errors in them come at once, not with the first batch.
         """
+        return self._stream(seeds, class_labels, with_keywords(options, keywords, batch_size), callback, progress)
+
+    def _stream(
+        self,
+        seeds: Sequence[int],
+        class_labels: ClassLabels,
+        options: SamplingOptions,
+        callback: Callable[[DenoisingStep], None] | None,
+        progress: bool,
+        latents: Tensor | None = None,
+        on_step_end: Callable[[int, int, Tensor], Tensor] | None = None,
+    ) -> Iterator[tuple[list[int], Tensor]]:
         check_seeds(seeds)
-        options = with_keywords(options, keywords, batch_size)
         labels = self._resolve_labels(class_labels, options.guidance_scale, seeds)
         prepared = self._prepare(options)
 
-        def begin(images: list[tuple[int, int]]) -> Iterator[DenoisingStep]:
-            generators = generators_for([seed for seed, _ in images])
-            x, asked = self._noise(generators), [label for _, label in images]
-            guidance = self._guidance(asked, options.guidance_scale)
-            return denoise(prepared.model(), prepared.scheduler, x, generators, prepared.options, guidance=guidance)
+        def begin(rows: list[int]) -> Iterator[DenoisingStep]:
+            generators = generators_for([seeds[row] for row in rows])
+            x = self._noise(generators)  # drawn in any case: the noise of the steps is what comes after it
+            if latents is not None:
+                x = latents[rows].to(x)
+            guidance = self._guidance([labels[row] for row in rows], options.guidance_scale)
+            model, scheduler = prepared.model(), prepared.scheduler
+            return denoise(
+                model, scheduler, x, generators, prepared.options, guidance=guidance, on_step_end=on_step_end
+            )
 
-        chunks = split_batches(list(zip(seeds, labels, strict=True)), options.batch_size)
-        batches = self._batches(chunks, begin, callback, prepared.evaluations * len(chunks) if progress else None)
-        return (([seed for seed, _ in images], x) for images, x in batches)
+        chunks = split_batches(range(len(seeds)), options.batch_size)
+        total = prepared.evaluations * len(chunks) if progress else None
+        if on_step_end is None:
+            batches = self._batches(chunks, begin, callback, total)
+        else:
+            self._interrupt = False
+            batches = self._batches(
+                self._until_interrupt(chunks), lambda rows: self._until_interrupt(begin(rows)), callback, total
+            )
+        return (([seeds[row] for row in rows], x) for rows, x in batches)
+
+    def _until_interrupt(self, parts: Iterable[T]) -> Iterator[T]:
+        """The parts of the work, until a callback has set `_interrupt`."""
+        for part in parts:
+            yield part
+            if self._interrupt:
+                return
 
     def _resolve_labels(
         self, class_labels: ClassLabels, guidance_scale: float, seeds: Sequence[int], of: str = "seeds"
