@@ -163,3 +163,39 @@ def test_two_processes_find_the_same(sddpm, model, tmp_path):
     result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=500)
     assert result.returncode == 0, result.stderr
     assert result.stdout == alone[1]
+
+
+def test_a_sampler_is_found_kept_listed_and_cleared(sddpm, model, tmp_path):
+    before = (tmp_path / "model" / "model_index.json").read_text()
+    make_reference(sddpm, 1.0, 0.5)
+    search = ("--search", "sampler", "--evaluations", 2, "--proxy-seeds", 2, "--proxy-budget", 4, "--seed-sets", 1)
+    quick = ("--fad-weights", "fad.pth", "--samples", 100, "--grid", "0.5,0.8", "--refine", 0, "--resamples", 40)
+    command = ("guide", model, "--reference", "real.npz", *search, *quick, "--device", "cpu", "--validation-sets", 1)
+    code, out, err = sddpm(*command, "--out", "found.json", "--store", "--keep-as", "two")
+    assert code == 0, err
+    assert out.splitlines()[0].split()[:2] == ["kad", "difference"] and "verdict: it " in out
+    assert "kept with model as two" in out and "nearest: " in err
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["stored"] == "two" and found["chosen"]["x0_scale"] == 0.5 and found["metric"] == "kad"
+    assert "sampler      two, the default: " in sddpm("info", model)[1]
+    assert sddpm("guide", model, "--clear", "--search", "sampler", "--keep-as", "two")[0] == 0
+    assert (tmp_path / "model" / "model_index.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--evaluations", "0"], "--evaluations must be at least 1, not 0"),
+        (["--budget", "0"], "--budget must be at least 2, not 0"),
+        (["--steps", "3"], "leave out --steps"),
+        (["--sampler", "own"], "leave out --sampler"),
+        (["--metric", "fad"], "fad of 100 samples prefers those that vary less: choose one of kid, kad"),
+        (["--keep-as", "own"], "no sampler can be called 'own'"),
+        (["--figure", "x.png"], "--figure is of the other searches"),
+        (["--clear"], "unknown sampler 'fast'"),
+    ],
+)
+def test_what_cannot_be_searched_among_samplers(sddpm, model, arguments, message):
+    command = ("guide", model, "--reference", "digits", "--search", "sampler", "--fad-weights", "fad.pth")
+    code, out, err = sddpm(*command, "--samples", 100, "--device", "cpu", *arguments)
+    assert (code, out) == (2, "") and message in err and len(err.strip().splitlines()) == 1

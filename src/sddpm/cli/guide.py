@@ -8,6 +8,7 @@ import typer
 
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
+from sddpm.cli.guide_sampler import DEFAULT_NAME, clear_sampler, refuse_figure, search_sampler
 from sddpm.cli.options import MODEL, Sampling, with_sampling_options
 from sddpm.errors import UserError
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 def guide(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
-    metric: Annotated[str, typer.Option(help="{guiding_metrics}: by which to choose.")] = "fid",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="{guiding_metrics}: by which to choose. (default: fid; for samplers kad with FAD's weights, else kid)"
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -49,9 +55,18 @@ def guide(
     search: Annotated[
         str,
         typer.Option(
-            help="What is free: thresholds (scalar, layers, time or layers-time), x0-scale, or scalar-x0-scale."
+            help="What is free: thresholds (scalar, layers, time or layers-time), x0-scale, scalar-x0-scale, or"
+            " sampler: solver, steps, time steps and x0_scale."
         ),
     ] = "scalar",
+    evaluations: Annotated[int, typer.Option(help="Of a sampler: evaluations of a picture at most.")] = 10,
+    proxy_seeds: Annotated[
+        int, typer.Option(help="Of a sampler: pictures that are compared with a long solver's.")
+    ] = 64,
+    proxy_budget: Annotated[int, typer.Option(help="Of a sampler: solvers and time steps so compared at most.")] = 120,
+    keep_as: Annotated[
+        str, typer.Option(help="Of a sampler: the name under which it is kept.", metavar="NAME")
+    ] = DEFAULT_NAME,
     method: Annotated[
         str | None,
         typer.Option(help="grid (where one number is free, default there) or coordinate.", metavar="NAME"),
@@ -113,8 +128,12 @@ def guide(
     from sddpm.files import FIGURES, Output, check_outputs
 
     if clear:
-        _clear(model, search)
+        clear_sampler(model, keep_as) if search == "sampler" else _clear(model, search)
         return
+    if search == "sampler":
+        refuse_figure(figure)
+    if metric is None:
+        metric = "fid" if search != "sampler" else "kid" if fad_weights is None else "kad"
     outputs = [Output(out, "--out")] if out is not None else []
     outputs += [Output(figure, "--figure", FIGURES)] if figure is not None else []
     check_outputs(outputs, inputs=filter(None, (model, reference, data, inception, fad_weights)), force=force)
@@ -127,27 +146,44 @@ def guide(
     from sddpm.evaluation import EvaluationSettings, SamplingSettings
     from sddpm.guidance import GuidanceSettings
     from sddpm.guidance import guide as run_guide
+    from sddpm.guidance.sampler_settings import SCALES, SamplerSettings
 
+    evaluation = EvaluationSettings(
+        source=str(model),
+        reference=reference,
+        data=data,
+        metrics=(metric.strip(),),
+        samples=samples,
+        split=split,
+        preprocessing=preprocessing,
+        dim=dim,
+        limit_reference=limit_reference,
+        sampling=SamplingSettings(**sampling, first_seed=seed),
+        inception=inception,
+        fad_weights=fad_weights,
+        fad_statistics=fad_statistics,
+        device=device,
+        download=download,
+        work=work,
+    )
+    if search == "sampler":
+        settings = SamplerSettings(
+            evaluation=evaluation,
+            evaluations=evaluations,
+            seed_sets=seed_sets,
+            validation_sets=validation_sets,
+            grid=SCALES if chosen_grid is None else chosen_grid,
+            refinements=refine,
+            budget=budget,
+            proxy_seeds=proxy_seeds,
+            proxy_budget=proxy_budget,
+            resamples=resamples,
+        )
+        search_sampler(ctx, settings, model, keep_as, store, out)
+        return
     report = run_guide(
         GuidanceSettings(
-            evaluation=EvaluationSettings(
-                source=str(model),
-                reference=reference,
-                data=data,
-                metrics=(metric.strip(),),
-                samples=samples,
-                split=split,
-                preprocessing=preprocessing,
-                dim=dim,
-                limit_reference=limit_reference,
-                sampling=SamplingSettings(**sampling, first_seed=seed),
-                inception=inception,
-                fad_weights=fad_weights,
-                fad_statistics=fad_statistics,
-                device=device,
-                download=download,
-                work=work,
-            ),
+            evaluation=evaluation,
             seed_sets=seed_sets,
             validation_sets=validation_sets,
             search=search,
@@ -197,7 +233,7 @@ def _clear(model: Path, search: str) -> None:
     from sddpm.guidance import store_guidance, store_x0_scale
     from sddpm.guidance.space import SEARCHES
 
-    check_choice("search", search, SEARCHES)
+    check_choice("search", search, [*SEARCHES, "sampler"])
     if search == "x0-scale":
         store_x0_scale(model, 1.0)
         typer.echo(f"{model}: samples without an x0_scale")

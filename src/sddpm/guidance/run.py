@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -13,19 +12,19 @@ from sddpm.errors import UserError
 from sddpm.evaluation.processes import Processes, launched_processes, local_device
 from sddpm.evaluation.run_data import with_run_data
 from sddpm.evaluation.settings import EvaluationSettings, make_plan
-from sddpm.evaluation.sides import Sides, open_sides
+from sddpm.evaluation.sides import open_sides
 from sddpm.evaluation.sources import Samples, open_reference_images
-from sddpm.guidance.bootstrap import Estimate, estimate, spearman
+from sddpm.guidance.bootstrap import estimate, spearman
+from sddpm.guidance.measuring import compare, open_trials
 from sddpm.guidance.proxy import NoisyImages, bin_edges
 from sddpm.guidance.results import Comparison, GuidanceReport, Loss, Proxy
 from sddpm.guidance.search import BudgetSpent, Objective, coordinate_search, grid_search
 from sddpm.guidance.settings import GuidanceSettings, SearchPlan, default_held_out, guiding_metrics, plan_search
 from sddpm.guidance.space import Point, Space, make_space
 from sddpm.guidance.trials import Trials
-from sddpm.hashes import sha256_of
 from sddpm.models.thresholds import spiking_neurons
 from sddpm.opening.files import user_path
-from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.pipelines import load_pipeline
 
 FIRST_STEP = 0.04  # of the coordinate search
 _LEAST_FOR_RANKS = 4
@@ -72,7 +71,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         noisy, images, held_out = _noisy_images(settings, given, samples, total)
         if space.scaled:  # the loss of each prediction is best without a scale: it says nothing of samples
             noisy = None
-        trials, about = _open_trials(settings, sides, pipeline, space, noisy, processes)
+        trials, about = open_trials(sides, pipeline, space, settings.resamples, processes, noisy)
         label = metric.label(plan.dim)
         say(_announce(settings, search, space, samples, label))
         values = _search(trials, search, settings, space, processes, say, label)
@@ -85,8 +84,8 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
             return None
         trials = replace(trials, processes=Processes())  # the others have gone
         say("intervals")
-        found = [_compare(trials, point, search.search_seeds) for point in values]
-        validation = None if chosen == space.origin else _compare(trials, chosen, search.validation_seeds)
+        found = [compare(trials, point, search.search_seeds) for point in values]
+        validation = None if chosen == space.origin else compare(trials, chosen, search.validation_seeds)
         proxy = _judge_proxy(trials, found, images, held_out, total, say) if noisy is not None else None
     fixed = ["solver", "steps", "eta", "batch_size", "engine"]
     fixed += ([] if space.scaled else ["x0_scale"]) + ([] if space.groups else ["v_threshold"])
@@ -104,42 +103,6 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         "seconds": round(time.perf_counter() - started, 1),
     }
     return GuidanceReport(label, space, search, samples.count, found, chosen, validation, proxy, facts)
-
-
-def _open_trials(
-    settings: GuidanceSettings,
-    sides: Sides,
-    pipeline: SpikingDiffusionPipeline,
-    space: Space,
-    noisy: NoisyImages | None,
-    processes: Processes,
-) -> tuple[Trials, dict[str, Any]]:
-    """The trials, and what is to be said of the network and the reference."""
-    evaluation, samples, metric = settings.evaluation, sides.samples, sides.plan.metrics[0]
-    target = sides.target(metric, sides.features_of_reference(processes))
-    assert target is not None and metric.distance is not None  # as of the metrics that guide
-    extractor = next(iter(sides.extractors.values()))
-    trials = Trials(
-        pipeline=pipeline,
-        digest=samples.about["sha256"],
-        space=space,
-        sampling=evaluation.sampling,
-        count=samples.count,
-        extractor=extractor,
-        feature=sides.feature(metric),
-        distance=metric.distance(target),
-        resamples=settings.resamples,
-        noisy=noisy,
-        work=sides.plan.work,
-        processes=processes,
-    )
-    statistics = evaluation.fad_statistics if metric.network == "fad" else None
-    return trials, {
-        "weights": {"path": str(extractor.path), "sha256": extractor.about["sha256"]},
-        "reference": sides.reference.about
-        if statistics is None
-        else {"kind": "statistics", "path": str(statistics), "sha256": sha256_of(statistics)},
-    }
 
 
 def _announce(settings: GuidanceSettings, search: SearchPlan, space: Space, samples: Samples, label: str) -> str:
@@ -181,23 +144,6 @@ def _search(
     except BudgetSpent:
         pass
     return objective.values
-
-
-def _compare(trials: Trials, point: Point, seed_sets: list[int]) -> Comparison:
-    origin = trials.space.origin
-
-    def difference(seeds: list[int]) -> Estimate:
-        change = trials.value(point, seeds) - trials.value(origin, seeds)
-        return estimate(change, trials.resampled(point, seeds) - trials.resampled(origin, seeds))
-
-    values = [trials.value(point, [first]) for first in seed_sets]
-    return Comparison(
-        point,
-        trials.value(point, seed_sets),
-        difference(seed_sets),
-        values,
-        [difference([first]) for first in seed_sets],
-    )
 
 
 def _noisy_images(

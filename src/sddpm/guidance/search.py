@@ -39,13 +39,17 @@ def grid_search(objective: Objective, grid: Sequence[float], refinements: int) -
     for multiple in grid:
         objective((multiple,))
     for _ in range(refinements):
-        tried = sorted(x for (x,) in objective.values)
-        i, (best,) = tried.index(objective.best[0]), objective.best
-        below, above = tried[max(i - 1, 0)], tried[min(i + 1, len(tried) - 1)]
-        outwards = {best - (above - best)} if i == 0 else {best + (best - below)} if i == len(tried) - 1 else set()
-        for multiple in sorted(outwards | {(best + below) / 2, (best + above) / 2}):
-            if multiple > 0:
-                objective((multiple,))
+        for multiple in neighbours([x for (x,) in objective.values], objective.best[0]):
+            objective((multiple,))
+
+
+def neighbours(tried: Sequence[float], best: float) -> list[float]:
+    """The middles between the best of the numbers that were tried and those next to it; beyond an end, as far again."""
+    tried = sorted(tried)
+    i = tried.index(best)
+    below, above = tried[max(i - 1, 0)], tried[min(i + 1, len(tried) - 1)]
+    outwards = {best - (above - best)} if i == 0 else {best + (best - below)} if i == len(tried) - 1 else set()
+    return [x for x in sorted(outwards | {(best + below) / 2, (best + above) / 2}) if x > 0]
 
 
 def coordinate_search(objective: Objective, start: Point, low: float, high: float, step: float) -> None:

@@ -4,6 +4,7 @@ the scale of the predicted clean image."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from sddpm.choices import check_choice
 from sddpm.errors import UserError
@@ -75,6 +76,11 @@ class Space:
     def x0_scale(self, point: Point) -> float | None:
         """What a pipeline takes as `x0_scale` for that point; None, the model's own, where it is not free."""
         return point[-1] if self.scaled else None
+
+    def options(self, point: Point) -> dict[str, Any]:
+        """Fields of `SamplingOptions` at that point."""
+        scale = {"x0_scale": self.x0_scale(point)} if self.scaled else {}
+        return {"v_threshold": self.thresholds(point), **scale}
 
     def values(self, point: Point) -> list[float]:
         """Multiples as the thresholds they mean, if all layers were trained with one; x0_scale as it is."""

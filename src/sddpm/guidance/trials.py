@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,10 +19,25 @@ from sddpm.evaluation.sampling import SamplingSettings, sample_images
 from sddpm.evaluation.shards import Shards
 from sddpm.guidance.bootstrap import draw_weights
 from sddpm.guidance.proxy import NoisyImages, noise_losses
-from sddpm.guidance.space import Point, Space
+from sddpm.guidance.space import Point
 from sddpm.hashes import short_hash
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import to_json
+
+
+class Points(Protocol):
+    """A space of points: what is searched. origin: what all are compared with."""
+
+    @property
+    def origin(self) -> Point: ...
+
+    def options(self, point: Point) -> dict[str, Any]:
+        """Fields of `SamplingOptions` at that point."""
+        ...
+
+    def describe(self, point: Point) -> str:
+        """The point in words."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ class Trials:
 
     pipeline: SpikingDiffusionPipeline
     digest: str
-    space: Space
+    space: Points
     sampling: SamplingSettings
     count: int
     extractor: Extractor
@@ -66,7 +82,7 @@ class Trials:
         """Mean squared error of the predicted noise, float64 [images, tenths of the diffusion steps]."""
         noisy = self.noisy
         assert noisy is not None
-        thresholds = self.space.thresholds(point)
+        thresholds = self.space.options(point)["v_threshold"]
         assert thresholds is not None
         identity = hashlib.sha256(noisy.images.numpy().tobytes()).hexdigest()
         key = ["losses", self.digest, to_json(thresholds), identity, noisy.first_seed, self.pipeline.device.type]
@@ -84,9 +100,7 @@ class Trials:
         """The features of a seed set; its samples are made if they are not there."""
         name = json.dumps([point, first_seed])
         if name not in self.stores:
-            sampling = replace(self.sampling, v_threshold=self.space.thresholds(point), first_seed=first_seed)
-            if self.space.scaled:
-                sampling = replace(sampling, x0_scale=self.space.x0_scale(point))
+            sampling = replace(self.sampling, **self.space.options(point), first_seed=first_seed)
             images = sample_images(self.pipeline, self.digest, sampling, self.count, self.work, self.processes)
             found = extract(self.extractor, ImageSet(images, self.count), self.work, self.processes)
             self.stores[name] = found[self.feature]

@@ -92,7 +92,7 @@ class SamplingPipeline(DiffusionPipeline):
         if num_inference_steps is not None:
             check_own_steps(num_inference_steps, scheduler)
             self.register_to_config(num_inference_steps=num_inference_steps)
-        read_samplers(samplers, sampler, scheduler.config.num_train_timesteps)  # for its checks
+        read_samplers(samplers, sampler, self.scheduler.config.num_train_timesteps)  # for its checks
         if samplers is not None:
             self.register_to_config(samplers=dict(samplers))
         if sampler is not None:

@@ -5,6 +5,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ def resolve_labels(
     """
     labels = listed_labels(class_labels)
     if labels is None:
-        one = class_labels.item() if isinstance(class_labels, Tensor) else class_labels
+        one: Any = class_labels.item() if isinstance(class_labels, Tensor) else class_labels
         labels = [NO_CLASS if one is None else one] * len(seeds)
     if len(labels) != len(seeds):
         raise UserError(f"{len(seeds)} {of}, but {len(labels)} class labels: as many, or one, are needed")
