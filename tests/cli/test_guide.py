@@ -187,7 +187,7 @@ def test_a_sampler_is_found_kept_listed_and_cleared(sddpm, model, tmp_path):
     [
         (["--evaluations", "0"], "--evaluations must be at least 1, not 0"),
         (["--budget", "0"], "--budget must be at least 2, not 0"),
-        (["--steps", "3"], "leave out --steps"),
+        (["--steps", "3"], "leave out --num-inference-steps"),
         (["--sampler", "own"], "leave out --sampler"),
         (["--metric", "fad"], "fad of 100 samples prefers those that vary less: choose one of kid, kad"),
         (["--keep-as", "own"], "no sampler can be called 'own'"),
