@@ -5,13 +5,15 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow lint docs wheel clean
 
 help:
 	@echo "make demo       set up, sample a model that is there, train one on the bundled digits, write pictures to out/demo"
 	@echo "make test       set up, run the tests"
 	@echo "make test-slow  the tests that take minutes too"
-	@echo "make lint       ruff and pyright"
+	@echo "make lint       ruff, pyright and codespell"
+	@echo "make docs       build the site into out/site; it fails on a link that leads nowhere"
+	@echo "make wheel      build a wheel and a source archive into dist, and check them"
 
 setup: $(VENV)/.ready
 
@@ -38,6 +40,15 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/codespell
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel: setup
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist
+	$(BIN)/twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) build out src/*.egg-info
+	rm -rf $(VENV) build dist out src/*.egg-info

@@ -1,5 +1,5 @@
 #!/bin/sh
-# CIFAR-10: a spiking network by the recipe of docs/recipe.md beside its ANN twin after as many images, and beside the
+# CIFAR-10: a spiking network by the recipe of docs/measurements/recipe.md beside its ANN twin after as many images, and beside the
 # paper's recipe after as many minutes. For a GPU.
 #
 #   benchmarks/cifar10.sh DATA OUT [STEPS [BATCH [SAMPLES]]]

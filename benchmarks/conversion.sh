@@ -1,5 +1,5 @@
 #!/bin/sh
-# The numbers of docs/ann-to-snn.md and docs/fsddim.md: two short runs on one CPU core, a conversion and its FAD.
+# The numbers of docs/measurements/ann-to-snn.md and fsddim.md: two short runs on one CPU core, a conversion and its FAD.
 #
 #   OMP_NUM_THREADS=1 benchmarks/conversion.sh DATA OUT
 #

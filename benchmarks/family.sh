@@ -1,5 +1,5 @@
 #!/bin/sh
-# The rows of the family in docs/results.md that compare classes, attention, Analytic-DPM and inpainting with what they
+# The rows of the family in docs/measurements/results.md that compare classes, attention, Analytic-DPM and inpainting with what they
 # are an alternative to. Stopped evaluations go on where they were; a finished training is not run again.
 #
 #   benchmarks/family.sh DATA OUT
@@ -28,7 +28,7 @@ if [ ! -d "$out/fashion" ]; then
     cp -r "$model" "$out/fashion"
     sddpm moments "$out/fashion" --config fashion_mnist_small --data $data/fashion-mnist --samples 32
 fi
-for steps in 10 20 50; do  # docs/analytic-dpm.md has 500 samples of 10 and 20 steps
+for steps in 10 20 50; do  # docs/measurements/analytic-dpm.md has 500 samples of 10 and 20 steps
     for solver in ddpm ddim analytic-dpm; do
         sddpm evaluate "$out/fashion" $fad --samples 1000 --steps $steps --solver $solver \
             --work "$out/work-$solver-$steps" --out "$out/$solver-$steps.json"

@@ -11,7 +11,7 @@
 # DATA: folder with cifar10 (train-0.zip and train-1.zip). WHEELS: those of GPU.md. Each call brings the checkout and its
 # folder of out/carried, half of CIFAR-10; what lies in out/ there stays for the second call. OUT: a folder that comes
 # back, with at most 8 files of 16 MiB.
-# The training is the recipe of docs/recipe.md at 16.8 million parameters with classes: QUANTIZED seconds (190) without
+# The training is the recipe of docs/measurements/recipe.md at 16.8 million parameters with classes: QUANTIZED seconds (190) without
 # SNN time, SPIKING (140) in spikes, then SAMPLES (10000) of DPM-Solver++ with 20 steps. STAND_IN=1 tries all of it on a
 # CPU, at its smallest.
 set -euo pipefail

@@ -1,12 +1,12 @@
 #!/bin/sh
-# The numbers of docs/results.md. Every command goes on where it was stopped. Inception takes 0.08 to 0.12 seconds an
+# The numbers of docs/measurements/results.md. Every command goes on where it was stopped. Inception takes 0.08 to 0.12 seconds an
 # image on one CPU core, mnist_small and fashion_mnist_small 100 to 300 images' denoising steps a second.
 #
 #   benchmarks/results.sh DATA RUNS OUT
 #
 # DATA: folder with mnist, fashion-mnist and cifar10 (as `sddpm train` reads them), fad (FSVAE's autoencoders and
 # statistics: {mnist,fashion}_64.pth, {mnist,fashion}_test_64.npz) and inception.pth (the 2015 weights).
-# RUNS: folder with the runs mnist_small and fashion_mnist_small of docs/first-runs.md.
+# RUNS: folder with the runs mnist_small and fashion_mnist_small of docs/measurements/first-runs.md.
 set -eu
 data=$1 runs=$2 out=$3
 mkdir -p "$out"

@@ -68,7 +68,7 @@ def test_python_parses_and_imports_what_exists(document):
 
 def test_the_documents_are_found():
     names = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS}
-    assert {"README.md", "docs/energy.md", "docs/evaluation.md"} <= names
+    assert {"README.md", "docs/how-to/energy.md", "docs/how-to/evaluate.md"} <= names
     found = [command for path in DOCUMENTS for command in commands(path.read_text(encoding="utf-8"))]
     assert len(found) > 130 and {"sample", "train", "pack", "evaluate", "stats"} <= {verb for verb, *_ in found}
     text = "# A `b`, c\n[x](y#z)\n```sh\nsddpm train a \\\n  --set b=1 &  # c\n```\n    sddpm unpack p\n`sddpm\ninfo`"

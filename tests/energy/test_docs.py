@@ -1,4 +1,4 @@
-"""What docs/energy.md says works: its Python runs, its YAML loads, its table is that of the cost models."""
+"""What docs/how-to/energy.md says works: its Python runs, its YAML loads, its table is that of the cost models."""
 
 import re
 
@@ -10,7 +10,7 @@ from sddpm.energy import cost_model_names, load_cost_model
 from sddpm.pipelines import SpikingDiffusionPipeline
 from tests.helpers.documents import ROOT, blocks
 
-TEXT = (ROOT / "docs" / "energy.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "how-to" / "energy.md").read_text(encoding="utf-8")
 
 
 def test_python(make_model, monkeypatch, capsys):

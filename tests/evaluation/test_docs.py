@@ -1,4 +1,4 @@
-"""What docs/evaluation.md shows in Python is understood, and what it adds is measured."""
+"""What docs/how-to/evaluate.md shows in Python is understood, and what it adds is measured."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from tests.helpers.documents import ROOT, blocks
 @pytest.fixture
 def shown():
     """What adds a metric and a data set, and what evaluates."""
-    own, code = blocks((ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8"), "python")
+    own, code = blocks((ROOT / "docs" / "how-to" / "evaluate.md").read_text(encoding="utf-8"), "python")
     return SimpleNamespace(own=own, evaluating=code)
 
 

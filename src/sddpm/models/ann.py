@@ -24,8 +24,9 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
     attention in the middle alone; 67,474,691 parameters and a fixed table of 128,000 for the time.
 
     Args:
-        sample_size, in_channels, out_channels, base_channels, channel_mult, num_res_blocks, num_train_timesteps,
-            patch_size, num_classes: as of `SpikingUNet2DModel`.
+        sample_size, in_channels, out_channels: as of `SpikingUNet2DModel`.
+        base_channels, channel_mult, num_res_blocks, patch_size: the same.
+        num_train_timesteps, num_classes: the same.
         attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
             block is followed by attention.
         middle_attention: attention between the two middle blocks.
