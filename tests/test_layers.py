@@ -48,7 +48,8 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
+SAVED = SOURCE / "pretrained" / "models"  # their pipeline.py are part of the models, for plain diffusers
+MODULES = {module_of(path): path for path in sorted(SOURCE.rglob("*.py")) if SAVED not in path.parents}
 
 
 def imported(tree: ast.AST, lazy: bool = False) -> Iterator[tuple[str, str, bool]]:

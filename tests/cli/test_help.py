@@ -67,7 +67,9 @@ def test_lists_say_what_each_is(kind):
 
 def test_lists_name_what_there_is():
     wanted = {"models": "mnist", "configs": "mnist_small", "data": "cifar10", "solvers": "ddim", "metrics": "fid"}
-    assert all(name in LISTS[kind]() for kind, name in (wanted | {"neurons": "plif"}).items())
+    wanted |= {"neurons": "plif", "surrogates": "atan", "densities": "log-normal", "cost-models": "45nm-int8"}
+    assert set(wanted) == set(LISTS)
+    assert all(name in LISTS[kind]() for kind, name in wanted.items())
 
 
 def test_an_unknown_list_is_refused():

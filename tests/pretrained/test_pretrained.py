@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from typer.testing import CliRunner
 
 from sddpm import SpikingDiffusionPipeline, load_pipeline
@@ -46,6 +47,20 @@ def test_both_readers_give_the_same_float32_weights_and_finite_images(name):
         assert torch.equal(value, weights[key]) and value.dtype == weights[key].dtype != torch.float16
     images = pipe(seeds=[3], num_inference_steps=2, output_type="np", progress=False).images
     assert images.shape == (1, 32, 32, 1) and images.std() > 0.05  # no empty canvas
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_plain_diffusers_reads_its_folder(name):
+    found = DiffusionPipeline.from_pretrained(find_pretrained(name), trust_remote_code=True)
+    assert isinstance(found, SpikingDiffusionPipeline) and found.x0_scale == load_pipeline(name).x0_scale
+
+
+def test_a_damaged_copy_is_refused(tmp_path):
+    shutil.copytree(find_pretrained("mnist"), tmp_path / "copy")
+    weights = tmp_path / "copy" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(UserError, match="its hash differs"):
+        load_pipeline(tmp_path / "copy")
 
 
 def test_a_folder_of_data_of_that_name_does_not_hide_the_model_but_a_model_does(tmp_path):

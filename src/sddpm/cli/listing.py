@@ -55,8 +55,33 @@ def neurons() -> dict[str, str]:
     return {name: neuron.description for name, neuron in NEURONS.items()}
 
 
+def surrogates() -> dict[str, str]:
+    """The surrogate gradients of spikes."""
+    from sddpm.neurons.surrogates import SURROGATES
+
+    return {
+        name: f"{each.description or 'a surrogate gradient'}; alpha {each.default_alpha:g} unless said"
+        for name, each in SURROGATES.items()
+    }
+
+
+def densities() -> dict[str, str]:
+    """The densities of noise levels, for diffusion.density of a config."""
+    from sddpm.diffusion.density import DENSITIES
+
+    return {name: density.description for name, density in DENSITIES.items()}
+
+
+def cost_models() -> dict[str, str]:
+    """The cost models of sddpm energy."""
+    from sddpm.energy.cost import cost_model_names, load_cost_model
+
+    return {name: load_cost_model(name).description for name in cost_model_names()}
+
+
 LISTS: dict[str, Callable[[], dict[str, str]]] = {
-    each.__name__: each for each in (models, configs, data, solvers, metrics, neurons)
+    each.__name__.replace("_", "-"): each
+    for each in (models, configs, data, solvers, metrics, neurons, surrogates, densities, cost_models)
 }
 
 
@@ -66,7 +91,7 @@ def list_names(
         str, typer.Argument(metavar="KIND", help=f"{', '.join(LISTS)}.", autocompletion=lambda: list(LISTS))
     ],
 ) -> None:
-    """List what is known by name: models, configs, data sets, solvers, metrics or neurons, each with what it is."""
+    """List what is known by name, each with what it is."""
     if kind not in LISTS:
         known = ", ".join(LISTS)
         raise UserError(f"there is no list of {kind!r}: {did_you_mean(kind, LISTS, f'choose one of {known}')}")

@@ -82,8 +82,8 @@ def is_model(path: Path) -> bool:
 
 
 def model_digest(path: Path) -> str:
-    """SHA-256 over the configs and weights of a saved model, by name; the sampling options that are kept with it do not
-    count, since samples are told apart by those they were made with."""
+    """SHA-256 over the configs and weights of a saved model, by name. The sampling options that are kept with it do not
+    count, since samples are told apart by those they were made with, nor does whether plain diffusers can load it."""
     folder = pipeline_folder(path)
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".safetensors")):
@@ -91,6 +91,8 @@ def model_digest(path: Path) -> str:
         if file == folder / INDEX_NAME:
             index = read_json(file)
             plain = {key: value for key, value in index.items() if key not in OPTIONS_KEPT}
+            if isinstance(plain.get("_class_name"), list):  # ["pipeline", NAME]: NAME, with pipeline.py to load it
+                plain["_class_name"] = plain["_class_name"][-1]
             digest.update(hashlib.sha256((json.dumps(plain, indent=2, sort_keys=True) + "\n").encode()).digest())
             continue
         digest.update(bytes.fromhex(sha256_of(file)))

@@ -53,12 +53,15 @@ class Surrogate:
 
     vjp: Callable[[Tensor, Tensor, float], Tensor]
     default_alpha: float
+    description: str = ""
 
 
 SURROGATES: dict[str, Surrogate] = {}
 
 
-def register_surrogate(name: str, vjp: Callable[[Tensor, Tensor, float], Tensor], default_alpha: float) -> None:
+def register_surrogate(
+    name: str, vjp: Callable[[Tensor, Tensor, float], Tensor], default_alpha: float, *, description: str = ""
+) -> None:
     """Add a surrogate gradient, for all neurons: configs, models and checkpoints may then name it.
 
     Kernels that do not know it step aside: layers with it are differentiated by PyTorch.
@@ -68,6 +71,7 @@ def register_surrogate(name: str, vjp: Callable[[Tensor, Tensor, float], Tensor]
         vjp: (grad, u, alpha) -> the incoming gradient times the surrogate's derivative at u = h - v_threshold, all of
             one shape; `u` must not be changed.
         default_alpha: inverse width where none is said, above 0.
+        description: one line for people.
 
     Raises:
         UserError: an invalid name, one that is taken, or an alpha that is not above 0.
@@ -76,14 +80,16 @@ def register_surrogate(name: str, vjp: Callable[[Tensor, Tensor, float], Tensor]
         raise UserError(f"surrogate {name!r} needs a function (grad, u, alpha) -> gradient, not {vjp!r}")
     if isinstance(default_alpha, bool) or not isinstance(default_alpha, int | float) or not default_alpha > 0:
         raise UserError(f"default_alpha of surrogate {name!r} must be positive, got {default_alpha!r}")
-    register(SURROGATES, "surrogate", name, Surrogate(vjp, float(default_alpha)))
+    register(SURROGATES, "surrogate", name, Surrogate(vjp, float(default_alpha), description))
 
 
-register_surrogate("atan", atan_vjp, 2.0)
-register_surrogate("sigmoid", sigmoid_vjp, 4.0)
-register_surrogate("rectangle", rectangle_vjp, 1.0)
-register_surrogate("triangle", triangle_vjp, 1.0)
-register_surrogate("piecewise_quadratic", piecewise_quadratic_vjp, 1.0)
+register_surrogate("atan", atan_vjp, 2.0, description="derivative of the arc tangent, with heavy tails; SDDPM's")
+register_surrogate("sigmoid", sigmoid_vjp, 4.0, description="derivative of the logistic function")
+register_surrogate("rectangle", rectangle_vjp, 1.0, description="alpha within 1 / (2 alpha) of the threshold")
+register_surrogate("triangle", triangle_vjp, 1.0, description="peak 1, zero from 1 / alpha on; FSDDIM")
+register_surrogate(
+    "piecewise_quadratic", piecewise_quadratic_vjp, 1.0, description="the triangle with area 1 and peak alpha"
+)
 
 
 def resolve_surrogate(name: str, alpha: float | None) -> float:

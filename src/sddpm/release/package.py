@@ -27,6 +27,7 @@ from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.pipelines.base import check_own_steps
 from sddpm.pipelines.class_guidance import drawn_by_seed
+from sddpm.pipelines.hub import make_loadable
 from sddpm.pipelines.loading import WEIGHTS_NAME
 from sddpm.pipelines.samplers import OWN
 from sddpm.release.card import CardFacts, card_text
@@ -141,6 +142,7 @@ def _keep_model(before: Path, folder: Path) -> None:
     if named and (one.solver, one.timesteps, one.x0_scale) == (other.solver, other.timesteps, other.x0_scale):
         for file in sorted(before.rglob("*.json")):
             shutil.copyfile(file, folder / file.relative_to(before))
+        make_loadable(folder)
 
 
 def _config_of(run: Path) -> Config:
