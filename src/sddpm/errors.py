@@ -10,6 +10,11 @@ class UserError(ValueError):
     """
 
 
+def reason(error: BaseException) -> str:
+    """What another library's exception says, as a part of one line: at most 200 letters, or else its class."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or here (PyTorch has no exception of its own for the latter)."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -11,7 +11,7 @@ import numpy as np
 
 from sddpm.data.images import open_images
 from sddpm.data.sources import MIB, Source, source_of_arrays
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 
 _TRAIN = [f"data_batch_{i}" for i in range(1, 6)]
 _RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue planes
@@ -121,5 +121,4 @@ def _parse_pickle(batch: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"data of shape {shape}")
         return np.frombuffer(raw, np.uint8).reshape(shape), labels
     except Exception as error:  # a hostile or truncated pickle can raise anything
-        text = " ".join(str(error).split())
-        raise UserError(f"{batch} is not a whole CIFAR-10 batch: {text or type(error).__name__}") from error
+        raise UserError(f"{batch} is not a whole CIFAR-10 batch: {reason(error)}") from error

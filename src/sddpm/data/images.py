@@ -14,7 +14,7 @@ from PIL import Image
 from sddpm.data.classes import Labels, folder_labels, joined_labels
 from sddpm.data.lmdb_folder import is_lmdb, open_lmdb
 from sddpm.data.sources import MIB, Source, describe
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.opening.files import check_file
 from sddpm.opening.images import MOST_BYTES, decode_image
 
@@ -137,7 +137,7 @@ def _open_zip(path: Path) -> _Part:
     try:
         labels = None if info is None else _read_entry(archive, info)
     except Exception as error:  # zlib.error, BadZipFile, a password, an unknown compression, ...
-        raise UserError(f"dataset.json in {path} cannot be read: {error}") from error
+        raise UserError(f"dataset.json in {path} cannot be read: {reason(error)}") from error
     return _Part(list(entries), lambda name: _read_entry(archive, entries[name]), skipped, labels)
 
 

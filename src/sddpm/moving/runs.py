@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.files.lock import LOCK, locked
 from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, read_manifest
@@ -153,7 +153,7 @@ def _pipeline(
         model.load_state_dict(weights)
         return make_pipeline(model.eval(), config.diffusion, config.distill, **manifest.get("about", {}))
     except (RuntimeError, TypeError, ValueError) as error:  # ValueError: a UserError too
-        raise UserError(f"{source} is not whole: its weights and its config differ, {error}") from error
+        raise UserError(f"{source} is not whole: its weights and its config differ, {reason(error)}") from error
 
 
 def _read_model(run_dir: Path, name: str) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path) -> None:
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{source} is not what `sddpm pack` writes: {error}") from error
+        raise UserError(f"{source} is not what `sddpm pack` writes: {reason(error)}") from error
     needed = {"config.yaml", *WEIGHTS, STATE_FILE} | (set() if manifest["half"] else {MOMENTS})
     if absent := sorted(name for name in needed if not (folder / name).is_file()):
         raise UserError(f"{source} lacks {', '.join(absent)}: pack the run again")

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.opening.files import KIB, MIB, check_file, check_memory
 
 MOST_ARRAYS = 1000
@@ -48,7 +48,7 @@ def read_header(stream: IO[bytes], length: int, source: str) -> ArrayHeader:
     except (zipfile.BadZipFile, zlib.error):  # of the file around it, for the caller to report
         raise
     except Exception as error:  # numpy parses Python literals here, and fails in as many ways as Python does
-        raise UserError(f"{source} is no array of NumPy, or is damaged: {_reason(error)}") from error
+        raise UserError(f"{source} is no array of NumPy, or is damaged: {reason(error)}") from error
     if dtype.hasobject:
         raise UserError(f"{source} holds Python objects, which are not read: save numbers")
     if any(side < 0 for side in shape):
@@ -68,7 +68,7 @@ def open_npz(path: str | os.PathLike[str], what: str) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(found)
     except Exception as error:  # BadZipFile, and whatever its parts raise
-        raise UserError(f"{path} is no {what}, or is truncated: {_reason(error)}") from error
+        raise UserError(f"{path} is no {what}, or is truncated: {reason(error)}") from error
     for member in archive.infolist():
         if member.flag_bits & 1:
             raise UserError(f"{path} is no {what}: {member.filename} is encrypted")
@@ -138,7 +138,7 @@ def _read_member(path: Any, what: str, archive: zipfile.ZipFile, member: zipfile
     except UserError:
         raise
     except Exception as error:  # zlib.error, BadZipFile, EOFError, ...
-        raise UserError(f"{path} is no {what}, or is truncated: {_reason(error)}") from error
+        raise UserError(f"{path} is no {what}, or is truncated: {reason(error)}") from error
 
 
 def _read_array(stream: IO[bytes], header: ArrayHeader, source: str) -> np.ndarray:
@@ -152,7 +152,3 @@ def _read_array(stream: IO[bytes], header: ArrayHeader, source: str) -> np.ndarr
         done += len(piece)
     flat = content.view(header.dtype) if header.bytes else np.empty(0, header.dtype)
     return flat.reshape(header.shape, order="F" if header.by_columns else "C")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

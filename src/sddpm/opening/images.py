@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from PIL import Image
 
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.opening.files import MIB, read_bytes
 
 # Pillow formats tried, whatever the file is called; others (EPS, for one, starts Ghostscript) are left alone.
@@ -37,6 +37,6 @@ def open_image(path: str | os.PathLike[str], what: str = "image") -> Iterator[Im
     except UserError:
         raise
     except Exception as error:  # Pillow raises many kinds for damaged files
-        reason = " ".join(str(error).split())
-        reason = "not an image of a known format" if reason.startswith("cannot identify") else reason
-        raise UserError(f"{path} is no image that can be read: {reason or type(error).__name__}") from error
+        why = reason(error)
+        why = "not an image of a known format" if why.startswith("cannot identify") else why
+        raise UserError(f"{path} is no image that can be read: {why}") from error

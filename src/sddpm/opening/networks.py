@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.opening.checksums import check_checksums
 from sddpm.opening.files import check_memory
 from sddpm.opening.json_files import read_json
@@ -68,7 +68,6 @@ def _network_shapes(folder: Path, network: Any, config: dict[str, Any]) -> Shape
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
     except Exception as error:  # whatever a class makes of values that it does not expect
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{folder / CONFIG_NAME} makes no network: {reason}") from error
+        raise UserError(f"{folder / CONFIG_NAME} makes no network: {reason(error)}") from error
     check_memory(sum(value.numel() * value.element_size() for value in state.values()), str(folder))
     return {name: tuple(value.shape) for name, value in state.items()}

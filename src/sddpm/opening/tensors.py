@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.opening.files import check_file, check_memory
 
 
@@ -100,4 +100,4 @@ def _check_tensors(content: Any, path: Any, size: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).partition(". ")[0][:200]
+    return reason(error).partition(". ")[0]

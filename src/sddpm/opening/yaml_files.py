@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.opening.files import MIB, read_text
 
 MOST_BYTES, MOST_VALUES, DEEPEST = MIB, 100_000, 50
@@ -66,7 +66,7 @@ def parse_yaml(text: str, source: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # ValueError, AttributeError, IndexError, ... of PyYAML's own, for bad dates and numbers
-        raise UserError(f"{source}: not valid YAML: a value is no date or number ({error})") from error
+        raise UserError(f"{source}: not valid YAML: a value is no date or number ({reason(error)})") from error
 
 
 def read_yaml(path: Any, what: str = "YAML file") -> Any:

@@ -13,7 +13,7 @@ from diffusers.utils.logging import get_verbosity, set_verbosity
 
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.timesteps import kept_timesteps
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.models.config import MOST_TIMESTEPS
 from sddpm.opening.json_files import read_json
 from sddpm.opening.networks import WEIGHTS_NAME, check_network
@@ -78,8 +78,8 @@ def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
     except UserError as error:
         raise UserError(f"{folder / 'unet'}: {error}") from error
     except Exception as error:  # of diffusers and of what it calls
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"cannot load {folder / 'unet'}: {reason.partition('. If you')[0]}") from error
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"cannot load {folder / 'unet'}: {first.partition('. If you')[0]}") from error
     finally:
         set_verbosity(verbosity)
     for kind in ("missing_keys", "unexpected_keys"):
@@ -105,8 +105,7 @@ def _load_scheduler(folder: Path, index: dict[str, Any]) -> SchedulerMixin:
     try:
         return scheduler_class.from_config(config)
     except Exception as error:  # whatever a scheduler of diffusers makes of values that it does not expect
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{file} makes no scheduler: {reason}") from error
+        raise UserError(f"{file} makes no scheduler: {reason(error)}") from error
 
 
 def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any:

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import sddpm
-from sddpm.errors import UserError
+from sddpm.errors import UserError, reason
 from sddpm.files import atomic_path
 from sddpm.files.scratch import close_scratch
 from sddpm.hashes import sha256_of
@@ -180,7 +180,7 @@ def restore(state: TrainState, path: Path, description: Mapping[str, Any], devic
         for width, average in state.power.items():
             average.load_state_dict(of_width(power, width))
     except (RuntimeError, KeyError) as error:
-        raise UserError(f"checkpoint {path} does not fit the model of this config: {error}") from error
+        raise UserError(f"checkpoint {path} does not fit the model of this config: {reason(error)}") from error
     state.step, state.seconds = int(description["step"]), float(description["seconds"])
     state.optimizer_since = int(description.get("moments_since", 0))
 
