@@ -12,6 +12,7 @@ SOURCE = Path(sddpm.__file__).parent
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"app"},
     {"release", "conversion", "moving"},
     {"energy", "training", "guidance", "export"},
     {"evaluation"},
@@ -21,7 +22,7 @@ LAYERS = [
     {"neurons", "diffusion", "figures", "data"},
     {"opening", "files"},
     {"native", "pretrained"},
-    {"choices", "registry", "hashes", "layouts"},
+    {"choices", "registry", "hashes", "layouts", "written"},
     {"errors", ""},
 ]
 """Folders and modules of the package, which import from lower rows only; "" is `sddpm/__init__.py` and its version."""

@@ -67,13 +67,13 @@ def inpaint(
 
     import torch
 
-    from sddpm.cli.classes import wanted_images
     from sddpm.cli.sample_outputs import write_images
     from sddpm.data import unit_to_uint8
     from sddpm.figures.grid import image_grid
     from sddpm.files import atomic_path
     from sddpm.pipelines import SamplingOptions, load_pipeline
     from sddpm.pipelines.devices import pick_device
+    from sddpm.pipelines.wanted import wanted_images
 
     pipeline = load_pipeline(model, pick_device(device))
     pipeline.require_images()

@@ -39,11 +39,11 @@ def interpolate(
 
     import torch
 
-    from sddpm.cli.classes import wanted_images
     from sddpm.data import unit_to_uint8
     from sddpm.figures.grid import class_rows, image_grid
     from sddpm.pipelines import SamplingOptions, load_pipeline
     from sddpm.pipelines.devices import pick_device
+    from sddpm.pipelines.wanted import wanted_images
 
     pipeline = load_pipeline(model, pick_device(device))
     options = pipeline.resolve_options(SamplingOptions(**sampling))

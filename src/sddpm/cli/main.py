@@ -3,6 +3,7 @@
 import sys
 
 from sddpm.cli import (  # noqa: F401  each verb adds itself
+    app_page,
     average,
     convert,
     convert_ann,

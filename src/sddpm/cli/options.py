@@ -9,6 +9,7 @@ import typer
 
 from sddpm.diffusion.solver_registry import names_for_help
 from sddpm.errors import UserError
+from sddpm.written import listed_thresholds
 
 MODEL = "The name of a model (sddpm list models), a saved model or run, or USER/MODEL of the Hugging Face hub."
 MODEL_OR_ONNX = MODEL.replace(", or ", ", FILE.onnx, or ")
@@ -25,30 +26,8 @@ Classes = Annotated[
 
 
 def parse_thresholds(values: list[str] | None) -> Any:
-    """Thresholds, as of `sddpm.models.thresholds`, from "0.999", "0.999x" and "LAYERS=0.999"; "trained" alone for those
-    of the training, which is {}; None from nothing.
-
-    Raises:
-        UserError: no number.
-    """
-    if values == ["trained"]:
-        return {}
-    thresholds: dict[str, float | str] = {}
-    for value in values or []:
-        pattern, equals, number = value.rpartition("=")
-        try:
-            threshold = number if number.endswith("x") else float(number)
-        except ValueError as error:
-            raise UserError(
-                f"--v-threshold {value!r}: a number such as 0.999, a multiple such as 0.999x, LAYERS=0.999 or trained"
-                " is needed"
-            ) from error
-        pattern = pattern if equals else "*"
-        thresholds.pop(pattern, None)  # so that the later one comes later
-        thresholds[pattern] = threshold
-    if not thresholds:
-        return None
-    return thresholds["*"] if list(thresholds) == ["*"] else thresholds
+    """As `listed_thresholds`; None from nothing. Raises `UserError`."""
+    return listed_thresholds(values or [])
 
 
 def parse_timesteps(text: str | None) -> tuple[int, ...] | None:

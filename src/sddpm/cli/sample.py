@@ -11,6 +11,7 @@ from sddpm.cli.app import app
 from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
 from sddpm.cli.options import MODEL_OR_ONNX, Classes, Sampling, with_sampling_options
 from sddpm.errors import UserError
+from sddpm.written import listed_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,13 +71,13 @@ def sample(
     check_range("--scale", scale, 1, MOST_SCALE)
     check_range("--columns", columns, 1, MOST_SAMPLES)
 
-    from sddpm.cli.classes import wanted_images
     from sddpm.cli.models import open_model
     from sddpm.cli.sample_outputs import plot_beside, write_images, write_signals
     from sddpm.figures.grid import denoising_strip
     from sddpm.pipelines import SamplingOptions
     from sddpm.pipelines.devices import pick_device
     from sddpm.pipelines.recorder import DenoisingRecorder
+    from sddpm.pipelines.wanted import wanted_images
 
     pipeline = open_model(model, pick_device(device))
     channels = pipeline.unet.config.in_channels
@@ -141,26 +142,7 @@ def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
         return list(range(count))
     if count is not None:
         raise UserError("give either --count or --seeds, not both")
-    chosen: list[int] = []
-    for part in seeds.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and _less(last, first)):
-            raise UserError(f"--seeds {seeds!r}: {part.strip()!r} is neither a seed nor a range such as 0-63")
-        if len(first) > 20 or len(last) > 20:
-            raise UserError(f"--seeds: seeds are numbers below 2^63, not {part.strip()[:30]}...")
-        named = range(int(first), int(last or first) + 1)
-        if len(chosen) + len(named) > MOST_SAMPLES:
-            raise UserError(f"--seeds {seeds!r} names more than {MOST_SAMPLES:,} seeds: sample them in parts")
-        chosen.extend(named)
-    if len(set(chosen)) < len(chosen):
-        raise UserError(f"--seeds {seeds!r} names a seed twice")
-    return chosen
-
-
-def _less(a: str, b: str) -> bool:
-    """Whether one whole number is below another, however many digits they have."""
-    a, b = a.lstrip("0"), b.lstrip("0")
-    return (len(a), a) < (len(b), b)
+    return listed_seeds(seeds, MOST_SAMPLES)
 
 
 def output_format(out: Path, format: str | None) -> str:

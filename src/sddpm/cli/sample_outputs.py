@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sddpm.cli.classes import Wanted
 from sddpm.data import unit_to_uint8
 from sddpm.figures.grid import class_rows, image_grid
 from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 from sddpm.files.names import folder_names
+from sddpm.pipelines.wanted import Wanted
 
 Batches = Iterable[tuple[list[int], Tensor]]
 MOST_PLOTS = 64  # matplotlib takes minutes for hundreds

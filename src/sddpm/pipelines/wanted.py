@@ -1,13 +1,11 @@
-"""`--class`: which images are sampled, and of which class."""
+"""Which images are sampled, and of which class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sddpm.errors import UserError
-
-if TYPE_CHECKING:
-    from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.class_guidance import NO_CLASS, RANDOM, check_guidance, class_name, resolve_labels
+from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 
 
 @dataclass(frozen=True)
@@ -26,15 +24,13 @@ def split_classes(values: Sequence[str]) -> list[str]:
 
 
 def wanted_images(
-    pipeline: "SpikingDiffusionPipeline", seeds: list[int], values: Sequence[str], otherwise: str = "random"
+    pipeline: SpikingDiffusionPipeline, seeds: list[int], values: Sequence[str], otherwise: str = "random"
 ) -> Wanted:
     """Every seed in every class that was asked for; of `otherwise`, if none was: a class that the seed draws.
 
     Raises:
         UserError: a class that the model does not know, or one that is named twice.
     """
-    from sddpm.pipelines.class_guidance import NO_CLASS, RANDOM, check_guidance, class_name, resolve_labels
-
     count, names = pipeline.num_classes, pipeline.class_names
     check_guidance(count, list(values) or None, 1.0)
     if count is None:
@@ -45,9 +41,9 @@ def wanted_images(
     if len(asked) == 1:
         return Wanted(seeds, resolve_labels(asked[0], seeds, count, names))
     if {"all", RANDOM} & set(asked):
-        raise UserError(f"--class {','.join(map(str, asked))}: all and random stand alone")
+        raise UserError(f"`classes={','.join(map(str, asked))}`: all and random stand alone")
     labels = resolve_labels(asked, range(len(asked)), count, names)
     if len(set(labels)) < len(labels):
-        raise UserError(f"--class {','.join(map(str, asked))} names a class twice")
+        raise UserError(f"`classes={','.join(map(str, asked))}` names a class twice")
     rows = [NO_CLASS if label == count else class_name(label, names) for label in labels]
     return Wanted(seeds * len(labels), [label for label in labels for _ in seeds], rows)

@@ -1,0 +1,91 @@
+"""Pictures while they are denoised."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sddpm.app.settings import Settings
+from sddpm.data import to_uint8, unit_to_uint8
+from sddpm.errors import UserError
+from sddpm.figures.grid import class_rows, image_grid
+from sddpm.pipelines import DenoisingStep, SamplingOptions, SpikingDiffusionPipeline
+from sddpm.pipelines.class_guidance import NO_CLASS, class_name
+from sddpm.pipelines.denoise import prepare_scheduler
+from sddpm.pipelines.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Pictures on their way from noise.
+
+    pictures: uint8 [N, C, H, W]; those that have not begun are grey. captions: what each is. rows: names of the classes
+    of which there are as many each, or None. done, total: evaluations of the network, over all batches.
+    """
+
+    pictures: Tensor
+    captions: list[str]
+    rows: list[str] | None
+    done: int
+    total: int
+
+    def sheet(self) -> Image.Image:
+        """All of them in one picture, as `sddpm sample` writes it."""
+        if self.rows is None:
+            return image_grid(self.pictures, scale=None)
+        return class_rows(self.pictures, self.rows, scale=None)
+
+
+def draw(
+    pipeline: SpikingDiffusionPipeline, settings: Settings, report: Callable[[Drawing], None] = lambda _: None
+) -> Drawing:
+    """Draw what was filled in; `report` gets the pictures after every evaluation.
+
+    Raises:
+        UserError: settings that are invalid for this model; whatever `report` raises ends the work.
+    """
+    check_pictures(pipeline)
+    wanted = settings.wanted(pipeline)
+    options = pipeline.resolve_options(settings.options)
+    batches = -(-len(wanted.seeds) // (options.batch_size or len(wanted.seeds)))
+    total = batches * evaluations_of(pipeline, options)
+    config = pipeline.unet.config
+    shape = (len(wanted.seeds), config.in_channels, config.sample_size, config.sample_size)
+    pictures = torch.full(shape, 128, dtype=torch.uint8)
+    captions = captions_of(pipeline, wanted)
+    drawn = done = 0
+
+    def after(step: DenoisingStep) -> None:
+        nonlocal done
+        done += 1
+        pictures[drawn : drawn + len(step.x_prev)] = to_uint8(step.x_prev.cpu())
+        report(Drawing(pictures.clone(), captions, wanted.rows, done, total))
+
+    stream = pipeline.stream(wanted.seeds, class_labels=wanted.labels, options=options, callback=after, progress=False)
+    for _, images in stream:
+        pictures[drawn : drawn + len(images)] = unit_to_uint8(images)
+        drawn += len(images)
+    return Drawing(pictures, captions, wanted.rows, done, total)
+
+
+def check_pictures(pipeline: SpikingDiffusionPipeline) -> None:
+    """Raise `UserError` for a model whose samples are no pictures."""
+    pipeline.require_images()
+    if (channels := pipeline.unet.config.in_channels) not in (1, 3):
+        raise UserError(f"pictures have 1 or 3 channels; this model makes {channels}")
+
+
+def evaluations_of(pipeline: SpikingDiffusionPipeline, options: SamplingOptions) -> int:
+    """Evaluations of the network of resolved options, a batch."""
+    return len(prepare_scheduler(pipeline.scheduler_of(options), options)[0].timesteps)
+
+
+def captions_of(pipeline: SpikingDiffusionPipeline, wanted: Wanted) -> list[str]:
+    """Seed and class of each picture."""
+    if wanted.labels is None:
+        return [f"seed {seed}" for seed in wanted.seeds]
+    names = pipeline.class_names
+    called = [NO_CLASS if label == pipeline.num_classes else class_name(label, names) for label in wanted.labels]
+    return [f"seed {seed}, {name}" for seed, name in zip(wanted.seeds, called, strict=True)]

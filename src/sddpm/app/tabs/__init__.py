@@ -1,0 +1,1 @@
+"""The views as gradio shows them, one file each."""

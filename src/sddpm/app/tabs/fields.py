@@ -1,0 +1,134 @@
+"""The fields that several views share, and how they follow the chosen model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sddpm.app.facts import ANY, Facts, facts_of
+from sddpm.app.failures import in_a_line
+from sddpm.app.settings import Settings
+from sddpm.app.shelf import Shelf
+from sddpm.errors import UserError
+
+OWN = "own"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Components by the name that `Settings` has for them; a view leaves out those that mean nothing to it."""
+
+    parts: dict[str, Any]
+
+    @property
+    def inputs(self) -> list[Any]:
+        return list(self.parts.values())
+
+    def settings(self, values: tuple[Any, ...]) -> Settings:
+        """What was filled in, from the values of `inputs`. Raises `UserError` for text where a number is needed."""
+        said = dict(zip(self.parts, values, strict=True))
+        for name in ("solver", "sampler", "label"):
+            said[name] = said.get(name) or None
+        for name in ("steps", "x0_scale", "guidance_scale"):
+            said[name] = number(self.parts[name].label, said[name])
+        return Settings(**said)
+
+
+def number(label: str, text: str | None) -> Any:
+    """The number in a field, an int if it is whole; None of an empty one. Raises `UserError` for what is none."""
+    if text is None or not text.strip():
+        return None
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UserError(f"{label}: a number is needed, not {text!r}") from error
+    return int(value) if value.is_integer() else value
+
+
+def make_fields(shelf: Shelf, facts: Facts, *, seeds: str, several: bool = True, threshold: bool = True) -> Fields:
+    """The fields of a view, in the column that is open now.
+
+    Args:
+        shelf: the models to choose from.
+        facts: of the first of them.
+        seeds: to begin with.
+        several: whether the view draws several pictures.
+        threshold: whether it has one threshold for all.
+    """
+    names = shelf.names()
+    parts: dict[str, Any] = {"model": gr.Dropdown(names, value=names[0], label="Model", filterable=False)}
+    with gr.Row():
+        about = "One picture each, such as 0-3 or 7,100" if several else "A whole number"
+        label = "Seeds" if several else "Seed"
+        parts["seeds"] = gr.Textbox(seeds, label=label, info=about, max_lines=1, min_width=120)
+        parts["label"] = gr.Dropdown(**label_choices(facts, several), label="Class", info="What to draw", min_width=120)
+    with gr.Row():
+        parts["solver"] = gr.Dropdown(
+            **solver_choices(facts), label="Solver", info="From noise to picture", min_width=120
+        )
+        parts["steps"] = gr.Textbox(
+            label="Evaluations", info="Of the network", max_lines=1, min_width=120, placeholder=own_steps(facts)
+        )
+    parts["sampler"] = gr.Dropdown(**sampler_choices(facts), label="Sampler", info="Ways that are kept with the model")
+    with gr.Row():
+        if threshold:
+            parts["thresholds"] = gr.Textbox(
+                label="Firing threshold", info="1, or 0.99x", placeholder="own", max_lines=1, min_width=120
+            )
+        parts["x0_scale"] = gr.Textbox(
+            label="x0 scale", info="Contrast, such as 1.02", placeholder="own", max_lines=1, min_width=120
+        )
+    parts["guidance_scale"] = gr.Textbox(
+        label="Guidance scale",
+        info="How strongly towards the class; other than 1 takes twice the evaluations",
+        placeholder="1",
+        max_lines=1,
+        visible=bool(facts.classes),
+    )
+    fields = Fields(parts)
+    follow_model(shelf, fields, several)
+    return fields
+
+
+def follow_model(shelf: Shelf, fields: Fields, several: bool) -> None:
+    """Let the other fields show what the chosen model can do."""
+    parts = fields.parts
+
+    def chosen(name: str) -> list[Any]:
+        try:
+            with shelf.borrowed(name) as pipeline:
+                facts = facts_of(pipeline)
+        except Exception as error:
+            gr.Warning(in_a_line(error))
+            return [gr.skip()] * 5
+        return [
+            gr.update(**label_choices(facts, several)),
+            gr.update(visible=bool(facts.classes)),
+            gr.update(**solver_choices(facts)),
+            gr.update(**sampler_choices(facts)),
+            gr.update(placeholder=own_steps(facts)),
+        ]
+
+    outputs = [parts[name] for name in ("label", "guidance_scale", "solver", "sampler", "steps")]
+    parts["model"].change(
+        chosen, parts["model"], outputs, show_progress="hidden", api_visibility="private", concurrency_limit=None
+    )
+
+
+def label_choices(facts: Facts, several: bool = True) -> dict[str, Any]:
+    choices = [choice for choice in facts.classes if several or choice[1] != "all"]
+    return {"choices": choices, "value": ANY if choices else None, "visible": bool(choices)}
+
+
+def solver_choices(facts: Facts) -> dict[str, Any]:
+    choices = [(f"own ({facts.own})", ""), *((name, name) for name in facts.solvers)]
+    return {"choices": choices, "value": ""}
+
+
+def sampler_choices(facts: Facts) -> dict[str, Any]:
+    choices = [("the model's default", ""), *((name, name) for name in [*facts.samplers, OWN])]
+    return {"choices": choices, "value": "", "visible": bool(facts.samplers)}
+
+
+def own_steps(facts: Facts) -> str:
+    return f"own ({facts.steps})"

@@ -1,0 +1,57 @@
+"""The page, served by a thread of this process, in headless Chromium. Without Chromium these tests fail."""
+
+import shutil
+import threading
+
+import pytest
+
+from sddpm.app.address import listen, url_of
+from tests.helpers.browser import chromium
+
+MODEL = "fashion-mnist-small"
+
+
+@pytest.fixture(scope="package")
+def browser():
+    assert shutil.which("chromium"), "the page is tested in Chromium: apt-get install chromium"
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def address():
+    from sddpm.app.server import make_server
+
+    listener, ready = listen("127.0.0.1", 0), threading.Event()
+    server = make_server(MODEL, listener, ready.set)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert ready.wait(60)
+    yield url_of(listener) + "/"
+    server.end()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Opens the page as a new visitor, at a view. Afterwards nothing may have failed or gone to another address."""
+    said, asked, contexts = [], [], []
+
+    def open_page(view="Draw", width=1280, height=900):
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.get_by_role("tab", name=view).click()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
