@@ -11,6 +11,22 @@ from tests.helpers.browser import chromium
 MODEL = "fashion-mnist-small"
 
 
+def field(page, label):
+    """The field with a label, in the view that is open."""
+    return page.get_by_label(label).filter(visible=True).first
+
+
+def choose(page, label, option):
+    """Choose an option of a field."""
+    field(page, label).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def line(page):
+    """The line that says how far the work is, in the view that is open."""
+    return page.get_by_role("status").filter(visible=True)
+
+
 @pytest.fixture(scope="package")
 def browser():
     assert shutil.which("chromium"), "the page is tested in Chromium: apt-get install chromium"

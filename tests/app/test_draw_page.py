@@ -10,16 +10,7 @@ from PIL import Image
 from sddpm.app.drawing import draw
 from sddpm.app.settings import Settings
 from sddpm.pipelines import load_pipeline
-from tests.app.conftest import MODEL
-
-
-def choose(page, label, option):
-    page.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def line(page):
-    return page.get_by_role("status").filter(visible=True)
+from tests.app.conftest import MODEL, choose, field, line
 
 
 def saved(page):
@@ -29,11 +20,11 @@ def saved(page):
 
 def test_every_control(visit):
     page = visit()
-    page.get_by_label("Seeds").fill("7,3")
+    field(page, "Seeds").fill("7,3")
     choose(page, "Solver", "dpm++")
-    page.get_by_label("Evaluations").fill("4")
-    page.get_by_label("Firing threshold").fill("0.995x")
-    page.get_by_label("x0 scale").fill("1.05")
+    field(page, "Evaluations").fill("4")
+    field(page, "Firing threshold").fill("0.995x")
+    field(page, "x0 scale").fill("1.05")
     page.get_by_role("button", name="Draw").click()
     line(page).get_by_text("2 pictures, 4 evaluations").wait_for()
     assert page.get_by_role("img", name="Picture of seed 7").is_visible()
@@ -45,17 +36,17 @@ def test_every_control(visit):
         page.get_by_text(code).filter(visible=True).first.wait_for()
     choose(page, "Model", "mnist")
     page.get_by_placeholder("own (50)").wait_for()
-    page.get_by_label("Seeds").fill("0")
-    page.get_by_label("Evaluations").fill("1")
+    field(page, "Seeds").fill("0")
+    field(page, "Evaluations").fill("1")
     page.get_by_role("button", name="Draw").click()
-    line(page).get_by_text("1 picture, 1 evaluations").wait_for()
+    line(page).get_by_text("1 picture, 1 evaluation,").wait_for()
 
 
 def test_keyboard_progress_and_stop(visit):
     page = visit()
-    page.get_by_label("Evaluations").fill("900")
-    page.get_by_label("Seeds").fill("5")
-    page.get_by_label("Seeds").press("Enter")
+    field(page, "Evaluations").fill("900")
+    field(page, "Seeds").fill("5")
+    field(page, "Seeds").press("Enter")
     line(page).get_by_text(" of 900").wait_for()
     assert page.get_by_role("img", name="Picture of seed 5").is_visible()  # on its way
     assert page.get_by_role("button", name="Draw").is_disabled()
@@ -76,7 +67,7 @@ def test_keyboard_progress_and_stop(visit):
 )
 def test_bad_values_are_a_line(visit, label, value, words):
     page = visit()
-    page.get_by_label(label).fill(value)
+    field(page, label).fill(value)
     page.get_by_role("button", name="Draw").click()
     line(page).get_by_text(words).wait_for()
     assert page.get_by_role("button", name="Draw").is_enabled()
@@ -86,9 +77,9 @@ def test_two_visitors_at_once(visit):
     pages = [visit(), visit()]
     said = [("1", "0.9x"), ("2", "1.01x")]
     for page, (seed, threshold) in zip(pages, said, strict=True):
-        page.get_by_label("Seeds").fill(seed)
-        page.get_by_label("Evaluations").fill("12")
-        page.get_by_label("Firing threshold").fill(threshold)
+        field(page, "Seeds").fill(seed)
+        field(page, "Evaluations").fill("12")
+        field(page, "Firing threshold").fill(threshold)
     for page in pages:
         page.get_by_role("button", name="Draw").click()
     for page, (seed, threshold) in zip(pages, said, strict=True):
@@ -99,7 +90,7 @@ def test_two_visitors_at_once(visit):
 
 def test_on_a_phone(visit):
     page = visit(width=390, height=844)
-    page.get_by_label("Evaluations").fill("2")
+    field(page, "Evaluations").fill("2")
     page.get_by_role("button", name="Draw").click()
     line(page).get_by_text("4 pictures, 2 evaluations").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -50,3 +50,8 @@ def status(text: str, done: int = 0, total: int = 0, *, failed: bool = False) ->
     text = text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 3] + "..."
     bar = f'<progress max="{total}" value="{done}" aria-label="Progress"></progress>' if total else ""
     return f'<div class="status{" failed" if failed else ""}" role="status">{bar}<p>{escape(text)}</p></div>'
+
+
+def several(count: int, what: str) -> str:
+    """The number of something, such as "1 picture" or "2 pictures"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -9,10 +9,10 @@ from gradio.themes import Base
 from sddpm.app.facts import Facts, facts_of
 from sddpm.app.jobs import Jobs
 from sddpm.app.shelf import Shelf
-from sddpm.app.tabs import draw
+from sddpm.app.tabs import draw, spikes
 
 CSS = Path(__file__).with_name("page.css")
-TABS: dict[str, Callable[[Shelf, Jobs, Facts], None]] = {"Draw": draw.build}
+TABS: dict[str, Callable[[Shelf, Jobs, Facts], None]] = {"Draw": draw.build, "Spikes": spikes.build}
 """The views by what they are called, in their order."""
 
 

@@ -57,8 +57,8 @@ def progress(drawing: Drawing) -> tuple[int, int]:
 
 
 def result(drawing: Drawing, seconds: float) -> str:
-    count = len(drawing.captions)
-    return f"{count} picture{'s' if count > 1 else ''}, {drawing.total} evaluations, {seconds:.1f} s"
+    pictures = html.several(len(drawing.captions), "picture")
+    return f"{pictures}, {html.several(drawing.total, 'evaluation')}, {seconds:.1f} s"
 
 
 def shown(drawing: Drawing | None, finished: bool) -> Any:

@@ -1,0 +1,82 @@
+"""Charts of the views as SVG, small enough for a phone; their numbers are in the text beside them too."""
+
+import base64
+import io
+import threading
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+INK, SPIKES, SECOND, QUIET = "#3f3f46", "#c2410c", "#1b6ca8", "#a1a1aa"
+WIDTH = 4.4
+_drawing = threading.Lock()  # fonts of matplotlib are shared by all threads
+
+
+def chart(figure: Figure, title: str, says: str) -> str:
+    """A figure with its title as HTML. says: what there is to see, for those who do not see it."""
+    buffer = io.BytesIO()
+    with _drawing:
+        figure.savefig(buffer, format="svg")
+    url = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure class="chart"><figcaption>{escape(title)}</figcaption><img src="{url}" alt="{escape(says)}"></figure>'
+    )
+
+
+def blank(height: float) -> tuple[Figure, Axes]:
+    """A figure with one empty pair of axes."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(labelsize=9, colors=INK)
+    return figure, axes
+
+
+def raster(spikes: np.ndarray) -> Figure:
+    """Spikes bool [neurons, T]: a mark each, time to the right."""
+    count, T = spikes.shape
+    figure, axes = blank(2.9)
+    axes.imshow(spikes, cmap=ListedColormap(["white", SPIKES]), aspect="auto", vmin=0, vmax=1, interpolation="nearest",
+                extent=(0.5, T + 0.5, count + 0.5, 0.5))  # fmt: skip
+    if T <= 32:
+        axes.vlines(np.arange(1.5, T), 0.5, count + 0.5, color="white", linewidth=4)
+    axes.set_xticks(range(1, T + 1, -(-T // 16)))
+    axes.set_xlabel("SNN time step", fontsize=9)
+    axes.set_ylabel("neuron", fontsize=9)
+    return figure
+
+
+def membranes(values: np.ndarray) -> Figure:
+    """How many neurons have which membrane before firing, in thresholds; those that fire stand out."""
+    edges = np.linspace(-2, 3, 51)  # 1 is an edge
+    counts, _ = np.histogram(np.clip(values, -1.999, 2.999), edges)
+    share = counts / max(values.size, 1)
+    figure, axes = blank(2.3)
+    colours = [SPIKES if edge >= 1 - 1e-9 else SECOND for edge in edges[:-1]]
+    axes.bar(edges[:-1], share, width=np.diff(edges), align="edge", color=colours)
+    axes.axvline(1, color=INK, linewidth=1)
+    axes.text(1.04, axes.get_ylim()[1], "fires", fontsize=9, color=SPIKES, va="top")
+    axes.set_xlabel("membrane before firing, in thresholds", fontsize=9)
+    axes.set_xticks(range(-2, 4), labels=["≤ -2", "-1", "0", "1", "2", "≥ 3"])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    return figure
+
+
+def rates(timesteps: Sequence[int], values: Sequence[float], index: int) -> Figure:
+    """Firing rate from noise to picture, with one evaluation marked."""
+    figure, axes = blank(2.0)
+    places = range(1, len(values) + 1)
+    axes.plot(places, values, color=SECOND, linewidth=1.6, marker="o" if len(values) <= 20 else None, markersize=3)
+    axes.plot([index + 1], [values[index]], "o", color=SPIKES, markersize=7)
+    axes.set_ylim(0, 1.15 * max(*values, 1e-6))
+    axes.set_xlim(0.5, len(values) + 0.5)
+    axes.set_xlabel("evaluation, from noise to picture", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    return figure
