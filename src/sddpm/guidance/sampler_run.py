@@ -224,8 +224,8 @@ def search_scales(
     say: Callable[[str], None],
     label: str,
 ) -> dict[Point, float]:
-    """The metric at every point tried, the origin first: all samplers at scale 1, the best two at all scales, and
-    finer ones around the best."""
+    """The metric at every point tried, the origin first: all samplers at scale 1, the best two away from it until it
+    gets worse, and finer ones around the best."""
     space: Any = trials.space
     grid = sorted({*settings.grid, 1.0})
     samplers = len(space.samplers)
@@ -245,8 +245,8 @@ def search_scales(
         objective(space.origin)
         at_one = {k: objective((float(k), 1.0)) for k in range(samplers)}
         for k in sorted(at_one, key=at_one.__getitem__)[:FULL_GRIDS]:
-            for scale in grid:
-                objective((float(k), scale))
+            for side in ([x for x in grid if x > 1], [x for x in reversed(grid) if x < 1]):
+                _follow(objective, k, side)
         for _ in range(settings.refinements):
             k, best = objective.best
             tried = [scale for sampler, scale in objective.values if sampler == k]
@@ -255,3 +255,15 @@ def search_scales(
     except BudgetSpent:
         pass
     return objective.values
+
+
+def _follow(objective: Objective, sampler: int, scales: Sequence[float]) -> None:
+    """Try scales one after another until two in a row are worse than the best of that sampler: the metric has one
+    minimum in the scale, and far from it every trial costs as much."""
+    worse = 0
+    for scale in scales:
+        value = objective((float(sampler), scale))
+        best = min(v for (k, _), v in objective.values.items() if k == sampler)
+        worse = worse + 1 if value > best else 0
+        if worse == 2:
+            return
