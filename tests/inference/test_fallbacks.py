@@ -7,7 +7,7 @@ import torch
 
 from sddpm.inference import compile_model, dense
 from sddpm.inference.dense import Dense
-from sddpm.inference.engine import PAYS_FROM_STEPS, Engines
+from sddpm.inference.engine import Engines
 from sddpm.inference.kernels import firing, native_conv, spike_conv
 from sddpm.inference.kernels.spike_conv import VARIABLE, choices, unsupported
 from tests.helpers.layer_by_layer import assert_exact
@@ -69,7 +69,7 @@ def test_without_native_kernels_compiling_is_asked_for_or_not_done(make_model, n
     engines = Engines()
     with caplog.at_level(logging.WARNING, logger="sddpm"):
         for _ in range(2):
-            assert engines.choose(model, "auto", PAYS_FROM_STEPS) is model
+            assert engines.choose(model, "auto") is model
     lines = [record.getMessage() for record in caplog.records if record.name == "sddpm.inference.engine"]
     assert lines == ["sampling without compiling the model: without the native kernels that does not pay"]
-    assert engines.choose(model, "exact", PAYS_FROM_STEPS) is not model
+    assert engines.choose(model, "exact") is not model

@@ -174,7 +174,7 @@ def test_the_account_charges_products_as_accumulates():
 
 def test_the_compiled_engine_steps_aside(caplog):
     with caplog.at_level(logging.WARNING):
-        assert Engines().resolve(make(attention_resolutions=(4,)), "auto", 20) == "eager"
+        assert Engines().resolve(make(attention_resolutions=(4,)), "auto") == "eager"
     assert "sampling without compiling the model: down.1.blocks.0 is a AttendedBlock" in caplog.text
 
 

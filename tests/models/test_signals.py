@@ -116,5 +116,5 @@ def test_what_is_refused(caplog):
     with pytest.raises(UserError, match="dims must be 2 for images or 1 for signals, got 3"):
         make(dims=3)
     with caplog.at_level(logging.WARNING):
-        assert Engines().resolve(make().float(), "auto", 20) == "eager"
+        assert Engines().resolve(make().float(), "auto") == "eager"
     assert "sampling without compiling the model: it is for signals of one dimension" in caplog.text

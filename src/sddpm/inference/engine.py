@@ -15,7 +15,6 @@ from sddpm.inference.support import unsupported
 from sddpm.models import SpikingUNet2DModel
 
 ENGINES = ("auto", "eager", *MODES)
-PAYS_FROM_STEPS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +26,11 @@ class Engines:
         self._compiled: dict[str, CompiledUNet] = {}
         self._said: set[str] = set()
 
-    def resolve(self, unet: nn.Module, engine: str, steps: int) -> str:
-        """What `engine` means for this model and that many steps: "eager", or the mode of a compiled form.
+    def resolve(self, unet: nn.Module, engine: str) -> str:
+        """What `engine` means for this model: "eager", or the mode of a compiled form.
 
-        "auto" is exact mode where the model can be compiled and that pays. How many images there are does not enter:
-        the picture of a seed must not depend on it.
+        "auto" is exact mode where the model can be compiled and that pays. How many images or steps there are does not
+        enter: the picture of a seed must not depend on it.
 
         Raises:
             UserError: an engine that does not exist, or that this model cannot be compiled for.
@@ -39,7 +38,7 @@ class Engines:
         check_choice("engine", engine, ENGINES)
         if engine == "eager":
             return engine
-        if engine == "auto" and not _worthwhile(unet, steps):
+        if engine == "auto" and not _worthwhile(unet):
             return "eager"
         mode = "exact" if engine == "auto" else engine
         reason = unsupported(unet, mode)
@@ -54,9 +53,9 @@ class Engines:
             logger.warning("sampling without compiling the model: %s", reason)
         return "eager"
 
-    def choose(self, unet: nn.Module, engine: str, steps: int) -> nn.Module:
+    def choose(self, unet: nn.Module, engine: str) -> nn.Module:
         """The model to sample with: `unet` itself, or a compiled form of it as of `resolve`. Raises `UserError`."""
-        mode = self.resolve(unet, engine, steps)
+        mode = self.resolve(unet, engine)
         if mode == "eager":
             return unet
         compiled = self._compiled.get(mode)
@@ -65,8 +64,6 @@ class Engines:
         return compiled
 
 
-def _worthwhile(unet: nn.Module, steps: int) -> bool:
-    """Whether compiling pays even for a single image, which was measured for float32 on CPUs alone."""
-    if type(unet) is not SpikingUNet2DModel or steps < PAYS_FROM_STEPS:
-        return False
-    return unet.device.type == "cpu" and unet.dtype == torch.float32
+def _worthwhile(unet: nn.Module) -> bool:
+    """Whether compiling pays, which was measured for float32 on CPUs alone."""
+    return type(unet) is SpikingUNet2DModel and unet.device.type == "cpu" and unet.dtype == torch.float32

@@ -193,18 +193,18 @@ class SamplingPipeline(DiffusionPipeline):
         if self.signal_range is not None:
             raise UserError("this model makes signals of one dimension; this needs one that makes images")
 
-    def resolve_engine(self, engine: str, num_inference_steps: int, exit_tolerance: float | None = None) -> str:
+    def resolve_engine(self, engine: str, exit_tolerance: float | None = None) -> str:
         """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
         if exit_tolerance is not None:
             EarlyExit(self.unet, exit_tolerance)  # for its checks
             if engine not in ("auto", "eager"):
                 raise UserError(f"early exit goes through the eager network, which engine {engine!r} is not")
             return "eager"
-        return self._engines.resolve(self.unet, engine, num_inference_steps)
+        return self._engines.resolve(self.unet, engine)
 
-    def model_for(self, engine: str, num_inference_steps: int) -> nn.Module:
+    def model_for(self, engine: str) -> nn.Module:
         """The form of the model that `engine` means, compiled if need be. Raises `UserError`, as a call would."""
-        return self._engines.choose(self.unet, engine, num_inference_steps)
+        return self._engines.choose(self.unet, engine)
 
     def resolve_options(self, options: Options) -> Options:
         """The options with the model's own number of steps, thresholds and x0_scale where they are None, and the engine
@@ -253,11 +253,11 @@ class SamplingPipeline(DiffusionPipeline):
             x0_scale=self.x0_scale,
         )
         wanted = options.engine  # "auto" is decided for each batch: the model may get a hook on the way
-        options = replace(options, engine=self.resolve_engine(options.engine, steps, options.exit_tolerance))
+        options = replace(options, engine=self.resolve_engine(options.engine, options.exit_tolerance))
         scheduler = self.scheduler_of(options)
         evaluations = len(prepare_scheduler(scheduler, options)[0].timesteps)
         if options.exit_tolerance is None:
-            model = partial(self._engines.choose, self.unet, wanted, steps)
+            model = partial(self._engines.choose, self.unet, wanted)
         else:
             model = partial(EarlyExit, self.unet, options.exit_tolerance)
         return Prepared(model, scheduler, options, evaluations)

@@ -54,7 +54,7 @@ def measure_moments(
     unet, scheduler = pipeline.unet, pipeline.scheduler
     steps, alphas_cumprod = scheduler.config.num_train_timesteps, scheduler.alphas_cumprod.cpu()
     guided = pipeline.guided_thresholds
-    model = pipeline.model_for("auto", steps)
+    model = pipeline.model_for("auto")
     generator, sums = torch.Generator().manual_seed(seed), MomentSums(steps)
     with tqdm(total=steps * count, desc="moments", unit="image", disable=not progress) as bar:
         for images, labels in batches:
