@@ -75,7 +75,7 @@ def option_row(each: Any) -> str:
         text += f" Default: `{default}`."
     if each.multiple:
         text += " May be repeated."
-    return f"| `{cell(names)}` | {f'`{cell(takes)}`' if takes else ''} | {text} |"
+    return f"| `{names}` | {f'`{takes}`' if takes else ''} | {text} |"
 
 
 def escaped(text: str) -> str:
@@ -91,8 +91,6 @@ def cell(text: str) -> str:
 def config_keys() -> str:
     """Every key that a config may have, by section, and the configs and names that there are."""
     from sddpm.cli.listing import LISTS
-    from sddpm.diffusion.density import DENSITIES
-    from sddpm.neurons import SURROGATES
     from sddpm.training.config import KINDS, Config, DistillConfig
 
     lines = ["# Config keys", "", "Made from the schema. `--set SECTION.KEY=VALUE` changes one for a run.", ""]
@@ -108,8 +106,6 @@ def config_keys() -> str:
         if kind != "models":
             lines += [f"### {kind}", "", "| name | what |", "|---|---|"]
             lines += [f"| `{name}` | {cell(text)} |" for name, text in names().items()] + [""]
-    for kind, registry in (("surrogates", SURROGATES), ("densities of noise levels", DENSITIES)):
-        lines += [f"### {kind}", "", ", ".join(f"`{name}`" for name in registry), ""]
     return "\n".join(lines)
 
 
