@@ -165,8 +165,8 @@ def options_of(verb: str) -> set[str]:
 
 
 def needs_network(verb: str, words: list[str]) -> bool:
-    """Whether a command fetches what no stand-in is for: Inception's weights, the hub, the page's runtime."""
-    if {"--push", "--web"} & set(words):
+    """Whether a command fetches what no stand-in is for (Inception's weights, the hub, a runtime), or serves for ever."""
+    if verb == "app" or {"--push", "--web"} & set(words):
         return True
     if verb in ("evaluate", "guide"):
         return "--fad-weights" not in words and "--clear" not in words
