@@ -6,7 +6,7 @@ import pytest
 from sddpm.data import DATASETS
 from sddpm.evaluation import METRICS
 from tests.helpers.documents import DOCUMENTS, ROOT
-from tests.helpers.workshop import Workshop, short_trainings
+from tests.helpers.workshop import Workshop
 
 # Run in `make test`; the others take minutes together.
 QUICK = ("README.md", "docs/start/", "docs/tutorials/own-neuron.md")
@@ -28,6 +28,5 @@ def test_page(page, tmp_path, monkeypatch, registries):
     monkeypatch.setenv("SDDPM_CACHE", str(tmp_path / "cache"))
     known = dict(METRICS), dict(DATASETS)
     workshop = Workshop(tmp_path, page.name)
-    with short_trainings(monkeypatch):
-        workshop.run_page(page.read_text(encoding="utf-8"), python=page.name not in NO_PYTHON)
+    workshop.run_page(page.read_text(encoding="utf-8"), python=page.name not in NO_PYTHON)
     assert (dict(METRICS), dict(DATASETS)) == known

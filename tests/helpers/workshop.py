@@ -7,11 +7,12 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -28,17 +29,19 @@ FAST = ("train.steps=2", "train.batch_size=4", "train.warmup_steps=1", "train.sa
         "train.checkpoint_every=1", "train.precision=float32", "train.tensorboard=false", "train.log_every=1",
         "train.accumulation=1")  # fmt: skip
 NARROW = ("model.base_channels=8", "model.channel_mult=[1,2]", "model.num_res_blocks=1", "model.patch_size=1")
+CHECKPOINT = ("model.base_channels=16", "model.channel_mult=[1,2,2]", "model.num_res_blocks=1", "data.image_size=16")
 SMALL = {  # the most that an option may be, and what it is where it is not given (None: nothing)
     "sample": {"--count": 2, "--steps": 2, "--batch-size": 2},
     "evaluate": {"--samples": 140, "--steps": 1},
     "energy": {"--count": 1, "--steps": 1},
     "inpaint": {"--count": 1, "--draws": 1, "--steps": 2, "--resamplings": 1, "--jump-length": 1},
     "interpolate": {"--frames": 2, "--steps": 2},
-    "moments": {"--samples": 1},
+    "moments": {"--samples": 3},
     "guide": {"--samples": 140, "--steps": 1, "--budget": 2, "--seed-sets": 1, "--validation-sets": 1, "--refine": 0,
-              "--resamples": 10, "--proxy-images": 10, "--proxy-seeds": 2, "--proxy-budget": 4},
+              "--resamples": 20, "--proxy-images": 10, "--proxy-seeds": 2, "--proxy-budget": 4},
     "convert-ann": {"--finetune-steps": 1, "--report-images": 2, "--batch-size": 2},
     "distill": {"--halve-from": 8},
+    "ema": {"--step": 2},
 }  # fmt: skip
 ADDED = {  # of these, what is added where a command leaves it out
     "sample": ("--count", "--steps"),
@@ -81,7 +84,11 @@ class Workshop:
 
     def run_commands(self, text: str) -> None:
         for verb, *words in commands(text):
-            if words and not PLACEHOLDER.search(" ".join(words).replace("$DATA/", "")):
+            if (
+                words
+                and words[0] not in (".", "--guidance-scale")
+                and not PLACEHOLDER.search(" ".join(words).replace("$DATA/", ""))
+            ):
                 with contextlib.suppress(Network):
                     self.run_command(verb, words)
 
@@ -90,7 +97,15 @@ class Workshop:
         words = [word.replace("$DATA", "data").replace("data/fashion_mnist", "data/fashion-mnist") for word in words]
         if needs_network(verb, words):
             raise Network(verb)
-        words = self.small_training(words) if verb in ("train", "distill") else small(verb, words)
+        if verb == "train":
+            words = self.small_training(words)
+        elif verb == "distill":
+            words = [*small(verb, words), *as_settings(FAST)]
+        else:
+            words = small(verb, words)
+        if verb in ("distill", "unpack") and "--resume" not in words:
+            for old in Path().glob(f"{words[1]}*"):
+                shutil.rmtree(old)
         for word in words[: 1 + words.count("average")] if verb != "average" else words:
             self.make_run(word)
         if "--force" in options_of(verb) and "--force" not in words:
@@ -135,13 +150,17 @@ class Workshop:
         out = Path(words[words.index("--out") + 1]) if "--out" in words else Path("runs", Path(words[0]).stem)
         if "--dry-run" not in words:
             shutil.rmtree(out, ignore_errors=True)
-        return [*words, *(word for setting in settings for word in ("--set", setting))]
+        return [*words, *as_settings(settings)]
 
     def settings_of(self, words: list[str]) -> list[str]:
         given = {value.partition("=")[0] for before, value in pairwise(words) if before == "--set"}
         given -= {"model.base_channels"}
-        packaged = "--init-from" in words and not words[words.index("--init-from") + 1].startswith("runs/")
-        settings = [*FAST, *(() if packaged else NARROW)]
+        source = words[words.index("--init-from") + 1] if "--init-from" in words else "runs/"
+        packaged = not source.startswith("runs/")
+        settings = [*FAST, *(CHECKPOINT if source.startswith("models/") else () if packaged else NARROW)]
+        if "train.ema_power" in given:
+            settings.append("train.ema_snapshot_every=1")
+            given.discard("train.ema_snapshot_every")
         text = (ROOT / "configs" / f"{words[0]}.yaml").read_text(encoding="utf-8")
         config = yaml.safe_load(text)
         if config["data"]["dataset"] not in ("digits", "signals", "gaussian-process") and not packaged:
@@ -156,8 +175,15 @@ class Workshop:
         for found in re.finditer(r"\"(runs/[\w-]+)\"", code):
             if not re.search(rf"(train|distill)\(.*\"{found[1]}\"", code):
                 self.make_run(found[1])
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+        with pytest.MonkeyPatch.context() as patch, quiet[0], quiet[1]:
+            patch.setattr(sddpm.training, "load_config", shortened(sddpm.training.load_config))
             exec(compile(code, self.page, "exec"), names)
+
+
+def as_settings(settings: Iterable[str]) -> list[str]:
+    """As options of the command."""
+    return [word for setting in settings for word in ("--set", setting)]
 
 
 def options_of(verb: str) -> set[str]:
@@ -165,7 +191,7 @@ def options_of(verb: str) -> set[str]:
 
 
 def needs_network(verb: str, words: list[str]) -> bool:
-    """Whether a command fetches what no stand-in is for (Inception's weights, the hub, a runtime), or serves for ever."""
+    """Whether a command fetches what no stand-in is for (Inception's weights, a runtime), or serves for ever."""
     if verb == "app" or {"--push", "--web"} & set(words):
         return True
     if verb in ("evaluate", "guide"):
@@ -224,7 +250,7 @@ def make_files(folder: Path) -> None:
     for name in ("fashion", "mnist"):
         torch.save(FadEncoder(1).state_dict(), folder / f"{name}_64.pth")
         shutil.copy(folder / f"{name}_64.pth", folder / "data" / "fad")
-    features = rng.normal(size=(500, 128))
+    features = rng.normal(size=(500, 64))
     for name in ("fashion_test_64.npz", "mnist_test_64.npz"):
         for place in (folder, folder / "data" / "fad"):
             np.savez(place / name, mu=features.mean(0), sigma=np.cov(features, rowvar=False))
@@ -234,6 +260,7 @@ def make_files(folder: Path) -> None:
     for name, picture in (("photo.png", rng.integers(0, 256, (16, 16))), ("mask.png", np.eye(16) * 255)):
         Image.fromarray(picture.astype(np.uint8)).save(folder / name)
     shutil.copy(ROOT / "configs" / "fashion_mnist_small.yaml", folder / "my.yaml")
+    shutil.copy(ROOT / "src/sddpm/energy/cost_models/45nm.yaml", folder / "my-chip.yaml")
     vectors = ROOT / "tests" / "vectors" / "sddpm_rgb16_T4.ckpt.pt"
     for name in ("cifar10ckpt.pt", "checkpoint.pt"):
         shutil.copy(vectors, folder / name)
@@ -267,9 +294,3 @@ def shortened(load: Callable) -> Callable:
         return load(name, [*overrides, *FAST, "model.base_channels=8", "model.channel_mult=[1,2]"])
 
     return short
-
-
-@contextlib.contextmanager
-def short_trainings(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(sddpm.training, "load_config", shortened(sddpm.training.load_config))
-    yield
