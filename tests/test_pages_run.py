@@ -11,7 +11,7 @@ from tests.helpers.workshop import Workshop
 # Run in `make test`; the others take minutes together.
 QUICK = ("README.md", "docs/start/", "docs/tutorials/own-neuron.md")
 # Their Python is run elsewhere (tests/energy, tests/evaluation), needs Inception's weights, or is a fragment.
-NO_PYTHON = ("energy.md", "evaluate.md", "guide.md", "inpaint.md", "interpolate.md")
+NO_PYTHON = ("energy.md", "evaluate.md", "guide.md")
 PAGES = [path for path in DOCUMENTS if path.relative_to(ROOT).parts[0] in ("README.md", "docs")]
 
 
