@@ -4,17 +4,16 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sddpm.errors import UserError
 
-def killed(action: Callable[[], Any], after: float, errors: Path, number: int = signal.SIGKILL) -> bool:
-    """Run `action` in a fork, and kill it after so many seconds. Whether it was killed; else it had ended well.
 
-    Raises:
-        AssertionError: it ended before, and not well; with what it wrote to `errors`.
-    """
+def forked(action: Callable[[], Any], errors: Path) -> int:
+    """Begin `action` in a fork, whose output goes to `errors`; its id. It exits with 2 for a `UserError`."""
     child = os.fork()
     if child == 0:
         target = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -24,12 +23,28 @@ def killed(action: Callable[[], Any], after: float, errors: Path, number: int = 
             action()
         except SystemExit as end:
             os._exit(int(end.code or 0))
+        except UserError as error:
+            os.write(2, f"error: {error}".encode())
+            os._exit(2)
         except BaseException:
-            import traceback
-
             traceback.print_exc()
             os._exit(99)
         os._exit(0)
+    return child
+
+
+def ended(child: int) -> int:
+    """Wait for a fork; its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed(action: Callable[[], Any], after: float, errors: Path, number: int = signal.SIGKILL) -> bool:
+    """Run `action` in a fork, and kill it after so many seconds. Whether it was killed; else it had ended well.
+
+    Raises:
+        AssertionError: it ended before, and not well; with what it wrote to `errors`.
+    """
+    child = forked(action, errors)
     end = time.monotonic() + after
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from sddpm.conversion import save_reference
+from sddpm.evaluation.features.fad import FadEncoder
 from sddpm.evaluation.statistics import Gaussian
 from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
 from sddpm.moving import pack_run
@@ -31,7 +32,7 @@ PARTS = (
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory) -> Path:
-    """run/, pack/, model/, reference.pt, statistics.npz, images.npz, image.png, image.jpg, images/."""
+    """run/, pack/, model/, images/, reference.pt, fad.pth, statistics.npz, images.npz, grey.npz, image.png, .jpg."""
     for part in PARTS:
         import_module(f"sddpm.{part}")
     folder = tmp_path_factory.mktemp("real")
@@ -45,6 +46,9 @@ def real(tmp_path_factory) -> Path:
     gaussian = Gaussian(torch.tensor(samples.mean(0)), torch.tensor(np.cov(samples.T)), 50)
     write_statistics(folder / "statistics.npz", StatisticsFile({"pool": gaussian}))
     np.savez(folder / "images.npz", rng.integers(0, 256, (5, 8, 8, 3), np.uint8))
+    np.savez(folder / "grey.npz", rng.integers(0, 256, (200, 8, 8, 1), np.uint8))
+    torch.manual_seed(0)
+    torch.save(FadEncoder(1).state_dict(), folder / "fad.pth")
     (folder / "images").mkdir()
     for i in range(3):
         image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))

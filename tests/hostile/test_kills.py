@@ -2,8 +2,10 @@
 
 import os
 import random
+import re
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from sddpm.training.checkpoint import TENSOR_FILES, list_checkpoints
 from tests.helpers.killed import kill_until_done, killed
 from tests.helpers.tiny import TINY
 
+TIMES = re.compile(rb'"date": "[^"]*"|"seconds": (\{[^}]*\}|[0-9.]+)')
 SETTINGS = [*TINY, "train.steps=40", "train.checkpoint_every=5", "train.keep_checkpoints=2"]
 
 
@@ -67,40 +70,55 @@ def run_command(folder: Path, arguments: str) -> Callable[[], None]:
 
 
 def content(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of all in a folder, but for date and times of results."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return {str(file.relative_to(path.parent)): file.read_bytes() for file in files}
+    return {str(file.relative_to(path.parent)): TIMES.sub(b"", file.read_bytes()) for file in files}
 
 
+MEASURE = "--reference grey.npz --metric fad --fad-weights fad.pth --device cpu --work work --force"
 COMMANDS = {
-    "sample": ("sample model --count 24 --batch-size 4 --steps 20 --out out.npz --force", "out.npz"),
-    "release": ("release run out --hardware none --force", "out"),
-    "convert": ("convert reference.pt out --T 2 --force", "out"),
-    "average": ("average out model model --force", "out"),
-    "pack": ("pack run out --force", "out"),
+    "sample": ("sample model --count 24 --batch-size 4 --steps 20 --out out.npz --force", ["out.npz"]),
+    "evaluate": (
+        f"evaluate model {MEASURE} --samples 80 --batch-size 10 --steps 10 --no-copies --out out.json",
+        ["out.json"],
+    ),
+    "guide": (
+        f"guide model {MEASURE} --samples 80 --steps 2 --grid 0.8,0.9 --refine 0 --resamples 20 --proxy-images 0 "
+        "--store --out out.json",
+        ["out.json", "model"],
+    ),
+    "release": ("release run out --hardware none --force", ["out"]),
+    "convert": ("convert reference.pt out --T 2 --force", ["out"]),
+    "average": ("average out model model --force", ["out"]),
+    "pack": ("pack run out --force", ["out"]),
 }
 
 
 def kill_commands(place: Path, name: str, wanted: int) -> None:
-    """Each kill leaves the old output, or the new one, whole; after a sweep nothing else is there."""
-    arguments, out = COMMANDS[name]
+    """Each kill leaves the old outputs, or the new ones, whole; after a sweep nothing else is there. What the killed
+    commands kept of their work is used by the next ones, and they end with the same numbers."""
+    arguments, outs = COMMANDS[name]
     call, errors, rng = run_command(place, arguments), place.parent / "errors", random.Random(0)
-    assert not killed(call, 120, errors)
-    whole, kills, longest = content(place / out), 0, 3.0
+    began = time.monotonic()
+    assert not killed(call, 240, errors), errors.read_text()
+    whole, kills, longest = [content(place / out) for out in outs], 0, 1.2 * (time.monotonic() - began)
+    shutil.rmtree(place / "work", ignore_errors=True)
     before = sorted(path.name for path in place.iterdir())
     while kills < wanted:
         if killed(call, rng.uniform(0, longest), errors):
             kills += 1
         else:
-            longest *= 0.7
+            longest *= 0.9
+            shutil.rmtree(place / "work", ignore_errors=True)
         sweep(place)
-        assert sorted(path.name for path in place.iterdir()) == before
-        assert content(place / out) == whole
-    assert not killed(call, 120, errors)
-    assert content(place / out) == whole
+        assert sorted({path.name for path in place.iterdir()} - {"work"}) == before
+        assert [content(place / out) for out in outs] == whole
+    assert not killed(call, 240, errors), errors.read_text()
+    assert [content(place / out) for out in outs] == whole
     print(f"{kills} kills of {name}")
 
 
-@pytest.mark.parametrize("name", ["sample", "average"])
+@pytest.mark.parametrize("name", ["sample", "average", "evaluate"])
 def test_some_kills(place, name):
     kill_commands(place, name, 2)
 
@@ -109,3 +127,25 @@ def test_some_kills(place, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_twenty_kills(place, name):
     kill_commands(place, name, 20)
+
+
+STUDENT = "distill run student --evaluations 2 --set train.steps=20 --set train.checkpoint_every=4 --device cpu"
+
+
+def kill_distillations(place: Path, wanted: int) -> None:
+    """One command line over and over, with --resume from the first kill on, ends in the same bits."""
+    student, errors, rng, kills, runs = place / "student", place.parent / "errors", random.Random(0), 0, 0
+    began = time.monotonic()
+    assert not killed(run_command(place, STUDENT), 240, errors), errors.read_text()
+    expected, longest = state(student), 1.2 * (time.monotonic() - began)
+    while kills < wanted:
+        shutil.rmtree(student)
+        kills += kill_until_done(run_command(place, f"{STUDENT} --resume"), longest, errors, rng)
+        runs += 1
+        assert state(student) == expected
+    print(f"{kills} kills of distil in {runs} runs, all with the same bits")
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_distillation(place):
+    kill_distillations(place, 20)
