@@ -1,5 +1,6 @@
 """Writing files and folders whole or not at all: beside the place where they belong, then moved there."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,10 +42,15 @@ def atomic_path(path: Path, *, owned: bool = False) -> Iterator[Path]:
         yield temporary
         _replace(temporary, path, scratch / BEFORE, owned)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in an exception of its own
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"cannot write {path}: {reason}; nothing was changed there") from error
+        raise UserError(f"cannot write {path}: {_reason(error)}; nothing was changed there") from error
     finally:
         close_scratch(scratch)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says; NumPy has words and no number for what did not fit: "12800 requested and 12256 written"."""
+    short = isinstance(error, OSError) and error.errno is None and " requested and " in str(error)
+    return os.strerror(errno.ENOSPC) if short else getattr(error, "strerror", None) or str(error)
 
 
 def _replace(temporary: Path, path: Path, before: Path, owned: bool) -> None:
