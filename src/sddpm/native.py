@@ -64,7 +64,7 @@ def pointer(name: str, tensor: Tensor | None, dtype: torch.dtype, *, strided: bo
     """
     if tensor is None:
         return None
-    if tensor.dtype != dtype or tensor.device.type != "cpu":
+    if tensor.dtype != dtype or not tensor.is_cpu:
         raise TypeError(f"native kernels need {name} as {dtype} on cpu, got {tensor.dtype} on {tensor.device}")
     if not (strided or dense(tensor)):
         raise TypeError(f"native kernels need {name} without gaps in memory, got strides {tensor.stride()}")

@@ -56,9 +56,11 @@ def _call(x: Tensor, neuron: NeuronCall | None = None, **tensors: Tensor | None)
         pixels=height * width,
         channels=channels,
     )
-    for dtype, names in ((x.dtype, LIKE_X), (wide(x.dtype), PER_CHANNEL), (torch.float64, SUMS)):
-        for name in names:
-            setattr(call, name, pointer(name, tensors.get(name), dtype))
+    per_channel = wide(x.dtype)
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            dtype = x.dtype if name in LIKE_X else per_channel if name in PER_CHANNEL else torch.float64
+            setattr(call, name, pointer(name, tensor, dtype))
     if neuron is not None:
         call.neuron = neuron_struct(neuron.dynamics, neuron.v_threshold, neuron.leak)
     shift = tensors.get("shift")
