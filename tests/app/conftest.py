@@ -1,9 +1,13 @@
 """The page, served by a thread of this process, in headless Chromium. Without Chromium these tests fail."""
 
+import base64
+import io
 import shutil
 import threading
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sddpm.app.address import listen, url_of
 from tests.helpers.browser import chromium
@@ -25,6 +29,12 @@ def choose(page, label, option):
 def line(page):
     """The line that says how far the work is, in the view that is open."""
     return page.get_by_role("status").filter(visible=True)
+
+
+def saved(page):
+    """The pixels that the link of the view saves."""
+    href = page.get_by_role("link", name="Save as PNG").filter(visible=True).get_attribute("href")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(href.partition(",")[2]))))
 
 
 @pytest.fixture(scope="package")

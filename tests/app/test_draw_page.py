@@ -1,21 +1,12 @@
 """The view Draw in headless Chromium: every control, keyboard, bad values, two visitors, a phone."""
 
-import base64
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from sddpm.app.drawing import draw
 from sddpm.app.settings import Settings
 from sddpm.pipelines import load_pipeline
-from tests.app.conftest import MODEL, choose, field, line
-
-
-def saved(page):
-    href = page.get_by_role("link", name="Save as PNG").filter(visible=True).get_attribute("href")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(href.partition(",")[2]))))
+from tests.app.conftest import MODEL, choose, field, line, saved
 
 
 def test_every_control(visit):

@@ -80,3 +80,47 @@ def rates(timesteps: Sequence[int], values: Sequence[float], index: int) -> Figu
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     return figure
+
+
+def growth(spiking: Sequence[float], twin: Sequence[float], total: int, unit: str) -> Figure:
+    """Energy after each evaluation, of the spiking network and of the one without spikes."""
+    figure, axes = blank(2.6)
+    for values, colour, style, name in ((twin, SECOND, "--", "without spikes"), (spiking, SPIKES, "-", "spiking")):
+        places = range(len(values) + 1)
+        axes.plot(places, [0.0, *values], style, color=colour, linewidth=1.8)
+        axes.annotate(name, (len(values), values[-1]), (-4, 4), textcoords="offset points", ha="right", va="bottom",
+                      fontsize=9, color=colour)  # fmt: skip
+    axes.set(xlim=(0, total), ylim=(0, 1.2 * max(*spiking, *twin, 1e-12)))
+    axes.set_xlabel("evaluations", fontsize=9)
+    axes.set_ylabel(unit, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def by_step(values: Sequence[float], twin: float, unit: str) -> Figure:
+    """Energy if evaluations ended after so many SNN time steps, a bar each; the line is the network without spikes."""
+    figure, axes = blank(2.3)
+    places = range(1, len(values) + 1)
+    axes.bar(places, values, color=SPIKES, width=0.7)
+    axes.axhline(twin, color=SECOND, linewidth=1.4, linestyle="--")
+    axes.set_ylim(0, 1.2 * max(*values, twin))
+    axes.text(0.5, twin, " without spikes", fontsize=9, color=SECOND, va="bottom")
+    axes.set_xlim(0.5, len(values) + 0.5)
+    axes.set_xticks(range(1, len(values) + 1, -(-len(values) // 16)))
+    axes.set_xlabel("SNN time steps of an evaluation", fontsize=9)
+    axes.set_ylabel(unit, fontsize=9)
+    return figure
+
+
+def shares(names: Sequence[str], values: Sequence[float]) -> Figure:
+    """Energy as a share of that without spikes, a bar each; the line is 100 %."""
+    figure, axes = blank(0.8 + 0.35 * len(names))
+    axes.barh(range(len(names)), values, color=[SPIKES if value <= 1 else QUIET for value in values], height=0.6)
+    for i, value in enumerate(values):
+        axes.text(value, i, f" {value:.0%}", va="center", fontsize=9, color=INK)
+    axes.axvline(1, color=SECOND, linewidth=1.4, linestyle="--")
+    axes.set(xlim=(0, 1.25 * max(1, *values)), ylim=(len(names) - 0.4, -0.6))
+    axes.set_yticks(range(len(names)), labels=list(names))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel("of the energy without spikes", fontsize=9)
+    return figure

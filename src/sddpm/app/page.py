@@ -9,10 +9,15 @@ from gradio.themes import Base
 from sddpm.app.facts import Facts, facts_of
 from sddpm.app.jobs import Jobs
 from sddpm.app.shelf import Shelf
-from sddpm.app.tabs import draw, spikes
+from sddpm.app.tabs import draw, energy, spikes, threshold
 
 CSS = Path(__file__).with_name("page.css")
-TABS: dict[str, Callable[[Shelf, Jobs, Facts], None]] = {"Draw": draw.build, "Spikes": spikes.build}
+TABS: dict[str, Callable[[Shelf, Jobs, Facts], None]] = {
+    "Draw": draw.build,
+    "Spikes": spikes.build,
+    "Energy": energy.build,
+    "Threshold": threshold.build,
+}
 """The views by what they are called, in their order."""
 
 

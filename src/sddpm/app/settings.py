@@ -69,7 +69,7 @@ class Settings:
             raise UserError(f"{len(wanted.seeds)} pictures are more than this page draws at a time, {MOST_PICTURES}")
         return wanted
 
-    def command(self) -> str:
+    def command(self, out: str = OUT) -> str:
         """The command line that draws the same pictures."""
         words = ["sddpm", "sample", self.model, "--seeds", self.seeds.replace(" ", "")]
         said = {
@@ -85,7 +85,7 @@ class Settings:
             words += [] if value is None else [option, str(value)]
         for threshold in self.listed_thresholds:
             words += ["--v-threshold", threshold]
-        return shlex.join([*words, "--out", OUT])
+        return shlex.join([*words, "--out", out])
 
     def program(self, pipeline: SpikingDiffusionPipeline) -> str:
         """The Python that draws the same pictures. Raises `UserError` as `wanted`."""

@@ -1,8 +1,8 @@
 """From a pipeline to its ledger: real samples, or given images with noise, go through the network and are counted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from sddpm.models.folding import fold_time
 from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import SpikingDiffusionPipeline
 from sddpm.pipelines.class_guidance import ClassLabels
-from sddpm.pipelines.denoise import predict, prepare_scheduler
+from sddpm.pipelines.denoise import DenoisingStep, predict, prepare_scheduler
 from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, SamplingKeywords, SamplingOptions, with_keywords
 
 ELSEWHERE = "(products of activations)"
@@ -57,6 +57,7 @@ def measure_sampling(
     class_labels: ClassLabels = None,
     options: SamplingOptions = COUNTED,
     progress: bool = False,
+    callback: Callable[[DenoisingStep, Evaluation], None] | None = None,
     title: str = "model",
     **keywords: Unpack[SamplingKeywords],
 ) -> Ledger:
@@ -65,22 +66,25 @@ def measure_sampling(
     Args:
         pipeline: counted as it is; see `deployed`.
         seeds, batch_size, class_labels, options, progress, keywords: as of calling it; always the eager network.
+        callback: called after every evaluation of a batch, with its step and what it counted.
         title: whose account it is.
 
     Raises:
         UserError: as of the pipeline and of `counting`.
     """
     options = replace(with_keywords(options, keywords, batch_size), engine="eager")
-    rows = _Rows()
+    rows = _Rows(pipeline.unet)
     runs = 1 if options.guidance_scale == 1 else 2  # with the class and without
     with counting(pipeline.unet) as counter:
 
-        def after(step: Any) -> None:
-            rows.add(step.index, step.t, runs * len(step.x_t), counter)
+        def after(step: DenoisingStep) -> None:
+            evaluation = rows.add(step.index, step.t, runs * len(step.x_t), counter)
+            if callback is not None:
+                callback(step, evaluation)
 
         for _ in pipeline.stream(seeds, class_labels=class_labels, options=options, callback=after, progress=progress):
             pass
-    return rows.ledger(pipeline.unet, title, f"{len(seeds)} samples", pipeline.sampler(options), len(seeds))
+    return rows.ledger(title, f"{len(seeds)} samples", pipeline.sampler(options), len(seeds))
 
 
 def measure_images(
@@ -111,7 +115,7 @@ def measure_images(
     unet = pipeline.unet
     model: nn.Module = unet if options.exit_tolerance is None else EarlyExit(unet, options.exit_tolerance)
     thresholds, batch_size = options.v_threshold, options.batch_size or DEFAULT_BATCH_SIZE
-    rows = _Rows()
+    rows = _Rows(unet)
     with counting(unet) as counter:
         for start in range(0, len(images), batch_size):
             x0 = to_model(images[start : start + batch_size]).to(pipeline.device)
@@ -122,39 +126,38 @@ def measure_images(
                 predict(model, x_t, t, thresholds(index, t) if callable(thresholds) else thresholds)
                 rows.add(index, t, len(x0), counter)
     steps = f"{options.solver or pipeline.solver}'s {options.num_inference_steps} steps"
-    return rows.ledger(unet, title, f"{len(images)} given images with noise", steps, len(images))
+    return rows.ledger(title, f"{len(images)} given images with noise", steps, len(images))
 
 
 def measure_network(model: nn.Module, x: Tensor, t: int, title: str) -> Ledger:
     """Count one evaluation of any network at x [B, C, H, W] and diffusion step t."""
-    rows = _Rows()
+    rows = _Rows(model)
     with counting(model) as counter:
         predict(model, x, t)
         rows.add(0, t, len(x), counter)
-    return rows.ledger(model, title, f"{len(x)} images", "one evaluation", len(x))
+    return rows.ledger(title, f"{len(x)} images", "one evaluation", len(x))
 
 
 class _Rows:
-    """Evaluations by index, those of further batches merged into them."""
+    """Evaluations of a model by index, those of further batches merged into them."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._outside = model, macs_outside_layers(model)
         self._rows: dict[int, Evaluation] = {}
 
-    def add(self, index: int, t: int, images: int, counter: OperationCounter) -> None:
-        layers = counter.take()
-        if index in self._rows:
-            before = self._rows[index]
-            images, layers = images + before.images, merge_layers([before.layers, layers])
-        self._rows[index] = Evaluation(index, t, images, tuple(layers))
+    def add(self, index: int, t: int, images: int, counter: OperationCounter) -> Evaluation:
+        """Keep what was counted since the last time, and return it."""
+        layers = tuple(counter.take())
+        if self._outside:
+            layers = (*layers, _elsewhere(self._outside, images))
+        found = Evaluation(index, t, images, layers)
+        before = self._rows.get(index)
+        self._rows[index] = found if before is None else _merged(before, found)
+        return found
 
-    def ledger(self, model: nn.Module, title: str, inputs: str, solver: str, images: int) -> Ledger:
-        evaluations = [self._rows[index] for index in sorted(self._rows)]
-        if outside := macs_outside_layers(model):
-            evaluations = [
-                Evaluation(e.index, e.t, e.images, (*e.layers, _elsewhere(outside, e.images))) for e in evaluations
-            ]
+    def ledger(self, title: str, inputs: str, solver: str, images: int) -> Ledger:
+        model, config = self._model, cast(Any, self._model.config)
         spiking = bool(spiking_neurons(model))
-        config: Any = model.config
         return Ledger(
             title=title,
             parameters=sum(p.numel() for p in model.parameters()),
@@ -163,8 +166,13 @@ class _Rows:
             inputs=inputs,
             solver=solver,
             images=images,
-            evaluations=tuple(evaluations),
+            evaluations=tuple(self._rows[index] for index in sorted(self._rows)),
         )
+
+
+def _merged(before: Evaluation, further: Evaluation) -> Evaluation:
+    layers = merge_layers([before.layers, further.layers])
+    return replace(before, images=before.images + further.images, layers=layers)
 
 
 def _elsewhere(macs: int, images: int) -> SynapticCount:

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from sddpm.app.facts import ANY, Facts, facts_of
+from sddpm.app.facts import ALL, ANY, Facts, facts_of
 from sddpm.app.failures import in_a_line
 from sddpm.app.settings import Settings
 from sddpm.app.shelf import Shelf
@@ -29,8 +29,9 @@ class Fields:
         said = dict(zip(self.parts, values, strict=True))
         for name in ("solver", "sampler", "label"):
             said[name] = said.get(name) or None
-        for name in ("steps", "x0_scale", "guidance_scale"):
-            said[name] = number(self.parts[name].label, said[name])
+        for name in ("steps", "x0_scale", "guidance_scale", "exit_tolerance"):
+            if name in said:
+                said[name] = number(self.parts[name].label, said[name])
         return Settings(**said)
 
 
@@ -45,7 +46,16 @@ def number(label: str, text: str | None) -> Any:
     return int(value) if value.is_integer() else value
 
 
-def make_fields(shelf: Shelf, facts: Facts, *, seeds: str, several: bool = True, threshold: bool = True) -> Fields:
+def make_fields(
+    shelf: Shelf,
+    facts: Facts,
+    *,
+    seeds: str,
+    several: bool = True,
+    all_classes: bool | None = None,
+    threshold: bool = True,
+    early_exit: bool = False,
+) -> Fields:
     """The fields of a view, in the column that is open now.
 
     Args:
@@ -53,15 +63,20 @@ def make_fields(shelf: Shelf, facts: Facts, *, seeds: str, several: bool = True,
         facts: of the first of them.
         seeds: to begin with.
         several: whether the view draws several pictures.
+        all_classes: whether all classes are a choice; None: if it draws several pictures.
         threshold: whether it has one threshold for all.
+        early_exit: whether it has a tolerance of early exit.
     """
     names = shelf.names()
+    all_classes = several if all_classes is None else all_classes
     parts: dict[str, Any] = {"model": gr.Dropdown(names, value=names[0], label="Model", filterable=False)}
     with gr.Row():
         about = "One picture each, such as 0-3 or 7,100" if several else "A whole number"
         label = "Seeds" if several else "Seed"
         parts["seeds"] = gr.Textbox(seeds, label=label, info=about, max_lines=1, min_width=120)
-        parts["label"] = gr.Dropdown(**label_choices(facts, several), label="Class", info="What to draw", min_width=120)
+        parts["label"] = gr.Dropdown(
+            **label_choices(facts, all_classes), label="Class", info="What to draw", min_width=120
+        )
     with gr.Row():
         parts["solver"] = gr.Dropdown(
             **solver_choices(facts), label="Solver", info="From noise to picture", min_width=120
@@ -78,6 +93,13 @@ def make_fields(shelf: Shelf, facts: Facts, *, seeds: str, several: bool = True,
         parts["x0_scale"] = gr.Textbox(
             label="x0 scale", info="Contrast, such as 1.02", placeholder="own", max_lines=1, min_width=120
         )
+    if early_exit:
+        parts["exit_tolerance"] = gr.Textbox(
+            label="Early exit",
+            info="Leave the network once its output changes by less, such as 0.4",
+            placeholder="never",
+            max_lines=1,
+        )
     parts["guidance_scale"] = gr.Textbox(
         label="Guidance scale",
         info="How strongly towards the class; other than 1 takes twice the evaluations",
@@ -86,11 +108,11 @@ def make_fields(shelf: Shelf, facts: Facts, *, seeds: str, several: bool = True,
         visible=bool(facts.classes),
     )
     fields = Fields(parts)
-    follow_model(shelf, fields, several)
+    follow_model(shelf, fields, all_classes)
     return fields
 
 
-def follow_model(shelf: Shelf, fields: Fields, several: bool) -> None:
+def follow_model(shelf: Shelf, fields: Fields, all_classes: bool) -> None:
     """Let the other fields show what the chosen model can do."""
     parts = fields.parts
 
@@ -102,7 +124,7 @@ def follow_model(shelf: Shelf, fields: Fields, several: bool) -> None:
             gr.Warning(in_a_line(error))
             return [gr.skip()] * 5
         return [
-            gr.update(**label_choices(facts, several)),
+            gr.update(**label_choices(facts, all_classes)),
             gr.update(visible=bool(facts.classes)),
             gr.update(**solver_choices(facts)),
             gr.update(**sampler_choices(facts)),
@@ -115,8 +137,8 @@ def follow_model(shelf: Shelf, fields: Fields, several: bool) -> None:
     )
 
 
-def label_choices(facts: Facts, several: bool = True) -> dict[str, Any]:
-    choices = [choice for choice in facts.classes if several or choice[1] != "all"]
+def label_choices(facts: Facts, all_classes: bool) -> dict[str, Any]:
+    choices = [choice for choice in facts.classes if all_classes or choice[1] != ALL]
     return {"choices": choices, "value": ANY if choices else None, "visible": bool(choices)}
 
 

@@ -1,0 +1,106 @@
+"""What a picture costs while it is made, beside the network without spikes, by any cost model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from sddpm.app.drawing import captions_of, check_pictures, evaluations_of
+from sddpm.app.settings import Settings
+from sddpm.data import to_uint8
+from sddpm.energy import CostModel, energy_of
+from sddpm.energy.counts import each_step
+from sddpm.energy.ledger import Evaluation, Ledger
+from sddpm.energy.measure import deployed, measure_sampling
+from sddpm.energy.twin import twin_ledger
+from sddpm.errors import UserError
+from sddpm.models.thresholds import spiking_neurons
+from sddpm.pipelines import DenoisingStep, SpikingDiffusionPipeline
+
+
+@dataclass(frozen=True)
+class Consumption:
+    """What one picture has cost so far.
+
+    settings: what was filled in. caption: what it is. picture: uint8 [C, H, W], as far as it is. evaluations: what each
+    counted. total: how many there will be. T: SNN time steps of the network. twin: the account of one evaluation of the
+    network without spikes. runs: evaluations of the network for one of the solver: 2 under guidance, else 1.
+    """
+
+    settings: Settings
+    caption: str
+    picture: Tensor
+    evaluations: tuple[Evaluation, ...]
+    total: int
+    T: int
+    twin: Ledger
+    runs: int
+
+    @property
+    def snn_steps(self) -> float:
+        """SNN time steps of an evaluation, on average."""
+        return sum(evaluation.snn_steps for evaluation in self.evaluations) / len(self.evaluations)
+
+    def growth(self, cost: CostModel) -> list[float]:
+        """pJ after each evaluation."""
+        return list(accumulate(energy_of(evaluation.layers, cost).total for evaluation in self.evaluations))
+
+    def twin_growth(self, cost: CostModel) -> list[float]:
+        """pJ of the network without spikes after each evaluation."""
+        return list(accumulate([self.runs * self.twin.per_evaluation(cost).total] * len(self.evaluations)))
+
+    def saving(self, cost: CostModel) -> float:
+        """Share of the twin's energy that is saved; negative where the spikes cost more."""
+        return 1 - self.growth(cost)[-1] / self.twin_growth(cost)[-1]
+
+    def by_snn_step(self, cost: CostModel) -> list[float]:
+        """pJ if each evaluation ended after 1, 2, ... SNN time steps: what fires first does not depend on what fires
+        later. Layers that run once count for the first."""
+        added = [0.0] * self.T
+        for evaluation in self.evaluations:
+            for layer in evaluation.layers:
+                for n, part in enumerate(each_step(layer)):
+                    added[n] += energy_of([part], cost).total
+        return list(accumulate(added))
+
+
+def consume(
+    pipeline: SpikingDiffusionPipeline, settings: Settings, report: Callable[[Consumption], None] = lambda _: None
+) -> Consumption:
+    """Draw one picture and count what every evaluation costs; `report` gets it after every evaluation.
+
+    Raises:
+        UserError: more than one seed, settings that are invalid for this model, or a model without spikes.
+    """
+    check_pictures(pipeline)
+    if not spiking_neurons(pipeline.unet):
+        raise UserError("this model has no spiking neurons: choose another")
+    wanted = settings.wanted(pipeline)
+    if len(wanted.seeds) != 1:
+        raise UserError(f"one seed is needed here, not {settings.seeds!r}")
+    options = pipeline.resolve_options(replace(settings.options, engine="eager"))
+    counted = deployed(pipeline)
+    runs = 1 if options.guidance_scale == 1 else 2
+    shape = pipeline.unet.config
+    black = torch.zeros(shape.in_channels, shape.sample_size, shape.sample_size, dtype=torch.uint8)
+    made = Consumption(
+        settings,
+        captions_of(pipeline, wanted)[0],
+        black,
+        (),
+        evaluations_of(pipeline, options),
+        shape["T"],
+        twin_ledger(pipeline),
+        runs,
+    )
+
+    def after(step: DenoisingStep, evaluation: Evaluation) -> None:
+        nonlocal made
+        picture = to_uint8(step.x_prev[0].cpu())
+        made = replace(made, picture=picture, evaluations=(*made.evaluations, evaluation))
+        report(made)
+
+    measure_sampling(counted, wanted.seeds, class_labels=wanted.labels, options=options, callback=after)
+    return made
