@@ -107,16 +107,19 @@ def test_two_train_at_once(real, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_four_at_once(place, name):
     write_at_once(place, name, 4, 3)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_four_train_at_once(real, tmp_path):
     train_at_once(tmp_path, 4, 5)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_kills_of_two_processes(tmp_path):
     kill_two_processes(tmp_path, 5)

@@ -108,16 +108,19 @@ def test_a_full_disk_under_training(tmp_path, disk):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ten_full_disks(real, disk, name):
     fill_commands(real, disk, name, 10)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_twenty_full_disks_under_training(tmp_path, disk):
     fill_trainings(tmp_path, disk, 20)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_ten_full_disks_under_distillation(real, disk):
     fill_distillations(real, disk, 10)

@@ -53,6 +53,7 @@ def test_some_kills_of_training(real, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_a_hundred_kills_of_training(real, tmp_path):
     kill_trainings(real, tmp_path, 100)
 
@@ -124,6 +125,7 @@ def test_some_kills(place, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_twenty_kills(place, name):
     kill_commands(place, name, 20)
@@ -147,5 +149,6 @@ def kill_distillations(place: Path, wanted: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_twenty_kills_of_distillation(place):
     kill_distillations(place, 20)

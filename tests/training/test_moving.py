@@ -49,6 +49,15 @@ def test_a_packed_run_goes_on_with_the_same_bits(run, tiny, tmp_path):
     assert rows == expected
 
 
+def test_long_packing_shows_how_far_it_is(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sddpm.moving.runs.DELAY", 0)
+    for progress in (True, False):
+        pack_run(run, tmp_path / f"pack {progress}", progress=progress)
+        unpack_run(tmp_path / f"pack {progress}", tmp_path / f"run {progress}", progress=progress)
+        shown = capsys.readouterr().err
+        assert [f"{what}: 100%" in shown for what in ("unpacking", "\rpacking")] == [progress, progress]
+
+
 def test_half_precision(run, tiny, tmp_path):
     whole, half = pack_run(run, tmp_path / "whole"), pack_run(run, tmp_path / "half", half=True)
     assert half.half and not whole.half

@@ -9,7 +9,7 @@ moments and warms up (`optim.optimizer_warmup`).
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from sddpm.errors import UserError, reason
 from sddpm.files import Output, atomic_path, check_outputs
@@ -47,6 +48,7 @@ WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
 ALL_TENSORS = (*TENSOR_FILES, POWER_FILE)
 ABOUT = ("class_names", "signal_range")  # what a pipeline keeps about its data
 RUN_FILES = ("config.yaml", "metrics.jsonl", "history.yaml")
+DELAY = 1.0  # seconds after which a progress bar is shown
 ROUNDING = 2.0**-10  # of the norm of a tensor: what its float16 form may differ by
 
 
@@ -60,7 +62,13 @@ class Packed:
 
 
 def pack_run(
-    run_dir: str | Path, out: str | Path, *, max_part: int | None = None, half: bool = False, force: bool = False
+    run_dir: str | Path,
+    out: str | Path,
+    *,
+    max_part: int | None = None,
+    half: bool = False,
+    force: bool = False,
+    progress: bool = True,
 ) -> Packed:
     """Write the newest checkpoint of a run, and what else it takes to go on, to a new folder `out`.
 
@@ -70,6 +78,7 @@ def pack_run(
         max_part: bytes of a part at most; None for one part.
         half: whether to round weights to float16 and leave Adam's moments behind.
         force: whether to replace what is at `out`.
+        progress: whether to show a progress bar, of work that takes longer than a second.
 
     Raises:
         UserError: nothing to pack, a damaged checkpoint, or a full disk.
@@ -93,7 +102,10 @@ def pack_run(
                 files[name] = Path(scratch, name)
                 save_file(_halved(read_safetensors(checkpoint / name), checkpoint / MOMENTS), files[name])
         writer = PartWriter(folder, max_part)
-        with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        with (
+            _shown(writer, "write", _archive_size(files.values()), "packing", progress) as stream,
+            tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+        ):
             for name, path in files.items():
                 archive.add(path, name, filter=_anonymous)
         step = description["step"]
@@ -103,8 +115,9 @@ def pack_run(
     return Packed(step, half, [part["bytes"] for part in writer.parts])
 
 
-def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
+def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True) -> Packed:
     """Make a run folder of what `pack_run` wrote, or add its checkpoint to the folder that the run has here already.
+    `progress` as of `pack_run`.
 
     Raises:
         UserError: parts that are missing or damaged; a folder that holds something else, or is further on already.
@@ -121,7 +134,7 @@ def unpack_run(source: str | Path, run_dir: str | Path) -> Packed:
         raise UserError(f"{source / MANIFEST} is not whole: {', '.join(wrong)} missing or of a wrong kind")
     with tempfile.TemporaryDirectory() as scratch, locked(run_dir):
         folder = Path(scratch)
-        _extract(source, manifest, folder)
+        _extract(source, manifest, folder, progress)
         try:
             description = read_json(folder / STATE_FILE)
             check_description(description)
@@ -193,11 +206,26 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _extract(source: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+def _shown(stream: Any, method: str, size: int, what: str, progress: bool) -> Any:
+    """The stream, whose reading or writing of `size` bytes moves a bar on."""
+    return tqdm.wrapattr(stream, method, total=size, desc=what, delay=DELAY, disable=not progress)
+
+
+def _archive_size(files: Iterable[Path]) -> int:
+    """Bytes of a tar archive: of each file a header and whole blocks; two empty blocks end it, and it fills records."""
+    blocks = sum(1 + -(-path.stat().st_size // tarfile.BLOCKSIZE) for path in files) + 2
+    return -(-blocks * tarfile.BLOCKSIZE // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
+def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: bool) -> None:
     """The known files of an archive, and no others."""
     known = {*RUN_FILES, *ALL_TENSORS, STATE_FILE}
     try:
-        with tarfile.open(fileobj=PartReader(source, manifest), mode="r|") as archive:  # type: ignore[call-overload]
+        size = sum(part["bytes"] for part in manifest["parts"])
+        with (
+            _shown(PartReader(source, manifest), "read", size, "unpacking", progress) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as archive,
+        ):
             for member in archive:
                 content = archive.extractfile(member)
                 if member.name not in known or content is None:
