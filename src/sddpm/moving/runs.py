@@ -206,7 +206,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _shown(stream: Any, method: str, size: int, what: str, progress: bool) -> Any:
+def _shown(stream: Any, method: Any, size: int, what: str, progress: bool) -> Any:
     """The stream, whose reading or writing of `size` bytes moves a bar on."""
     return tqdm.wrapattr(stream, method, total=size, desc=what, delay=DELAY, disable=not progress)
 
