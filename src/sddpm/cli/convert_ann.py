@@ -32,7 +32,7 @@ def convert_ann(
     ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Neurons may take back a spike that was too many.")] = False,
     finetune_steps: Annotated[
-        int, typer.Option(help="Steps in which every block learns to answer as before the conversion.")
+        int, typer.Option(help="Steps in which every block learns to give its output from before the conversion.")
     ] = 0,
     lr: Annotated[float, typer.Option(help="Learning rate of the first of them; it falls to 0.")] = 3e-4,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,

@@ -153,7 +153,7 @@ def open_images(
 
 
 def write(account: "Account", report: Path | None, json_file: Path | None, csv_file: Path | None) -> None:
-    """Write the files that were asked for, each whole or not at all."""
+    """Write the wanted files, each whole or not at all."""
     import shlex
     import sys
 

@@ -30,7 +30,7 @@ class Verb(TyperCommand):
 
 
 def with_names(text: str) -> str:
-    """The text of an option's help with the lists it asks for."""
+    """The text of an option's help with the lists it names."""
     if "{metrics}" in text:
         from sddpm.evaluation.metrics import METRICS
 

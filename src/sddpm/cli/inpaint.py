@@ -54,7 +54,7 @@ def inpaint(
 
     Costs steps x resamplings evaluations of the network for each painting. FILE.png has a row an image: as it is, what
     is known of it, and the paintings. Folders and zips name paintings by their seed. Without --class a model of classes
-    is asked for none; of several classes every image is painted in each, with the same seeds.
+    samples none; of several classes every image is painted in each, with the same seeds.
     """
     from sddpm.files import Output, check_outputs
 

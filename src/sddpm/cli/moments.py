@@ -39,8 +39,8 @@ def moments(
 ) -> None:
     """Measure E |epsilon(x_t, t)|^2 at every diffusion step, and keep it with the model.
 
-    The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it. A model of classes is asked for that of each
-    image.
+    The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it. A model of classes is evaluated for the
+    class of each image.
     """
     from sddpm.files import FIGURES, Output, atomic_path, check_outputs
     from sddpm.pipelines.moments import keep_moments, measure_moments, read_moments
@@ -110,7 +110,7 @@ def training_images(
     if count > len(dataset):
         raise UserError(f"{dataset.name} holds {len(dataset):,} images, fewer than --samples {count:,}")
     if num_classes is not None and dataset.labels is None:
-        raise UserError(f"{dataset.name} has no labels to ask the model for: --no-class asks it for no class")
+        raise UserError(f"{dataset.name} has no labels of classes: --no-class measures for no class")
     check_labels(dataset, num_classes)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(dataset), generator=generator)[:count].split(batch_size)

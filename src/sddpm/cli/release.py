@@ -22,9 +22,7 @@ def release(
         list[Path] | None,
         typer.Option(help="JSON of sddpm evaluate --out, of the released model; may be repeated.", metavar="FILE"),
     ] = None,
-    solver: Annotated[
-        str, typer.Option(help="With which it samples unless another is asked for.", metavar="NAME")
-    ] = "ddim",
+    solver: Annotated[str, typer.Option(help="With which it samples unless told otherwise.", metavar="NAME")] = "ddim",
     x0_scale: Annotated[
         float, typer.Option(help="Times which it takes the clean image that it predicts, likewise.", metavar="X")
     ] = 1.0,

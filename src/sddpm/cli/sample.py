@@ -146,7 +146,7 @@ def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
 
 
 def output_format(out: Path, format: str | None) -> str:
-    """What to write: as asked, or by the suffix of the name; a name without a suffix is a folder.
+    """What to write: as given, or by the suffix of the name; a name without a suffix is a folder.
 
     Raises:
         UserError: neither says.

@@ -43,7 +43,7 @@ class ConversionErrors:
 def conversion_errors(
     ann: SpikingUNet2DModel, spiking: SpikingUNet2DModel, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> ConversionErrors:
-    """Both networks asked the same; each layer of the spiking one receives what its own earlier layers fired.
+    """Both networks get the same input; each layer of the spiking one receives what its own earlier layers fired.
 
     Args:
         ann: with quantised activations, in evaluation mode.
@@ -88,7 +88,7 @@ def _relative(error: Tensor, of: Tensor) -> float:
 
 @contextmanager
 def outputs(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """What the named layers answered last, while the block lasts."""
+    """The last outputs of the named layers, while the block lasts."""
     last: dict[str, Tensor] = {}
 
     def keep(name: str):

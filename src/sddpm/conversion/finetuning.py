@@ -1,4 +1,4 @@
-"""Fine-tuning after a conversion, block by block: each learns to answer what its twin without spikes answers.
+"""Fine-tuning after a conversion, block by block: each learns to output what its twin without spikes outputs.
 
 As in Fast-SNN (Hu et al., 2023, arXiv 2305.19868) a block is fed with what the blocks before it fire, errors and all,
 and learns from its own error alone. Here all blocks learn at the same time: what enters a block carries no gradient.

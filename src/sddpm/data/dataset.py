@@ -1,4 +1,4 @@
-"""Data sets ready for training: uint8 [C, H, W] images by index, in memory or decoded when asked for."""
+"""Data sets ready for training: uint8 [C, H, W] images by index, in memory or decoded when they are used."""
 
 import logging
 import os
@@ -88,7 +88,7 @@ class MemoryDataset(ImageDataset):
 
 
 class LazyDataset(ImageDataset):
-    """Images too large to hold together, decoded by a thread pool whenever they are asked for.
+    """Images too large to hold together, decoded by a thread pool whenever they are used.
 
     A damaged image is only met when it is read: it is then added to `skipped`, named in one warning, and the next
     readable image (and its label) takes its place from there on.

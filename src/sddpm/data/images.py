@@ -142,7 +142,7 @@ def _open_zip(path: Path) -> _Part:
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """The entry's bytes, checked by its CRC; asking for the declared size bounds an entry that lies about it."""
+    """The entry's bytes, checked by its CRC; reading the declared size bounds an entry that lies about it."""
     with archive.open(entry) as file:
         return file.read(entry.file_size)
 

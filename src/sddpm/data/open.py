@@ -48,7 +48,7 @@ def open_dataset(
         "ddim64" (CelebA as most published statistics have it), before the resize.
     download: allow fetching the official files into `cache_dir` (default: SDDPM_CACHE, else the user's cache folder).
     limit: the first so many images only.
-    memory_limit: bytes of decoded pixels up to which all is held in memory; beyond it images are decoded when asked
+    memory_limit: bytes of decoded pixels up to which all is held in memory; beyond it images are decoded when used
         for.
     base_url: fetch from BASE_URL/<data set>/<file> instead of the official places (default: SDDPM_DATA_URL).
 

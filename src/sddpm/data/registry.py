@@ -38,7 +38,7 @@ _CIFAR_FILES = {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"}
 class Entry:
     """One data set: how to open it, and what is known of it before it is opened.
 
-    name: by which it is asked for. description: what it is and how it is come by, in one line.
+    name: as it is given. description: what it is and where it comes from, in one line.
     build: `Request` -> `Source`; it finds the files, or fetches them (`download.cached_folder`).
     splits: {split: its number of images, None if that depends on the files}.
     channels, image_size: of all its images; None: as the files are.

@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; the builders of the registry turn it into a `Source`."""
+    """What the user wants; the builders of the registry turn it into a `Source`."""
 
     paths: tuple[Path, ...] = ()
     split: str = "train"

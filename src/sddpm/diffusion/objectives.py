@@ -22,7 +22,7 @@ def check_prediction_type(prediction_type: str) -> None:
 
 
 def target(prediction_type: str, alphas_cumprod: Tensor, x0: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
-    """What the network should answer at x_t = add_noise(alphas_cumprod, x0, noise, t); shape of `x0` [B, ...].
+    """What the network should predict at x_t = add_noise(alphas_cumprod, x0, noise, t); shape of `x0` [B, ...].
 
     Raises:
         UserError: unknown prediction type.
@@ -37,7 +37,7 @@ def target(prediction_type: str, alphas_cumprod: Tensor, x0: Tensor, noise: Tens
 def predict_x0(
     prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int
 ) -> Tensor:
-    """The clean image that the network's answer implies, not clamped; shape of `x_t` [B, ...].
+    """The clean image that the network's prediction implies, not clamped; shape of `x_t` [B, ...].
 
     Raises:
         UserError: unknown prediction type.
@@ -52,7 +52,7 @@ def predict_x0(
 def predict_epsilon(
     prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int
 ) -> Tensor:
-    """The noise that the network's answer implies; shape of `x_t` [B, ...].
+    """The noise that the network's prediction implies; shape of `x_t` [B, ...].
 
     Raises:
         UserError: unknown prediction type.
@@ -67,7 +67,7 @@ def predict_epsilon(
 def scale_x0(
     prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int, scale: float
 ) -> Tensor:
-    """The answer that implies the clean image of `model_output`, not clamped, times `scale`; shape of `x_t` [B, ...].
+    """The prediction whose clean image is that of `model_output`, not clamped, times `scale`; shape of `x_t` [B, ...].
 
     Raises:
         UserError: unknown prediction type.
@@ -89,7 +89,7 @@ def check_x0_scale(scale: float) -> None:
 
 
 def ddim_weight(prediction_type: str, alphas_cumprod: Tensor) -> Tensor:
-    """How much the network's answer at t moves x from t to t - 1 in DDIM, |d x_(t-1) / d answer|, over the largest.
+    """How much the prediction at t moves x from t to t - 1 in DDIM, |d x_(t-1) / d prediction|, over the largest.
 
     Of v it is the sine of the angle between the two noise levels, arccos sqrt(a_t) - arccos sqrt(a_(t-1)).
 

@@ -36,7 +36,7 @@ def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = No
         tabulate_time: whether the time embedding becomes a table of biases (`fold_time`); None: for pure networks.
 
     Raises:
-        UserError: a table is asked for, but the model is no spiking U-Net.
+        UserError: a table for a model that is no spiking U-Net.
     """
     unet = pipeline.unet
     spiking = isinstance(unet, SpikingUNet2DModel)

@@ -52,7 +52,7 @@ def label_of(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> 
 
 
 def sample_labels(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline, count: int) -> Tensor | None:
-    """The class of each sample, LongTensor [count]; None where the model knows none, or is asked for no class."""
+    """The class of each sample, LongTensor [count]; None where the model knows none, or no class is sampled."""
     if pipeline.num_classes is None:
         return None
     seeds = range(settings.first_seed, settings.first_seed + count)
@@ -112,7 +112,7 @@ def sample_images(
     Shards are batches, so that a sample does not depend on how many processes share the work.
 
     Raises:
-        UserError: settings that the pipeline refuses, seeds beyond the last, a model that answers with NaN.
+        UserError: settings that the pipeline refuses, seeds beyond the last, a model that predicts NaN.
     """
     if settings.first_seed < 0 or settings.first_seed + count - 1 > MAX_SEED:
         raise UserError(f"seeds {settings.first_seed} and the {count} from there on do not lie in 0 to {MAX_SEED}")

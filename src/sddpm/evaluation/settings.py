@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do."""
+"""The settings of an evaluation."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path

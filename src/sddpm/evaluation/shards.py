@@ -15,7 +15,7 @@ from sddpm.files import atomic_path
 class Shards:
     """An array [count, ...] kept as FOLDER/START-STOP.npy, `size` rows each (the last one fewer).
 
-    Indexed by a slice or an integer array it gives a NumPy array; only the rows asked for are read.
+    Indexed by a slice or an integer array it gives a NumPy array; only the indexed rows are read.
     """
 
     def __init__(self, folder: Path, count: int, size: int):

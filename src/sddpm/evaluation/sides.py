@@ -75,7 +75,7 @@ class Sides:
 
 
 class Pixels:
-    """The pixels of images as feature vectors [N, C * H * W], uint8, read when they are asked for."""
+    """The pixels of images as feature vectors [N, C * H * W], uint8, read when they are used."""
 
     def __init__(self, images: ImageSet):
         self._images = images

@@ -68,7 +68,7 @@ class Reference:
 
 
 def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Samples:
-    """The samples of a model, or images. Raises `UserError` if there are fewer than asked for, or none."""
+    """The samples of a model, or images. Raises `UserError` if there are fewer than wanted, or none."""
     path = find_source(settings.source)
     if is_model(path):
         return _model_samples(path, settings, plan, device)
@@ -228,13 +228,13 @@ def open_reference_images(
 def open_training(
     settings: EvaluationSettings, samples: Samples, reference: Reference
 ) -> tuple[ImageDataset | None, str]:
-    """The images among which copies are looked for, or None and why there are none ("" if nobody asked).
+    """The images among which copies are searched, or None and why there are none ("" if they are not wanted).
 
     They are those of `settings.training`; else the training split of a reference that is a data set, else the images
     of the reference.
 
     Raises:
-        UserError: images that were asked for and cannot be had.
+        UserError: wanted images that are missing.
     """
     training = settings.training
     if not settings.copies:

@@ -15,7 +15,7 @@ from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 class TimeBiases:
     """A diffusion step (and a class) -> for each block the bias [S, C] of its hidden layer, the folded one included.
 
-    One product for all blocks, in float64 and rounded once; the biases that were asked for are remembered.
+    One product for all blocks, in float64 and rounded once; the biases that were used are remembered.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
 
 
 def _initialize(unet: UNet2DModel) -> None:
-    """Xavier weights and zero biases; blocks and attention start as near the identity, the answer near zero; classes
+    """Xavier weights and zero biases; blocks and attention start as near the identity, the output near zero; classes
     start without effect."""
     for layer in unet.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

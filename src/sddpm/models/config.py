@@ -1,4 +1,4 @@
-"""What a U-Net can be built from, and what it can be fed: checks that answer in one line."""
+"""What a U-Net can be built from, and what it can be fed: checks that fail in one line."""
 
 from collections.abc import Mapping
 

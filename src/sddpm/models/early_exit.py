@@ -25,7 +25,7 @@ class EarlyExit(nn.Module):
 
     A sample leaves with y_n when 0 < |y_n - y_(n-1)| < tolerance |y_n| (Euclidean norms over its pixels), at n = 2 at
     the earliest; no change at all means that no spike has come through to the readout yet. What the network would have
-    done afterwards does not reach back, so that with a tolerance of 0 the answer is the network's, up to rounding.
+    done afterwards does not reach back, so that with a tolerance of 0 the output is the network's, up to rounding.
 
     `snn_steps` is what the samples of the last call took: LongTensor [B] of 1 to T.
 

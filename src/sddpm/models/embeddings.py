@@ -37,7 +37,7 @@ class ClassEmbedding(nn.Embedding):
     """LongTensor [B] of classes -> [B, channels], to be added to the time embedding.
 
     The row after the classes' own stands for no class (classifier-free guidance; Ho & Salimans, 2021). All start at 0,
-    where the network answers as one without classes.
+    where the network predicts as one without classes.
     """
 
     def __init__(self, num_classes: int, channels: int):

@@ -79,7 +79,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         patch_size: pixels of a patch are moved into channels before the first layer and back after the last.
         pure: every convolution but the first receives spikes: shortcuts take their block's, and the readout has
             neurons. (The time embedding becomes a table with `folding.fold_time`.)
-        num_classes: classes that images may be asked for; None for a model that knows none.
+        num_classes: classes that images may have; None for a model that knows none.
         initial_charge: membrane of the neurons at the start, in thresholds.
         signed_spikes: neurons may take a spike back (IF with soft reset).
         activation_bits: of "quantized_relu", which has 2^bits levels.
@@ -213,7 +213,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
 
         Args:
             sample: x_t [B, in_channels, H, W] (or [B, in_channels, L]), nominally unit variance at large t; with
-                synaptic_currents also the currents [T, B, in_channels, H, W], which are then what is answered too.
+                synaptic_currents also the currents [T, B, in_channels, H, W], which are then the output too.
             timestep: diffusion steps, a number or a LongTensor [] or [B], 0 <= t < num_train_timesteps.
             class_labels: LongTensor [B] of 0 to num_classes - 1, or num_classes for no class; None for no class.
             return_dict: whether to return a `SpikingUNet2DOutput` or a 1-tuple.

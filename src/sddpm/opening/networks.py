@@ -60,7 +60,7 @@ def _weight_shapes(folder: Path) -> Shapes:
 
 
 def _network_shapes(folder: Path, network: Any, config: dict[str, Any]) -> Shapes:
-    """Names and shapes of the parameters that a config asks for, from a network that has no memory."""
+    """Names and shapes of the parameters of a config, from a network that has no memory."""
     try:
         with torch.device("meta"):
             made = network.from_config(config)

@@ -172,7 +172,7 @@ class SamplingPipeline(DiffusionPipeline):
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes images may be asked for; None if the model knows none."""
+        """How many classes images may have; None if the model knows none."""
         return self.unet.config.get("num_classes")
 
     @property
@@ -291,7 +291,7 @@ class SamplingPipeline(DiffusionPipeline):
                         callback(step)
                     bar.update()
                 if not x.isfinite().all():
-                    raise UserError(f"the model answered with NaN or infinity in images {done} to {done + len(x) - 1}")
+                    raise UserError(f"the model predicted NaN or infinity in images {done} to {done + len(x) - 1}")
                 done += len(x)
                 unit = (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
                 yield chunk, unit if self.signal_range is None else low + (high - low) * unit

@@ -1,4 +1,4 @@
-"""Images of a class: by which names it may be asked for, and classifier-free guidance towards it."""
+"""Images of a class: the names it may be given by, and classifier-free guidance towards it."""
 
 import hashlib
 import math
@@ -20,11 +20,11 @@ NO_CLASS, RANDOM = "none", "random"
 
 @dataclass(frozen=True)
 class ClassGuidance:
-    """Which class each sample is asked for, and how strongly (Ho & Salimans, 2021, arXiv 2207.12598).
+    """The class of each sample, and how strongly it is guided (Ho & Salimans, 2021, arXiv 2207.12598).
 
     labels: LongTensor [B]. no_class: the label that stands for no class.
-    scale: s, where the model's answer is taken to be u + s (c - u), from c to the class and u to no class. (The paper's
-        w is s - 1.) At 1 that is c, and the model is asked once instead of twice.
+    scale: s, where the prediction is taken to be u + s (c - u), from c for the class and u for no class. (The paper's
+        w is s - 1.) At 1 this is c, and the model is evaluated once instead of twice.
     """
 
     labels: Tensor
@@ -32,7 +32,7 @@ class ClassGuidance:
     scale: float = 1.0
 
     def ask(self, model: nn.Module, x: Tensor, t: int | Tensor) -> Tensor:
-        """The guided answer to x_t [B, ...]; classes and no class are one batch."""
+        """The guided prediction at x_t [B, ...]; classes and no class are one batch."""
         if self.scale == 1:
             return model(x, t, self.labels).sample
         steps = torch.as_tensor(t).expand(len(x)).repeat(2)

@@ -31,12 +31,12 @@ class DenoisingStep:
     """One evaluation of the network and what the solver made of it. Tensors are [B, C, H, W], nominally in [-1, 1].
 
     index: 0 for the first evaluation.
-    t: diffusion step at which the network was asked, N - 1 (noise) to 0.
-    x_t: what it was asked about.
-    x0: the clean image that its answer implies, scaled, and clamped if the scheduler clamps.
+    t: diffusion step at which the network was evaluated, N - 1 (noise) to 0.
+    x_t: the input.
+    x0: the clean image that its prediction implies, scaled, and clamped if the scheduler clamps.
     x_prev: what the solver goes on with; the images, after the last step.
     snn_steps: SNN time steps that each sample took, LongTensor [B], if the model leaves early; else None. [2 B] if the
-        model was asked for both a class and none.
+        model was evaluated for both a class and none.
     """
 
     index: int
@@ -75,14 +75,14 @@ def predict(
     thresholds: Thresholds | None = None,
     guidance: ClassGuidance | None = None,
 ) -> Tensor:
-    """The model's answer to x_t [B, ...] in the precision of `x`; the model is left as it was.
+    """The model's prediction at x_t [B, ...] in the precision of `x`; the model is left as it was.
 
     Args:
-        model: answers model(x_t, t).sample, in any precision; with guidance, model(x_t, t, class_labels).sample.
+        model: gives model(x_t, t).sample, in any precision; with guidance, model(x_t, t, class_labels).sample.
         x: x_t.
         t: diffusion step, or LongTensor [B].
-        thresholds: firing thresholds to ask it with; None for its own.
-        guidance: classes to ask it for; None for none.
+        thresholds: firing thresholds to evaluate it with; None for its own.
+        guidance: classes to evaluate it for; None for none.
 
     Raises:
         UserError: thresholds that the model does not know.

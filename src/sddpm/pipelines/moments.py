@@ -36,18 +36,18 @@ def measure_moments(
 ) -> Moments:
     """E ||epsilon(x_t, t)||^2 / d of a pipeline's model at every diffusion step, with its standard error.
 
-    The model is asked with the thresholds it samples with. An image keeps its noise over all t.
+    The model is evaluated with the thresholds it samples with. An image keeps its noise over all t.
 
     Args:
         pipeline: its model and noise schedule.
-        batches: images as the model was trained on, uint8 [B, C, H, W], and the classes to ask it for, LongTensor [B];
+        batches: images as the model was trained on, uint8 [B, C, H, W], and their classes, LongTensor [B];
             None for no class. None is kept.
         count: how many images there will be, for the progress bar and the refusal of too few.
         seed: of the noise.
         progress: whether to show a bar.
 
     Raises:
-        UserError: fewer than 3 images, images of another shape than the model's, or a model that answers with NaN.
+        UserError: fewer than 3 images, images of another shape than the model's, or a model that predicts NaN.
     """
     if count < 3:
         raise UserError(f"moments need at least 3 images, not {count}")
@@ -71,7 +71,7 @@ def measure_moments(
                 predicted[t] = epsilon.double().square().flatten(1).mean(1).cpu()
                 bar.update(len(images))
             if not predicted.isfinite().all():
-                raise UserError("the model answered with NaN or infinity: it has no moments")
+                raise UserError("the model predicted NaN or infinity: it has no moments")
             sums.add(predicted, noise.double().square().flatten(1).mean(1))
     return sums.result()
 

@@ -311,7 +311,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         return resolve_labels(class_labels, seeds, self.num_classes, self.class_names, of)
 
     def _guidance(self, labels: list[int], scale: float) -> ClassGuidance | None:
-        """What to ask the model for in a batch of samples of these classes; None if it knows none."""
+        """The guidance of a batch of samples of these classes; None if it knows none."""
         if self.num_classes is None:
             return None
         return ClassGuidance(torch.tensor(labels).to(self._execution_device), self.num_classes, scale)

@@ -11,7 +11,7 @@ from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 @dataclass(frozen=True)
 class Wanted:
     """seeds: one for each image. labels: its class by number, or None if the model knows no classes.
-    rows: if several classes were asked for, their names: the images are those of the first, then of the second, ..."""
+    rows: if several classes are wanted, their names: the images are those of the first, then of the second, ..."""
 
     seeds: list[int]
     labels: list[int] | None = None
@@ -26,7 +26,7 @@ def split_classes(values: Sequence[str]) -> list[str]:
 def wanted_images(
     pipeline: SpikingDiffusionPipeline, seeds: list[int], values: Sequence[str], otherwise: str = "random"
 ) -> Wanted:
-    """Every seed in every class that was asked for; of `otherwise`, if none was: a class that the seed draws.
+    """Every seed in every wanted class; of `otherwise`, if none was: a class that the seed draws.
 
     Raises:
         UserError: a class that the model does not know, or one that is named twice.

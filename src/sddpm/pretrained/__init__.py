@@ -1,7 +1,7 @@
 """Trained models that come with the package, known by name. They are made by `sddpm release`; each has a README.md, its
 model card.
 
-Imports no torch: the command line asks it for names.
+Imports no torch: the command line takes names from it.
 """
 
 from itertools import islice

@@ -67,7 +67,7 @@ def release(
         hardware: what it was trained on, in words.
         licence: of the weights, by its SPDX name.
         evaluations: JSON files of `sddpm evaluate`, of the released model: release once, evaluate, release again.
-        solver: with which it samples unless another is asked for, a name of `sddpm.diffusion.solvers.SOLVERS`.
+        solver: with which it samples unless told otherwise, a name of `sddpm.diffusion.solvers.SOLVERS`.
         x0_scale: likewise, times which the clean image that it predicts is taken.
         steps, timesteps: likewise; None for those of the run's model.
         sampler: which of the samplers that are kept with the run's model is the default, or "own" for none of them;

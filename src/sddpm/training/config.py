@@ -216,7 +216,7 @@ ModelConfig = Annotated[
 
 
 class DiffusionConfig(Section):
-    """The forward process and what the network is asked to predict."""
+    """The forward process and what the network predicts."""
 
     num_train_timesteps: int = Field(default=1000, gt=0, description="Noising steps")
     beta_schedule: Literal["linear", "cosine"] = Field(default="linear", description="Noise schedule: linear or cosine")

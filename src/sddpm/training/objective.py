@@ -1,4 +1,4 @@
-"""The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if asked; spikes may cost too."""
+"""The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if set; spikes may cost too."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,7 +21,7 @@ from sddpm.training.student import student_targets
 
 class Loss(NamedTuple):
     """total: what is minimised, []; error: of the prediction alone, [] without gradient; firing_rate: of all neurons,
-    [] without gradient, 0 where no penalty asks for it."""
+    [] without gradient, 0 where there is no penalty."""
 
     total: Tensor
     error: Tensor
@@ -60,7 +60,7 @@ def make_loss(
         of_student = student_targets(config.diffusion, config.distill, teacher, config.model.num_classes)
 
     def weighted(difference: Tensor, t: Tensor) -> Tensor:
-        """The mean square of an error [B, ...] of the prediction, weighted by noise level if asked."""
+        """The mean square of an error [B, ...] of the prediction, weighted by noise level if set."""
         per_image = difference.square().flatten(1).mean(1)
         if gamma is not None:
             weight = min_snr_weight(prediction_type, alphas_cumprod, t, gamma)

@@ -10,19 +10,19 @@ from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import load_pipeline
 
 SECOND_OF_TAIL = ("readout.out_conv.", "readout.out_norm.")
-ADDED = ("temporal_modulation", "num_classes", "attention_resolutions")  # what changes no answer at first
+ADDED = ("temporal_modulation", "num_classes", "attention_resolutions")  # what changes no prediction at first
 
 
 def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     """Copy the weights of a saved model, or of a run, into `model`.
 
     A model with temporal modulation, classes or attention may start from one without: its scales then stay 1 (SDM,
-    arXiv 2408.16467), its classes stay 0 and its attention adds nothing yet, so that the answers are the same. A model
+    arXiv 2408.16467), its classes stay 0 and its attention adds nothing yet, so that predictions are the same. A model
     in the pure wiring may start from one that is not: of the tail, whose second convolution it lacks, it takes the
     first.
 
     Returns:
-        In what the two networks differ nevertheless, such as "T = 8 (there 4)": the weights fit, the answers change.
+        In what the two networks differ nevertheless, such as "T = 8 (there 4)": the weights fit, predictions change.
 
     Raises:
         UserError: nothing to load there, or weights of another network.

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finish the step, write a checkpoint, stop; at once when asked twice. SIGHUP, which a terminal
+"""SIGINT and SIGTERM: finish the step, write a checkpoint, stop; at once at the second signal. SIGHUP, which a terminal
 sends when it goes away, stops nothing."""
 
 import os

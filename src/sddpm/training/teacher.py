@@ -1,6 +1,6 @@
 """Distillation: a trained network whose predictions are what another learns.
 
-The noise that a network learns to predict is known only up to what x_t leaves open; the teacher answers with its mean
+The noise that a network learns to predict is known only up to what x_t leaves open; the teacher predicts its mean
 (as far as it has learned it), so that the gradients of the student vary less (Hinton et al., 2015, arXiv 1503.02531).
 """
 

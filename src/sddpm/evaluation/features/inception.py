@@ -2,7 +2,7 @@
 
 Parameter names are those of the published PyTorch port, pt_inception-2015-12-05-6726825d.pth. The network differs from
 the later Inception-v3 in three ways: 1008 classes, average pools that leave the padding out, and a max pool in the last
-block. Only the layers up to the deepest feature asked for are built.
+block. Only the layers up to the deepest wanted feature are built.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ from sddpm.evaluation.metrics.score import Features, Score, check_minimum
 from sddpm.registry import register, registered
 
 FEATURES = {"pool": "inception", "spatial": "inception", "logits": "inception", "fad": "fad", "pixels": None}
-"""What images are measured in, and the network that computes it: Inception's pooled features (of the length asked for),
+"""What images are measured in, and the network that computes it: Inception's pooled features (of the wanted length),
 its spatial ones, its logits; FSVAE's latents; or the pixels themselves, 0 to 255, which need no network."""
 AGAINST = ("statistics", "images", "nothing")
 
@@ -24,7 +24,7 @@ AGAINST = ("statistics", "images", "nothing")
 class Metric:
     """One number of samples, or of samples and a reference.
 
-    name: by which it is asked for. help: what it is, in a few words.
+    name: as it is given. help: what it is, in a few words.
     compute: (samples, reference, **options) -> `Score` or a number, of `Features`; a metric against nothing gets no
         reference.
     features: a name of `FEATURES`. labels: whether the classes of the images are needed too (`Features.labels`).
@@ -59,7 +59,7 @@ class Metric:
         return FEATURES[self.features]
 
     def feature(self, dim: int) -> str:
-        """The features it is measured in, by the name that their extractor gives them, where `dim` is asked for."""
+        """The features it is measured in, by the name that their extractor gives them, for `dim`."""
         return str(dim) if self.features == "pool" else self.features
 
     def label(self, dim: int) -> str:

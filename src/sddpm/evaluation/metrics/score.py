@@ -83,7 +83,7 @@ class Score:
     """A number and how sure it is.
 
     std: spread over splits or subsets, where the metric has them.
-    standard_error: of the value, over subsets, or by the jackknife when an interval was asked for.
+    standard_error: of the value, over subsets, or by the jackknife when an interval is wanted.
     interval: 95 %, of the randomness of the samples; the reference counts as fixed.
     details: settings that the number depends on, such as subset sizes.
     used: how many samples and reference images counted, for metrics that take some of many.

@@ -60,7 +60,7 @@ def _best() -> str:
 
 
 def spike_conv_kernel() -> str:
-    """The implementation in use, one of `choices`. Raises `UserError` if what the environment asks for cannot be."""
+    """The implementation in use, one of `choices`. Raises `UserError` if the environment's choice is impossible."""
     choice = choice_from_environment(VARIABLE, ("auto", *choices()))
     if choice == "auto":
         return _best()
@@ -90,7 +90,7 @@ def make_spike_conv(
         precision: "exact" (errors no larger than those of a float32 convolution) or "fast".
 
     Raises:
-        UserError: the environment asks for what is impossible.
+        UserError: the environment's choice is impossible.
     """
     kernel = spike_conv_kernel()
     if kernel == "onednn":

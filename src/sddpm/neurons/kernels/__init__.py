@@ -89,7 +89,7 @@ def multi_step(
         `triton_neuron`.
 
     Raises:
-        UserError: x has no time step or is not floating point, or SDDPM_NEURON_KERNEL asks for what is impossible.
+        UserError: x has no time step or is not floating point, or SDDPM_NEURON_KERNEL names what is impossible here.
     """
     functional.check_tensors(parameters)
     choice = _choice()
