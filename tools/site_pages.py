@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
@@ -244,3 +245,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         parts += [LINK.sub(lead, markdown[at : fence.start()]), fence[0]]
         at = fence.end()
     return "".join([*parts, LINK.sub(lead, markdown[at:])])
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuses what a page would fetch from elsewhere: the site opens without a network."""
+    if found := re.search(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(https?://[^\"]*)", output):
+        raise PluginError(f"{page.file.src_uri} would fetch {found[1]}: keep it in docs/")
+    return output
