@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 def in_a_line(error: BaseException) -> str:
     """One line on why; a fault of the package goes to the log with its traceback too."""
     if isinstance(error, UserError):
-        return f"{error}"
+        return str(error).replace("`", "")  # which say what an option is called elsewhere
     if out_of_memory(error):
         return "This machine has too little memory for that: try fewer pictures at a time"
     if isinstance(error, OSError):

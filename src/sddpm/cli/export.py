@@ -34,7 +34,7 @@ def export(
     FILE.onnx holds the network, all T time steps of it, and what it takes to sample: `sddpm sample FILE.onnx`, or
     examples/onnx_sample.py without this package. --web writes a folder to be served, by `python -m http.server` for
     one; it brings onnxruntime-web by npm, once. FILE.nir is for readers of neuromorphic hardware, and for networks that
-    NIR can say: docs/export.md tells which.
+    NIR can say: docs/how-to/export.md tells which.
     """
     from sddpm.files import Output, check_outputs
 

@@ -12,6 +12,7 @@ from sddpm.app.shelf import Shelf
 from sddpm.errors import UserError
 
 OWN = "own"
+LARGE = 2**53  # whole numbers beyond are not exact as floats
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def number(label: str, text: str | None) -> Any:
         value = float(text)
     except ValueError as error:
         raise UserError(f"{label}: a number is needed, not {text!r}") from error
-    return int(value) if value.is_integer() else value
+    return int(value) if value.is_integer() and abs(value) < LARGE else value
 
 
 def make_fields(
