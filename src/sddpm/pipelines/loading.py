@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from sddpm.pipelines.resolving import pipeline_folder
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 from sddpm.pretrained import INDEX_NAME
+
+_LOADING = threading.Lock()  # diffusers is told what to say, and not to draw weights, for the whole process
 
 
 def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
@@ -69,19 +72,24 @@ def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
     unet_class = _class_of(folder, index, "unet", ModelMixin)
     check_network(folder / "unet", unet_class)
     weights = folder / "unet" / WEIGHTS_NAME
-    verbosity = get_verbosity()
-    set_verbosity(logging.CRITICAL)  # what diffusers would warn of is an error below
-    try:
-        unet, found = unet_class.from_pretrained(
-            folder / "unet", use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-    except UserError as error:
-        raise UserError(f"{folder / 'unet'}: {error}") from error
-    except Exception as error:  # of diffusers and of what it calls
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"cannot load {folder / 'unet'}: {first.partition('. If you')[0]}") from error
-    finally:
-        set_verbosity(verbosity)
+    with _LOADING:
+        verbosity = get_verbosity()
+        set_verbosity(logging.CRITICAL)  # what diffusers would warn of is an error below
+        try:
+            unet, found = unet_class.from_pretrained(
+                folder / "unet",
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                low_cpu_mem_usage=False,  # else accelerate empties what other threads build meanwhile
+            )
+        except UserError as error:
+            raise UserError(f"{folder / 'unet'}: {error}") from error
+        except Exception as error:  # of diffusers and of what it calls
+            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(f"cannot load {folder / 'unet'}: {first.partition('. If you')[0]}") from error
+        finally:
+            set_verbosity(verbosity)
     for kind in ("missing_keys", "unexpected_keys"):
         if found[kind]:
             names = ", ".join(sorted(found[kind])[:5])
