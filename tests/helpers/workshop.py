@@ -37,7 +37,7 @@ SMALL = {  # the most that an option may be, and what it is where it is not give
     "inpaint": {"--count": 1, "--draws": 1, "--steps": 2, "--resamplings": 1, "--jump-length": 1},
     "interpolate": {"--frames": 2, "--steps": 2},
     "moments": {"--samples": 3},
-    "guide": {"--samples": 140, "--steps": 1, "--budget": 2, "--seed-sets": 1, "--validation-sets": 1, "--refine": 0,
+    "guide": {"--samples": 140, "--steps": 1, "--budget": 8, "--seed-sets": 1, "--validation-sets": 1, "--refine": 0,
               "--resamples": 20, "--proxy-images": 10, "--proxy-seeds": 2, "--proxy-budget": 4},
     "convert-ann": {"--finetune-steps": 1, "--report-images": 2, "--batch-size": 2},
     "distill": {"--halve-from": 8},
@@ -50,7 +50,7 @@ ADDED = {  # of these, what is added where a command leaves it out
     "inpaint": ("--count", "--steps", "--draws", "--resamplings"),
     "interpolate": ("--frames", "--steps"),
     "moments": ("--samples",),
-    "guide": ("--steps", "--budget", "--seed-sets", "--validation-sets", "--refine", "--resamples", "--proxy-images"),
+    "guide": ("--steps", "--seed-sets", "--validation-sets", "--refine", "--resamples", "--proxy-images"),
     "convert-ann": ("--report-images", "--batch-size"),
 }
 PLACEHOLDER = re.compile(r"\.\.\.|[$]|USER/MODEL|\b(SOLVER|FOLDER|RELEASED|CONFIG|MODEL|RUN|OUT|PATH)\b|FILE\.")
@@ -195,7 +195,7 @@ def needs_network(verb: str, words: list[str]) -> bool:
     if verb == "app" or {"--push", "--web"} & set(words):
         return True
     if verb in ("evaluate", "guide"):
-        return "--fad-weights" not in words and "--clear" not in words
+        return "--fad-weights" not in words
     return verb == "stats" and "--fad-weights" not in words
 
 
@@ -213,10 +213,14 @@ def small(verb: str, words: list[str]) -> list[str]:
     if "--seeds" in words or "--images" in words or "--published" in words:
         added = [option for option in added if option not in ("--count", "--steps") or "--seeds" in words]
         added = [option for option in added if option != "--count"]
-    if verb == "guide" and "--clear" in words:
-        added = []
-    if verb == "guide" and "--search" in words and "--budget" in words:
-        added = [option for option in added if option != "--refine"]
+    if verb == "guide":
+        search = words[words.index("--search") + 1] if "--search" in words else "scalar"
+        if search == "sampler":
+            added += ["--proxy-seeds", "--proxy-budget"]
+        if search in ("scalar", "x0-scale", "sampler"):
+            words += ["--grid", "0.99,1" if search == "scalar" else "1,1.05"]
+        else:  # one number after another, which are not refined
+            added.remove("--refine")
     return [*words, *(word for option in added for word in (option, str(limits[option])))]
 
 

@@ -81,7 +81,7 @@ def evaluate(
     training: Annotated[
         str | None,
         typer.Option(
-            help="Among which. (default: what a run was trained on, else the reference's training split)",
+            help="Where to look for them. (default: what a run was trained on, else the reference's training split)",
             metavar="WHAT",
         ),
     ] = None,

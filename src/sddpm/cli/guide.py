@@ -97,7 +97,7 @@ def guide(
         int, typer.Option(help="Images for the noise-prediction loss over thresholds; 0: leave it out.")
     ] = 256,
     held_out: Annotated[
-        str | None, typer.Option(help="Whence they come. (default: the reference's test split)", metavar="WHAT")
+        str | None, typer.Option(help="Source of these images. (default: the reference's test split)", metavar="WHAT")
     ] = None,
     store: Annotated[
         bool | None,

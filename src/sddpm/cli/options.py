@@ -95,7 +95,7 @@ SAMPLING: dict[str, Row] = {
         ("--x0-scale",),
         float | None,
         None,
-        "Take the clean image that the model predicts this many times, e.g. 1.01 where samples lack contrast.",
+        "Multiply the predicted clean image by this number, e.g. 1.01 where samples lack contrast.",
         "the model's own",
         "X",
     ),

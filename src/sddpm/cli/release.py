@@ -23,9 +23,7 @@ def release(
         typer.Option(help="JSON of sddpm evaluate --out, of the released model; may be repeated.", metavar="FILE"),
     ] = None,
     solver: Annotated[str, typer.Option(help="With which it samples unless told otherwise.", metavar="NAME")] = "ddim",
-    x0_scale: Annotated[
-        float, typer.Option(help="Times which it takes the clean image that it predicts, likewise.", metavar="X")
-    ] = 1.0,
+    x0_scale: Annotated[float, typer.Option(help="Factor of the predicted clean image, likewise.", metavar="X")] = 1.0,
     steps: Annotated[int | None, typer.Option(help="Steps of the solver, likewise. (default: the run's own)")] = None,
     timesteps: Annotated[
         str | None, typer.Option(help="Its time steps, likewise, such as 999,850,600.", metavar="LIST")

@@ -50,7 +50,7 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         moments: `Moments.to_dict()` of the model, which `sddpm moments MODEL` measures.
 
     Raises:
-        UserError: unknown names, a noise schedule that cannot be; in `set_timesteps`, moments that are missing.
+        UserError: unknown names, an invalid noise schedule; in `set_timesteps`, moments that are missing.
     """
 
     order = 1

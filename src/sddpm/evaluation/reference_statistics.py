@@ -1,4 +1,4 @@
-"""Statistics files of one's own: the mean and covariance of a data set's features."""
+"""Your own statistics files: the mean and covariance of a data set's features."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -117,7 +117,7 @@ def check_dim(dim: int) -> None:
 
 
 def make_plan(settings: EvaluationSettings) -> Plan:
-    """Fill in what the protocol says. Raises `UserError` for values that cannot be."""
+    """Fill in what the protocol says. Raises `UserError` for invalid values."""
     protocol = find_protocol(settings.protocol)
     dim = protocol.dim if settings.dim is None else settings.dim
     check_dim(dim)

@@ -131,7 +131,7 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
 
 
 def default_held_out(settings: GuidanceSettings) -> str | None:
-    """Whence the images for the loss come; None if there are none."""
+    """The source of the images for the loss; None if there are none."""
     if settings.held_out is not None:
         return settings.held_out
     reference = settings.evaluation.reference

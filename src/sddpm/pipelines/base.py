@@ -167,7 +167,7 @@ class SamplingPipeline(DiffusionPipeline):
 
     @property
     def x0_scale(self) -> float:
-        """Times which the clean image that the model predicts is taken, unless another is given."""
+        """Factor of the predicted clean image, unless another is given."""
         return self.config.get("x0_scale") or 1.0
 
     @property

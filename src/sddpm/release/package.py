@@ -75,7 +75,7 @@ def release(
         progress: whether to show progress bars, of the count of operations and of the samples.
 
     Raises:
-        UserError: no complete run, an unknown solver, a scale that cannot be, weights that half precision cannot hold,
+        UserError: no complete run, an unknown solver, an invalid scale, weights that half precision cannot hold,
             or evaluations of another model.
     """
     evaluations = list(evaluations)

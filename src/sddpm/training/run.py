@@ -96,7 +96,7 @@ def _train(
     checkpoint = newest_checkpoint(run_dir) if resume else None
     if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
         raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")
-    noise_schedule(config.diffusion)  # refuses betas that cannot be before anything is written
+    noise_schedule(config.diffusion)  # refuses invalid betas before anything is written
     if config.distill is not None:
         walk_timesteps(config.diffusion, config.distill)  # likewise, of evaluations that coincide
     accelerator = make_accelerator(device, config.train.precision, config.train.compile)

@@ -20,7 +20,7 @@ def inception_weights(path: Path | None = None, base_url: str | None = None, cac
     """The file with Inception's weights: `path`, else the published one from the cache, else downloaded into it.
 
     Args:
-        path: a file of one's own. A name that ends in a hash (NAME-6726825d.pth) is checked against it.
+        path: your own file. A name that ends in a hash (NAME-6726825d.pth) is checked against it.
         base_url: fetch BASE_URL/pt_inception-2015-12-05-6726825d.pth (default: SDDPM_WEIGHTS_URL, else the address of
             pytorch-fid's release).
         cache_dir: where a download is kept (default: SDDPM_CACHE, else the user's cache folder).
