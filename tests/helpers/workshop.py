@@ -216,7 +216,7 @@ def small(verb: str, words: list[str]) -> list[str]:
     if verb == "guide":
         search = words[words.index("--search") + 1] if "--search" in words else "scalar"
         if search == "sampler":
-            added += ["--proxy-seeds", "--proxy-budget"]
+            added = [*(option for option in added if option != "--steps"), "--proxy-seeds", "--proxy-budget"]
         if search in ("scalar", "x0-scale", "sampler"):
             words += ["--grid", "0.99,1" if search == "scalar" else "1,1.05"]
         else:  # one number after another, which are not refined
