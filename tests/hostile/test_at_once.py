@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def train_at_once(folder: Path, processes: int, rounds: int) -> None:
     print(f"{trained + refused} processes at one run: {trained} trained, {refused} were refused")
 
 
+def kill_all_of(run: Path) -> None:
+    """Kill every process whose command line names `run`: the launcher and what it started, which are no one group."""
+    while found := [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if names(path, run)]:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def names(cmdline: Path, run: Path) -> bool:
+    try:
+        return os.fsencode(run) in cmdline.read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return False
+
+
 def kill_two_processes(folder: Path, wanted: int) -> None:
     """A training of two processes, killed as a whole at random times, ends in the bits of one that was not."""
     script = folder / "command.py"
@@ -75,7 +92,7 @@ def kill_two_processes(folder: Path, wanted: int) -> None:
         what = ["--resume"] if list_checkpoints(run) else ["digits", *options]
         arguments = [sys.executable, *TORCHRUN, script, "train", "--device", "cpu", "--out", run, *what]
         with log.open("w") as file:
-            return subprocess.Popen(list(map(str, arguments)), stdout=file, stderr=file, start_new_session=True)
+            return subprocess.Popen(list(map(str, arguments)), stdout=file, stderr=file)
 
     whole, log, rng, kills = folder / "whole", folder / "log", random.Random(0), 0
     begin = time.monotonic()
@@ -89,7 +106,7 @@ def kill_two_processes(folder: Path, wanted: int) -> None:
                 assert process.wait(timeout=rng.uniform(0.3, 1) * longest) == 0, log.read_text()
                 break
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                kill_all_of(run)
                 process.wait()
                 kills += 1
                 longest *= 1.05

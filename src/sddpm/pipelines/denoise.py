@@ -2,10 +2,12 @@
 
 import copy
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self, Unpack
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,9 @@ from sddpm.pipelines.options import (
     ThresholdSchedule,
     with_keywords,
 )
+
+_LOCK = threading.Lock()  # of the table
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def _lock_of(model: nn.Module) -> AbstractContextManager[Any]:
+    """The lock of the network in which the thresholds of a call are set: its compiled form shares its neurons."""
+    while isinstance(inner := getattr(model, "unet", None), nn.Module):
+        model = inner
+    with _LOCK:
+        return _LOCKS.setdefault(model, threading.RLock())
+
+
 def _at_threshold(model: nn.Module, thresholds: Thresholds | None) -> AbstractContextManager[None]:
     if thresholds is None:
         return nullcontext()
@@ -75,7 +88,8 @@ def predict(
     thresholds: Thresholds | None = None,
     guidance: ClassGuidance | None = None,
 ) -> Tensor:
-    """The model's prediction at x_t [B, ...] in the precision of `x`; the model is left as it was.
+    """The model's prediction at x_t [B, ...] in the precision of `x`; the model is left as it was. Threads that evaluate
+    the same model take turns, so that each has its own thresholds.
 
     Args:
         model: gives model(x_t, t).sample, in any precision; with guidance, model(x_t, t, class_labels).sample.
@@ -88,7 +102,7 @@ def predict(
         UserError: thresholds that the model does not know.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
-    with evaluation_mode(model), _at_threshold(model, thresholds):
+    with _lock_of(model), evaluation_mode(model), _at_threshold(model, thresholds):
         answer = model(x.to(dtype), t).sample if guidance is None else guidance.ask(model, x.to(dtype), t)
         return answer.to(x.dtype)
 
