@@ -88,8 +88,8 @@ def predict(
     thresholds: Thresholds | None = None,
     guidance: ClassGuidance | None = None,
 ) -> Tensor:
-    """The model's prediction at x_t [B, ...] in the precision of `x`; the model is left as it was. Threads that evaluate
-    the same model take turns, so that each has its own thresholds.
+    """The model's prediction at x_t [B, ...] in the precision of `x`; the model is left as it was. Threads that
+    evaluate the same model take turns, so that each has its own thresholds.
 
     Args:
         model: gives model(x_t, t).sample, in any precision; with guidance, model(x_t, t, class_labels).sample.
