@@ -4,6 +4,7 @@ import base64
 import io
 import shutil
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -44,12 +45,13 @@ def browser():
         yield browser
 
 
-@pytest.fixture(scope="package")
-def address():
+@contextmanager
+def page_of(model):
+    """The address at which the page of a model is served."""
     from sddpm.app.server import make_server
 
     listener, ready = listen("127.0.0.1", 0), threading.Event()
-    server = make_server(MODEL, listener, ready.set)
+    server = make_server(model, listener, ready.set)
     thread = threading.Thread(target=server.run)
     thread.start()
     assert ready.wait(60)
@@ -59,20 +61,27 @@ def address():
     assert not thread.is_alive()
 
 
+@pytest.fixture(scope="package")
+def address():
+    with page_of(MODEL) as address:
+        yield address
+
+
 @pytest.fixture
 def visit(browser, address):
     """Opens the page as a new visitor, at a view. Afterwards nothing may have failed or gone to another address."""
-    said, asked, contexts = [], [], []
+    said, asked, contexts, places = [], [], [], []
 
-    def open_page(view="Draw", width=1280, height=900):
+    def open_page(view="Draw", width=1280, height=900, at=address):
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
+        places.append(at)
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
+        page.goto(at)
         page.get_by_role("tab", name=view).click()
         return page
 
@@ -80,4 +89,4 @@ def visit(browser, address):
     for context in contexts:
         context.close()
     assert said == []
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    assert [url for url in asked if not url.startswith((*places, "data:", "blob:"))] == []

@@ -126,7 +126,7 @@ def follow_model(shelf: Shelf, fields: Fields, all_classes: bool) -> None:
             return [gr.skip()] * 5
         return [
             gr.update(**label_choices(facts, all_classes)),
-            gr.update(visible=bool(facts.classes)),
+            gr.update(visible=bool(facts.classes), value=""),
             gr.update(**solver_choices(facts)),
             gr.update(**sampler_choices(facts)),
             gr.update(placeholder=own_steps(facts)),
