@@ -321,7 +321,7 @@ class TrainConfig(Section):
         description="Arithmetic: float32, bf16 (autocast; weights stay float32) or float64 (for checks)",
     )
     compile: bool = Field(
-        default=False, description="Compile the network with torch.compile: a minute at the start, faster steps on GPUs"
+        default=False, description="Compile the network with torch.compile: minutes at the start, faster steps on GPUs"
     )
     channels_last: bool = Field(default=True, description="Memory layout with channels innermost: faster convolutions")
     sync_batch_norm: bool = Field(default=True, description="Several processes: batch-norm statistics over all of them")
