@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from tests.helpers.small_pipeline import pipeline_of
 
 QUICK = {"seeds": [0, 1], "num_inference_steps": 3, "output_type": "pt", "progress": False}
 
@@ -100,3 +101,11 @@ def test_a_pipeline_of_another_kind(folder):
     path = folder / "model_index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "DDPMPipeline"}))
     assert_refused(folder, "holds a DDPMPipeline")
+
+
+def test_weights_saved_as_a_variant(tmp_path):
+    pipe = pipeline_of()
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    assert not (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    found, expected = load_pipeline(tmp_path).unet.state_dict(), pipe.unet.state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)

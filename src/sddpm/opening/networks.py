@@ -41,9 +41,19 @@ def check_network(folder: Path, network: Any) -> None:
     check_checksums(folder)
 
 
+def variant_of(folder: Path) -> str | None:
+    """The variant, such as "fp16", under which the weights in `folder` were saved, if there is that one alone."""
+    stem, _, suffix = WEIGHTS_NAME.partition(".")
+    found = [] if (folder / WEIGHTS_NAME).exists() else sorted(folder.glob(f"{stem}.*.{suffix}"))
+    return found[0].name.split(".")[1] if len(found) == 1 else None
+
+
 def _weight_shapes(folder: Path) -> Shapes:
     if (folder / WEIGHTS_NAME).exists():
         return safetensors_shapes(folder / WEIGHTS_NAME)
+    if (variant := variant_of(folder)) is not None:
+        stem, _, suffix = WEIGHTS_NAME.partition(".")
+        return safetensors_shapes(folder / f"{stem}.{variant}.{suffix}")
     if not (folder / WEIGHTS_INDEX).exists():
         raise UserError(f"no file named {WEIGHTS_NAME} in {folder}")
     places = read_json(folder / WEIGHTS_INDEX).get("weight_map")

@@ -17,7 +17,7 @@ from sddpm.diffusion.timesteps import kept_timesteps
 from sddpm.errors import UserError, reason
 from sddpm.models.config import MOST_TIMESTEPS
 from sddpm.opening.json_files import read_json
-from sddpm.opening.networks import WEIGHTS_NAME, check_network
+from sddpm.opening.networks import WEIGHTS_NAME, check_network, variant_of
 from sddpm.pipelines.base import ABOUT
 from sddpm.pipelines.hub import PIPELINE_FILE
 from sddpm.pipelines.resolving import pipeline_folder
@@ -81,6 +81,7 @@ def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
+                variant=variant_of(folder / "unet"),
                 low_cpu_mem_usage=False,  # else accelerate empties what other threads build meanwhile
             )
         except UserError as error:
