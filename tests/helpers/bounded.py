@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sddpm.errors import UserError
+from tests.helpers.killed import own_locks
 
 MEMORY, SECONDS = 1 << 30, 10
 
@@ -32,6 +33,7 @@ def bounded(action: Callable[[], Any], *, memory: int = MEMORY, seconds: int = S
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        own_locks()
         os.close(reading)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(seconds)
@@ -89,5 +91,5 @@ def command(arguments: list[str], folder: Path, **limits: int) -> tuple[int | No
         return int(code or 0) if not isinstance(code, str) else 1
 
     found = bounded(call, **limits)
-    printed = [path.read_text(errors="replace") if path.exists() else "" for path in (out, err)]
-    return (found.what, *printed) if found.how == "right" else (None, printed[0], f"{printed[1]}{found.what}")
+    said, failed = (path.read_text(errors="replace") if path.exists() else "" for path in (out, err))
+    return (found.what, said, failed) if found.how == "right" else (None, said, f"{failed}{found.what}")

@@ -3,19 +3,28 @@
 import os
 import random
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from sddpm.errors import UserError
+
+
+def own_locks() -> None:
+    """In a fork: tqdm's lock is shared by all processes, and would be held for ever by one that is killed."""
+    tqdm.set_lock(threading.RLock())
 
 
 def forked(action: Callable[[], Any], errors: Path) -> int:
     """Begin `action` in a fork, whose output goes to `errors`; its id. It exits with 2 for a `UserError`."""
     child = os.fork()
     if child == 0:
+        own_locks()
         target = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, 1)
         os.dup2(target, 2)

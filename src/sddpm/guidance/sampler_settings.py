@@ -18,7 +18,7 @@ ENOUGH = 10_000
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """As the options of `sddpm guide --search sampler`.
+    """What a search for a sampler is told; the fields are options of `sddpm guide`.
 
     evaluation: the model, one metric, the reference, how to sample but for what is searched; `samples` are those of one
     seed set.
