@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from cifar10_classifier import load_classifier, recognised
+from measuring import kept_json
 
 from sddpm import load_pipeline
 from sddpm.data import unit_to_uint8
@@ -48,13 +49,7 @@ class Bench:
 
     def command(self, name: str, *arguments: object, option: str = "--out") -> Found:
         """What an sddpm command writes to its JSON file: run unless the file is there."""
-        path = self.kept(name)
-        if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            words = [str(argument) for argument in (*arguments, option, path)]
-            print("sddpm", *words, flush=True)
-            subprocess.run([sys.executable, "-m", "sddpm", *words], check=True)
-        return json.loads(path.read_text())
+        return kept_json(self.kept(name), option, *arguments)
 
     def reference(self, split: str) -> list[object]:
         limit = self.references if split == "test" else self.references or 10_000

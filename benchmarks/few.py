@@ -18,11 +18,11 @@ RESULTS/few.json is new after every cell: [{"model", "T", "evaluations", "fad": 
 import argparse
 import json
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from measuring import kept_json
 
 from sddpm import load_pipeline
 from sddpm.files import atomic_path
@@ -61,15 +61,6 @@ class Cell:
         return {"model": Path(self.model).name, "sampler": " ".join(self.arguments()) or "the model's own"}
 
 
-def command(kept: Path, option: str, *arguments: object) -> Any:
-    """What an sddpm command writes to its JSON file: run unless the file is there."""
-    if not kept.is_file():
-        words = [str(argument) for argument in (*arguments, option, kept)]
-        print("sddpm", *words, flush=True)
-        subprocess.run([sys.executable, "-m", "sddpm", *words], check=True)
-    return json.loads(kept.read_text(encoding="utf-8"))
-
-
 def data_set(model: str) -> str:
     """The data set of a model, by its name."""
     return "fashion-mnist" if "fashion" in Path(model).name else "mnist"
@@ -81,12 +72,11 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     short = name.split("-")[0]
     weights = args.fad_weights or args.data / "fad" / f"{short}_64.pth"
     work = args.work / f"{cell.name}-{args.samples}"
-    work.mkdir(parents=True, exist_ok=True)
     against = ["--reference", name, "--data", args.data / name, "--split", "test", "--protocol", "fsddim"]
     against += ["--metric", "fad,kad", "--interval", "--fad-weights", weights, "--work", args.work / "cache"]
     against += ["--samples", args.samples, "--engine", args.engine, "--grid", work / "grid.png", "--force"]
-    found = command(work / "evaluation.json", "--out", "evaluate", cell.model, *against, *cell.arguments())
-    energy = command(work / "energy.json", "--json", "energy", cell.model, *cell.arguments())
+    found = kept_json(work / "evaluation.json", "--out", "evaluate", cell.model, *against, *cell.arguments())
+    energy = kept_json(work / "energy.json", "--json", "energy", cell.model, *cell.arguments())
     scores = {name: [each["value"], *each["interval_95"]] for name, each in found["metrics"].items()}
     return cell.about() | {
         "T": int(load_pipeline(cell.model).unet.config.get("T", 1)),

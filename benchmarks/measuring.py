@@ -4,6 +4,8 @@ import ctypes
 import json
 import multiprocessing
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,16 @@ from sddpm.files import atomic_path
 
 Clock = Callable[[], float]
 Row = dict[str, Any]
+
+
+def kept_json(kept: Path, option: str, *arguments: object) -> Any:
+    """What an sddpm command writes to its JSON file, which `option` names: run unless the file is there."""
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        words = [str(argument) for argument in (*arguments, option, kept)]
+        print("sddpm", *words, flush=True)
+        subprocess.run([sys.executable, "-m", "sddpm", *words], check=True)
+    return json.loads(kept.read_text(encoding="utf-8"))
 
 
 def medians(

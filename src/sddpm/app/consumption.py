@@ -7,7 +7,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from sddpm.app.drawing import captions_of, check_pictures, evaluations_of
+from sddpm.app.drawing import captions_of, one_picture
 from sddpm.app.settings import Settings
 from sddpm.data import to_uint8
 from sddpm.energy import CostModel, energy_of
@@ -15,8 +15,6 @@ from sddpm.energy.counts import each_step
 from sddpm.energy.ledger import Evaluation, Ledger
 from sddpm.energy.measure import deployed, measure_sampling
 from sddpm.energy.twin import twin_ledger
-from sddpm.errors import UserError
-from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import DenoisingStep, SpikingDiffusionPipeline
 
 
@@ -74,13 +72,7 @@ def consume(
     Raises:
         UserError: more than one seed, settings that are invalid for this model, or a model without spikes.
     """
-    check_pictures(pipeline)
-    if not spiking_neurons(pipeline.unet):
-        raise UserError("this model has no spiking neurons: choose another")
-    wanted = settings.wanted(pipeline)
-    if len(wanted.seeds) != 1:
-        raise UserError(f"one seed is needed here, not {settings.seeds!r}")
-    options = pipeline.resolve_options(replace(settings.options, engine="eager"))
+    wanted, options = one_picture(pipeline, settings)
     counted = deployed(pipeline)
     runs = 1 if options.guidance_scale == 1 else 2
     shape = pipeline.unet.config
@@ -90,7 +82,7 @@ def consume(
         captions_of(pipeline, wanted)[0],
         black,
         (),
-        evaluations_of(pipeline, options),
+        pipeline.evaluations_of(options),
         shape["T"],
         twin_ledger(pipeline),
         runs,

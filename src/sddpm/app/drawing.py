@@ -1,7 +1,7 @@
 """Pictures while they are denoised."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -11,9 +11,9 @@ from sddpm.app.settings import Settings
 from sddpm.data import to_uint8, unit_to_uint8
 from sddpm.errors import UserError
 from sddpm.figures.grid import class_rows, image_grid
+from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import DenoisingStep, SamplingOptions, SpikingDiffusionPipeline
 from sddpm.pipelines.class_guidance import NO_CLASS, class_name
-from sddpm.pipelines.denoise import prepare_scheduler
 from sddpm.pipelines.wanted import Wanted
 
 
@@ -50,7 +50,7 @@ def draw(
     wanted = settings.wanted(pipeline)
     options = pipeline.resolve_options(settings.options)
     batches = -(-len(wanted.seeds) // (options.batch_size or len(wanted.seeds)))
-    total = batches * evaluations_of(pipeline, options)
+    total = batches * pipeline.evaluations_of(options)
     config = pipeline.unet.config
     shape = (len(wanted.seeds), config.in_channels, config.sample_size, config.sample_size)
     pictures = torch.full(shape, 128, dtype=torch.uint8)
@@ -70,16 +70,26 @@ def draw(
     return Drawing(pictures, captions, wanted.rows, done, total)
 
 
+def one_picture(pipeline: SpikingDiffusionPipeline, settings: Settings) -> tuple[Wanted, SamplingOptions]:
+    """What to draw and how, where a single picture of a spiking network is looked at; always by the eager network.
+
+    Raises:
+        UserError: more than one seed, settings that are invalid for this model, or a model without spikes.
+    """
+    check_pictures(pipeline)
+    if not spiking_neurons(pipeline.unet):
+        raise UserError("this model has no spiking neurons: choose another")
+    wanted = settings.wanted(pipeline)
+    if len(wanted.seeds) != 1:
+        raise UserError(f"one seed is needed here, not {settings.seeds!r}")
+    return wanted, pipeline.resolve_options(replace(settings.options, engine="eager"))
+
+
 def check_pictures(pipeline: SpikingDiffusionPipeline) -> None:
     """Raise `UserError` for a model whose samples are no pictures."""
     pipeline.require_images()
     if (channels := pipeline.unet.config.in_channels) not in (1, 3):
         raise UserError(f"pictures have 1 or 3 channels; this model makes {channels}")
-
-
-def evaluations_of(pipeline: SpikingDiffusionPipeline, options: SamplingOptions) -> int:
-    """Evaluations of the network of resolved options, a batch."""
-    return len(prepare_scheduler(pipeline.scheduler_of(options), options)[0].timesteps)
 
 
 def captions_of(pipeline: SpikingDiffusionPipeline, wanted: Wanted) -> list[str]:

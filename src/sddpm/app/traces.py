@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sddpm.app.drawing import captions_of, check_pictures, evaluations_of
+from sddpm.app.drawing import captions_of, one_picture
 from sddpm.app.settings import Settings
 from sddpm.data import to_uint8
 from sddpm.errors import UserError
@@ -83,17 +83,11 @@ def trace(
     Raises:
         UserError: more than one seed, settings that are invalid for this model, or a model without spikes.
     """
-    check_pictures(pipeline)
-    neurons = spiking_neurons(pipeline.unet)
-    if not neurons:
-        raise UserError("this model has no spiking neurons: choose another")
     if pipeline.unet.config.get("synaptic_currents"):
         raise UserError("this model denoises synaptic currents, whose steps are no pictures: choose another")
-    wanted = settings.wanted(pipeline)
-    if len(wanted.seeds) != 1:
-        raise UserError(f"one seed is needed here, not {settings.seeds!r}")
-    options = pipeline.resolve_options(replace(settings.options, engine="eager"))
-    if (total := evaluations_of(pipeline, options)) > MOST_EVALUATIONS:
+    wanted, options = one_picture(pipeline, settings)
+    neurons = spiking_neurons(pipeline.unet)
+    if (total := pipeline.evaluations_of(options)) > MOST_EVALUATIONS:
         raise UserError(f"evaluations must be at most {MOST_EVALUATIONS} here, not {total}")
     label = None if wanted.labels is None else wanted.labels[0]
     caption, layers = captions_of(pipeline, wanted)[0], list(neurons)

@@ -22,7 +22,6 @@ from sddpm.guidance.space import Point
 from sddpm.guidance.trials import Trials
 from sddpm.opening.files import user_path
 from sddpm.pipelines import Sampler, SamplingOptions, SpikingDiffusionPipeline, load_pipeline
-from sddpm.pipelines.denoise import prepare_scheduler
 
 FULL_GRIDS = 2  # samplers of which all scales are tried
 
@@ -167,8 +166,7 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
 
 def evaluations_of(pipeline: SpikingDiffusionPipeline, solver: str | None, steps: int) -> int:
     """How often a solver evaluates the network in so many steps."""
-    options = SamplingOptions(steps, solver)
-    return len(prepare_scheduler(pipeline.scheduler_of(options), options)[0].timesteps)
+    return pipeline.evaluations_of(SamplingOptions(steps, solver))
 
 
 def _most_steps(pipeline: SpikingDiffusionPipeline, solver: str | None, settings: SamplerSettings) -> int:

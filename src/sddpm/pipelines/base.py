@@ -216,6 +216,11 @@ class SamplingPipeline(DiffusionPipeline):
         same noise schedule. Raises `UserError` as `switch_solver`."""
         return self.scheduler if options.solver is None else switch_solver(self.scheduler, options.solver)
 
+    def evaluations_of(self, options: SamplingOptions) -> int:
+        """Evaluations of the network, a batch, of options with steps or time steps. Raises `UserError`, as a call
+        would."""
+        return len(prepare_scheduler(self.scheduler_of(options), options)[0].timesteps)
+
     def sampler(self, options: SamplingOptions) -> str:
         """Solver and number of steps in words: "ddim with 50 steps"."""
         options = self._with_sampler(options)
