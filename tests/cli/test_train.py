@@ -63,7 +63,7 @@ def test_dry_run_says_what_would_be_and_writes_nothing(sddpm, tmp_path, monkeypa
     assert "4,493 steps of 8 images = 20.0 epochs" in out
     parameters = re.search(r"([\d,]+) parameters", out)
     assert parameters and 10_000 < int(parameters[1].replace(",", "")) < 100_000
-    assert re.search(r"memory +about [\d.]+ GiB", out) and re.search(r"time +about [\d.e-]+ s a step", out)
+    assert re.search(r"memory +about [\d.]+ GiB", out) and re.search(r"time +about [\d.e-]+ s per step", out)
     path = tmp_path / "shown.yaml"
     assert not list(tmp_path.iterdir())
     path.write_text(out[: out.index("\n\ndata ")])
@@ -114,7 +114,7 @@ def test_the_dry_run_looks_at_the_weights_to_start_from(sddpm):
     ]
     code, out, _ = sddpm("digits", "--dry-run", *fitting, "--init-from", "fashion-mnist-small")
     assert code == 0
-    assert "parameters, starting from fashion-mnist-small, unlike which it has" in out
+    assert "parameters, starting from fashion-mnist-small, which differs: here " in out
     assert "T = 2 (there 4)" in out
 
 
@@ -127,7 +127,7 @@ def test_the_plan_the_first_step_and_a_run_that_is_finished(sddpm, tmp_path):
         r"training [\d,]+ parameters on cpu: steps 1 to 3 of 8 images, from 1,797 of 1 x 8 x 8 \(digits.*\)", plan
     )
     assert re.fullmatch(
-        r"step 1/3 took \S+ s, at this speed \d+ seconds are left; the next line comes at step 2", first
+        r"step 1/3 took \S+ s, at this speed \d+ seconds are left; the next line follows at step 2", first
     )
     assert out.startswith("trained 3 steps; ")
     code, out, told = sddpm("digits", *SETTINGS, *run, "--resume")

@@ -258,7 +258,7 @@ def test_bad_dataset_json(tmp_path, pictures, encode, make_zip, caplog, content,
     with caplog.at_level("WARNING"):
         ds = open_dataset(path)  # only a model of classes needs them
     assert ds.labels is None and message in ds.label_problem and message in caplog.text
-    with pytest.raises(UserError, match=f"has no labels that can be used .*{message}"):
+    with pytest.raises(UserError, match=f"has no usable labels .*{message}"):
         check_labels(ds, 10)
     check_labels(ds, None)
 

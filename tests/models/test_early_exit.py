@@ -151,5 +151,5 @@ def test_refusals():
             EarlyExit(model, tolerance)
     with pytest.raises(UserError, match="needs a spiking U-Net, not a Linear"):
         EarlyExit(nn.Linear(1, 1), 0.1)
-    with pytest.raises(UserError, match="for evaluation"):
+    with pytest.raises(UserError, match="needs evaluation mode"):
         EarlyExit(model.train(), 0.1)(torch.randn(2, 3, 8, 8).double(), 10)

@@ -87,7 +87,7 @@ def test_an_image_is_the_same_current_at_every_step_and_the_answer_their_mean(mo
         assert currents.shape == (3, 2, 1, 8, 8) and currents.std(0).max() > 1e-3
         other = torch.stack([x, x + 0.3, x - 0.3])
         assert not torch.allclose(model(other, 7).sample.mean(0), currents.mean(0))
-    with pytest.raises(UserError, match=r"needed at T = 3 time steps, got \[2, 2, 1, 8, 8\]"):
+    with pytest.raises(UserError, match=r"must have T = 3 time steps in their first dimension, got \[2, 2, 1, 8, 8\]"):
         model(x.expand(2, *x.shape), 7)
 
 
@@ -224,9 +224,7 @@ def test_config_of_the_paper():
 
 @pytest.mark.parametrize("options", [{"pure": False}, {"num_classes": 3}, {"dims": 1}])
 def test_what_currents_are_not_for(options):
-    with pytest.raises(
-        UserError, match="synaptic_currents needs pure = true, and is neither for classes nor for signals"
-    ):
+    with pytest.raises(UserError, match="synaptic_currents needs pure = true, num_classes = None and dims = 2"):
         SpikingUNet2DModel(**{**SMALL, "pure": True, "synaptic_currents": True, **options})
 
 
@@ -234,7 +232,7 @@ def test_compiled_forms_and_early_exit_are_refused(model):
     pipeline = SpikingDiffusionPipeline(model, scheduler())
     with pytest.raises(UserError, match="cannot be compiled: it denoises synaptic currents"):
         pipeline(seeds=[0], num_inference_steps=5, engine="exact", progress=False)
-    with pytest.raises(UserError, match="early exit over SNN time steps is not for synaptic currents"):
+    with pytest.raises(UserError, match="early exit over SNN time steps needs a network without synaptic currents"):
         EarlyExit(model, 0.1)
 
 

@@ -154,5 +154,5 @@ def test_charges_that_cannot_be(charge):
 
 @pytest.mark.parametrize("options", [{}, {"neuron": "lif", "v_reset": None}])
 def test_signed_spikes_need_a_soft_reset_without_leak(options):
-    with pytest.raises(UserError, match="signed spikes are for IF neurons with the soft reset"):
+    with pytest.raises(UserError, match="signed spikes need an IF neuron with soft reset"):
         Dynamics(signed=True, **options)

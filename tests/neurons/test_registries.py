@@ -121,7 +121,7 @@ def test_names_of_neurons_that_are_refused(name):
     [
         ({"step": 3}, "neuron 'odd': step must be a function, not 3"),
         ({"step": step_current, "parameters": {"gain": 1.0}}, "gain must be a function, not 1.0"),
-        ({"step": step_current, "parameters": {"forward": lambda _: 1.0}}, "no parameter can be called 'forward'"),
+        ({"step": step_current, "parameters": {"forward": lambda _: 1.0}}, "no parameter can be named 'forward'"),
         ({"step": step_current, "options": {"decay": None}}, "the default of decay must be a number"),
     ],
 )

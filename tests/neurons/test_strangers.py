@@ -42,7 +42,7 @@ def test_the_definition_runs_and_one_line_says_so(caplog):
     with caplog.at_level(logging.WARNING, logger="sddpm"):
         for kind in 2 * KINDS:
             check_neuron(kind)
-    said = [record.getMessage() for record in caplog.records if "does not know" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "does not support" in record.getMessage()]
     assert len(said) == len(set(said)) == 2  # one line for each name, however often it is met
 
 
@@ -50,19 +50,19 @@ def test_the_definition_runs_and_one_line_says_so(caplog):
 def test_kernels_that_are_asked_for_are_refused(kind, monkeypatch):
     neuron = SpikingNeuron(Dynamics(**kind))
     monkeypatch.setenv(kernels.VARIABLE, "fused")
-    with pytest.raises(UserError, match=r"it does not know the (neuron 'squared'|surrogate 'bell')"):
+    with pytest.raises(UserError, match=r"it does not support the (neuron 'squared'|surrogate 'bell')"):
         neuron(torch.ones(2, 3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_neither_kernel_takes_them(kind):
-    assert "does not know" in (cpu.unsupported(torch.ones(2, 3), Dynamics(**kind), 1.0, None) or "")
+    assert "does not support" in (cpu.unsupported(torch.ones(2, 3), Dynamics(**kind), 1.0, None) or "")
     pytest.importorskip("triton")
     from sddpm.neurons.kernels import triton_neuron
 
     x = torch.ones(2, 3, device="cuda" if torch.cuda.is_available() else "cpu")
     assert triton_neuron.unsupported(x, Dynamics(), 1.0, None) is None
-    assert "does not know" in (triton_neuron.unsupported(x, Dynamics(**kind), 1.0, None) or "")
+    assert "does not support" in (triton_neuron.unsupported(x, Dynamics(**kind), 1.0, None) or "")
 
 
 def test_triton_has_numbers_for_every_surrogate_with_an_id():

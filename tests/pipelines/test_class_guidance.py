@@ -202,12 +202,12 @@ def test_what_cannot_be_asked_for(gaussian, options, words):
 
 
 def test_a_model_without_classes_says_so(spiking):
-    with pytest.raises(UserError, match="knows no classes"):
+    with pytest.raises(UserError, match="this model has no classes"):
         spiking(seeds=[1], class_labels=0, **QUICK)
     with pytest.raises(UserError, match="needs a model that was trained with classes"):
         spiking(seeds=[1], guidance_scale=2.0, **QUICK)
     for network in (spiking.unet, ANNUNet2DModel(**SMALL, num_res_blocks=1)):
-        with pytest.raises(UserError, match="knows no classes"):
+        with pytest.raises(UserError, match="this model has no classes"):
             network(torch.zeros(1, 1, 8, 8), 0, torch.tensor([0]))
 
 

@@ -70,8 +70,8 @@ def test_micro_batches_of_training(tiny):
 
 def test_without_scipy_nothing_is_written(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy.optimize", None)
-    with pytest.raises(UserError, match=r"train\.assign_noise takes scipy"):
+    with pytest.raises(UserError, match=r"train\.assign_noise needs scipy"):
         assignment.assignment_solver()
-    with pytest.raises(UserError, match="takes scipy"):
+    with pytest.raises(UserError, match="needs scipy"):
         train(tiny("train.assign_noise=true"), tmp_path / "run", progress=False)
     assert not any((tmp_path / "run").glob("*"))

@@ -100,7 +100,7 @@ def test_one_flipped_bit(run, name):
     content = bytearray(file.read_bytes())
     content[len(content) * 2 // 3] ^= 4
     file.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{name} is not whole"):
+    with pytest.raises(UserError, match=rf"{name} is incomplete or changed"):
         newest_checkpoint(run)
 
 
@@ -114,7 +114,7 @@ def test_a_missing_file(run, name):
 @pytest.mark.parametrize("content", ["[]", "{}", "null", '{"sha256": 3}', '{"sha256": {}, "step": 9}'])
 def test_a_state_file_of_something_else(run, content):
     (run / "checkpoints" / "step-0000009" / STATE_FILE).write_text(content)
-    with pytest.raises(UserError, match=f"{STATE_FILE} is not whole"):
+    with pytest.raises(UserError, match=f"{STATE_FILE} is incomplete or changed"):
         newest_checkpoint(run)
 
 
@@ -126,7 +126,9 @@ def test_formats(run):
     (path / STATE_FILE).write_text(json.dumps({key: value for key, value in description.items() if key != "format"}))
     assert newest_checkpoint(run)[1]["step"] == 9
     (path / STATE_FILE).write_text(json.dumps({**description, "format": FORMAT + 1}))
-    with pytest.raises(UserError, match=f"has format {FORMAT + 1}, of a later version of sddpm.*install") as error:
+    with pytest.raises(
+        UserError, match=f"has format {FORMAT + 1}, written by a later version of sddpm.*install"
+    ) as error:
         newest_checkpoint(run)
     assert "delete" not in str(error.value) and "damaged" not in str(error.value)
 
@@ -137,7 +139,7 @@ def test_the_checkpoint_named_is_one_that_is_whole(run):
     with pytest.raises(UserError, match="resume from step-0000003"):
         newest_checkpoint(run)
     (run / "checkpoints" / "step-0000003" / STATE_FILE).unlink()
-    with pytest.raises(UserError, match="no other checkpoint that is whole"):
+    with pytest.raises(UserError, match="no other intact checkpoint"):
         newest_checkpoint(run)
 
 

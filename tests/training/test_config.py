@@ -115,7 +115,7 @@ def test_networks_can_be_built_for_their_images(name):
         ("train.btach_size=1", ["`overrides`", "'train.btach_size'", "'train.batch_size'"]),
         ("model.lr=1", ["`overrides`", "'model.lr'", "'train.lr'"]),
         ("trian.lr=1", ["`overrides`", "'trian'", "'train'"]),
-        ("train.zzzz=1", ["`overrides`", "'train.zzzz'", "known are", "batch_size"]),
+        ("train.zzzz=1", ["`overrides`", "'train.zzzz'", "the keys are", "batch_size"]),
         ("train.lr=fast", ["`overrides`", "train.lr", "'fast'", "number", "Learning rate"]),
         ("train.steps=-5", ["train.steps", "-5", "greater than 0"]),
         ("train.steps=2.5", ["train.steps", "2.5", "whole number"]),
@@ -275,9 +275,9 @@ def test_one_text_is_one_override():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"train": 30}, r"'train' is no key"),
-        ({"train.": 30}, r"'train\.' is no key"),
-        ({"train.lr.x": 30}, r"'train\.lr\.x' is no key"),
+        ({"train": 30}, r"'train' is not a key"),
+        ({"train.": 30}, r"'train\.' is not a key"),
+        ({"train.lr.x": 30}, r"'train\.lr\.x' is not a key"),
         ({"train": {"step": 30}}, r"`overrides`: unknown key 'train.step'; did you mean 'train.steps'"),
         ({"train.steps": "30"}, r"`overrides`: train.steps = '30' should be a whole number"),
     ],

@@ -92,7 +92,7 @@ def test_waiting_would_be_noticed():
 
 
 def test_compiled_networks_cannot_be_watched(tiny):
-    with pytest.raises(UserError, match="cannot watch firing rates"):
+    with pytest.raises(UserError, match="cannot measure firing rates"):
         tiny("train.compile=true", "train.rate_penalty=0.1")
 
 

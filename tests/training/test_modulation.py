@@ -84,7 +84,7 @@ def test_resumed_has_the_same_bits(source, tmp_path, tiny):
 def test_a_note_says_what_else_changed(source, tmp_path, tiny, capsys):
     train(tiny("model.temporal_modulation=true", "model.T=3", "train.steps=1"), tmp_path / "run", init_from=source)
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
-    assert notes == [f"note: unlike the network of {source}, this one has T = 3 (there 2)"]
+    assert notes == [f"note: this network differs from that of {source}: T = 3 (there 2)"]
 
 
 def test_one_line_names_shapes(source, tmp_path, tiny):

@@ -115,7 +115,7 @@ def test_a_resumed_run_has_the_same_snapshots(run, tiny, tmp_path):
     [
         ({"length": 0.0}, "length .* must be above 0 and at most 0.2887"),
         ({"length": float("nan")}, "length .* must be above 0"),
-        ({"length": 0.1, "step": 7}, "kept nothing at step 7: choose one of 1, 2"),
+        ({"length": 0.1, "step": 7}, "stored nothing at step 7: choose one of 1, 2"),
     ],
 )
 def test_refusals(run, tmp_path, options, message):

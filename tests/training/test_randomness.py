@@ -82,5 +82,5 @@ def test_time_steps_are_uniform(tiny, digits):
 
 
 def test_a_batch_that_does_not_divide_is_refused():
-    with pytest.raises(UserError, match=r"10 does not divide by 2 processes x train.accumulation 3.*multiple of 6"):
+    with pytest.raises(UserError, match=r"10 is not divisible by 2 processes x train.accumulation 3.*multiple of 6"):
         share_of_batch(10, 3, 0, 2)

@@ -159,7 +159,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         poison(patch, 5)
-        with pytest.raises(UserError, match=r"no longer finite at step 5.*step-0000003 is good"):
+        with pytest.raises(UserError, match=r"not finite at step 5.*step-0000003 is intact"):
             train(tiny(), run, progress=False)
     assert [row["step"] for row in read_metrics(run)] == [1, 2, 3, 4]
     assert all(tensor.isfinite().all() for tensor in weights(run, 3).values())
@@ -171,7 +171,7 @@ def test_a_loss_that_is_nan_is_found_before_a_checkpoint_when_looks_are_rare(tmp
     """As on a GPU, where the numbers are looked at every ten steps and before anything is written."""
     monkeypatch.setattr(loop_module, "steps_between_looks", lambda device: 10)
     poison(monkeypatch, 5)
-    with pytest.raises(UserError, match=r"no longer finite at step 6.*step-0000003 is good"):
+    with pytest.raises(UserError, match=r"not finite at step 6.*step-0000003 is intact"):
         train(tiny("train.log_every=1000"), tmp_path / "run", progress=False)
     assert not checkpoint_path(tmp_path / "run", 6).exists()
 
@@ -266,7 +266,7 @@ def test_start_from_another_network_is_refused(finished, tmp_path, tiny):
         ("model.base_channels=7", "base_channels must be even"),
         ("data.dataset=digist", "did you mean digits"),
         ("data.split=test", "split"),
-        ("train.accumulation=3", "does not divide"),
+        ("train.accumulation=3", "is not divisible"),
         ("model.channel_mult=[]", "channel_mult"),
         ("model.v_threshold=-1", "v_threshold"),
         ("model.v_threshold={nowhere*: 1}", "nowhere"),

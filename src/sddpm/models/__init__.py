@@ -1,4 +1,4 @@
-"""The spiking U-Net and its parts, and its twin without spikes."""
+"""The spiking U-Net and its parts, and the matching network without spikes."""
 
 from sddpm.models.ann import ANNUNet2DModel
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput

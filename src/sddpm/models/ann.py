@@ -1,4 +1,4 @@
-"""The spiking U-Net's twin without spikes, to compare it with: the DDPM U-Net that SDDPM was derived from.
+"""The ANN baseline of the spiking U-Net: the DDPM U-Net that SDDPM was derived from.
 
 `model_index.json` of a saved pipeline names this module's class: do not move it.
 """
@@ -20,19 +20,19 @@ from sddpm.models.config import attention_levels, check_sample, check_shape, lab
 class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
     """diffusers' `UNet2DModel` (in `.unet`) with the widths, blocks and patches of a `SpikingUNet2DModel`.
 
-    As configured by default it is the ANN that SDDPM compares itself with: GroupNorm, SiLU, Xavier weights, single-head
-    attention in the middle alone; 67,474,691 parameters and a fixed table of 128,000 for the time.
+    With the default configuration it is the ANN baseline of the SDDPM paper: GroupNorm, SiLU, Xavier weights,
+    single-head attention in the middle only; 67,474,691 parameters and a fixed table of 128,000 numbers for the time.
 
     Args:
         sample_size, in_channels, out_channels: as of `SpikingUNet2DModel`.
         base_channels, channel_mult, num_res_blocks, patch_size: the same.
         num_train_timesteps, num_classes: the same.
-        attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
-            block is followed by attention.
+        attention_resolutions: heights of feature maps (inside the network, that is after the patches). At the levels
+            with these heights every block is followed by attention.
         middle_attention: attention between the two middle blocks.
 
     Raises:
-        UserError: a configuration that cannot be built, in one line that says why.
+        UserError: the configuration is invalid.
     """
 
     config_name = "config.json"
@@ -66,7 +66,7 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
             add_attention=middle_attention,
             attention_head_dim=None,  # a single head
             norm_num_groups=math.gcd(32, base_channels),
-            num_class_embeds=None if num_classes is None else num_classes + 1,  # one for no class
+            num_class_embeds=None if num_classes is None else num_classes + 1,  # the last row stands for "no class"
         )
         _initialize(self.unet)
 
@@ -77,7 +77,7 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
         class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet2DOutput | tuple[Tensor]:
-        """Predict the noise (or v) of x_t; arguments and result as of `SpikingUNet2DModel`."""
+        """Predict the noise (or v) of x_t; arguments and result as in `SpikingUNet2DModel`."""
         check_sample(self.config, sample.shape)
         patch_size = self.config["patch_size"]
         labels = labels_for(self.config, class_labels, sample)
@@ -87,8 +87,8 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
 
 
 def _initialize(unet: UNet2DModel) -> None:
-    """Xavier weights and zero biases; blocks and attention start as near the identity, the output near zero; classes
-    start without effect."""
+    """Xavier weights and zero biases. Blocks and attention start near the identity, the output starts near zero, and
+    the class embedding starts at zero."""
     for layer in unet.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

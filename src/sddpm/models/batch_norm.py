@@ -19,7 +19,7 @@ from sddpm.neurons.kernels import fused_allowed
 class StepBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of [T, B, C, H, W] whose statistics span T, B, H and W; `add` is added to the result.
 
-    With `synchronized` set and a process group at hand, the statistics of a training step span all processes
+    If `synchronized` is set and a process group exists, the statistics of a training step span all processes
     (PyTorch's own SyncBatchNorm needs CUDA). They are then those of the whole batch in one process.
     While `frozen`, a forward pass in training mode leaves the running statistics as they are.
     """
@@ -53,13 +53,13 @@ class StepBatchNorm2d(nn.BatchNorm2d):
         )
 
     def statistics(self, x: Tensor) -> BatchStatistics:
-        """Those of a training step on `fusable` x [T, B, C, H, W]; the running ones move towards them."""
+        """Batch statistics of a training step on `fusable` x [T, B, C, H, W]; also updates the running statistics."""
         statistics = batch_statistics(x, self.eps, shared=self.spans_processes())
         self.update_running(statistics.mean, statistics.unbiased_var)
         return statistics
 
     def spans_processes(self) -> bool:
-        """Whether the statistics of a training step are those of several processes."""
+        """Whether the statistics of a training step span several processes."""
         return self.synchronized and dist.is_initialized() and dist.get_world_size() > 1
 
     def _forward_synchronized(self, x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class StepBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def update_running(self, mean: Tensor, unbiased_var: Tensor) -> None:
-        """Move the running statistics towards those of a batch, as PyTorch does."""
+        """Update the running statistics with those of a batch, as PyTorch does."""
         if self.frozen or not self.track_running_stats or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -96,7 +96,7 @@ def synchronize_batch_norm(model: nn.Module, enabled: bool = True) -> None:
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of `model` as they are: for a forward pass that is done a second time."""
+    """Do not update the running statistics of `model`: for a forward pass that is computed a second time."""
     norms = [module for module in model.modules() if isinstance(module, StepBatchNorm2d)]
     for module in norms:
         module.frozen = True

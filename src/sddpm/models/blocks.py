@@ -1,4 +1,5 @@
-"""The blocks of the spiking U-Net. All take and return real-valued [T, B, C, H, W] and spike first (pre-spike)."""
+"""The blocks of the spiking U-Net. All take and return real-valued [T, B, C, H, W] and apply the neuron first
+(pre-spike)."""
 
 from collections.abc import Callable
 
@@ -16,8 +17,8 @@ MakeConv = Callable[..., StepConv2d]
 class SpikingEncoder(nn.Module):
     """[B, C_in, H, W] or [T, B, C_in, H, W] -> [T, B, C, H, W]: conv, norm, neuron, conv, norm.
 
-    An image is the same current at every time step (direct coding), so the first convolution is evaluated once. With
-    `source` set, its output comes from there: x -> [S, B, C, H, W] at the S time steps that are to be evaluated.
+    The image is the same input current at every time step (direct coding), so the first convolution is evaluated once.
+    If `source` is set, it supplies that convolution's output: x -> [S, B, C, H, W] at the S time steps to evaluate.
     """
 
     source: Callable[[Tensor], Tensor] | None = None
@@ -32,11 +33,11 @@ class SpikingEncoder(nn.Module):
         self.norm2 = StepBatchNorm2d(channels)
 
     def first_current(self, x: Tensor) -> Tensor:
-        """The output of the first convolution, [1, B, C, H, W] where all time steps have the same, else [T, ...]."""
+        """The output of the first convolution, [1, B, C, H, W] if all time steps share it, else [T, ...]."""
         return self.conv1(x.unsqueeze(0) if x.ndim == 4 else x)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Norm sees all T copies, as its running variance counts them (n / (n - 1)).
+        # The norm receives all T copies, because its running variance depends on their number (n / (n - 1)).
         current = self.source(x) if self.source is not None else repeat_steps(self.first_current(x), self.T)
         return self.norm2(spiking_conv(current, self.neuron, self.conv2, norm=self.norm1))
 
@@ -66,7 +67,7 @@ class SpikingResBlock(nn.Module):
 class PureSpikingResBlock(SpikingResBlock):
     """A residual block whose 1x1 shortcut convolution takes the block's spikes instead of its real-valued input.
 
-    Where the channels do not change the input is added as it is, which multiplies nothing.
+    Where the number of channels does not change, the input is added unchanged, which needs no multiplication.
     """
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class PureSpikingResBlock(SpikingResBlock):
 
 
 class SpikingDownsample(nn.Module):
-    """neuron, 3x3 conv with stride 2, norm: H and W halve (of signals, W)."""
+    """neuron, 3x3 conv with stride 2, norm: H and W are halved (only W for signals)."""
 
     def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron):
         super().__init__()
@@ -90,7 +91,7 @@ class SpikingDownsample(nn.Module):
 
 
 class SpikingUpsample(nn.Module):
-    """neuron, nearest x2, 3x3 conv, norm: H and W are taken times `factors` (of signals, W alone)."""
+    """neuron, nearest x2, 3x3 conv, norm: H and W are multiplied by `factors` (only W for signals)."""
 
     def __init__(self, channels: int, make_conv: MakeConv, make_neuron: MakeNeuron, factors: tuple[int, int] = (2, 2)):
         super().__init__()

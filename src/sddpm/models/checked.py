@@ -1,4 +1,4 @@
-"""Networks whose saved weights can be told from damaged ones."""
+"""Networks that save hashes of their weights, so that damaged files are detected."""
 
 from functools import wraps
 from os import PathLike
@@ -11,13 +11,13 @@ from sddpm.opening.checksums import write_checksums
 
 
 class Checked:
-    """Goes before diffusers' `ModelMixin`: hashes of the weights are saved beside them, which `load_pipeline` compares,
-    so that weights saved anew over others bring their own.
+    """Goes before diffusers' `ModelMixin`: hashes of the weights are saved beside them, and `load_pipeline` compares
+    them. Weights that are saved over older ones replace the hashes too.
 
-    (It is no subclass of `ModelMixin`, since diffusers looks for that name in the module of a model's class.)
+    (It is not a subclass of `ModelMixin`, since diffusers looks for that name in the module of a model's class.)
     """
 
-    @wraps(ModelMixin.save_pretrained)  # by whose signature a pipeline tells what to hand on, such as `variant`
+    @wraps(ModelMixin.save_pretrained)  # a pipeline reads this signature to decide what to pass on, such as `variant`
     def save_pretrained(self, save_directory: str | PathLike[str], *arguments: Any, **keywords: Any) -> None:
         super().save_pretrained(save_directory, *arguments, **keywords)  # pyright: ignore[reportAttributeAccessIssue]
         write_checksums(Path(save_directory))

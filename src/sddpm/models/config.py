@@ -1,4 +1,4 @@
-"""What a U-Net can be built from, and what it can be fed: checks that fail in one line."""
+"""Checks of a U-Net's configuration and of its inputs. Each fails with a one-line message."""
 
 from collections.abc import Mapping
 
@@ -11,8 +11,8 @@ from sddpm.neurons.definition import RESERVED
 from sddpm.registry import missing
 
 MOST_TIMESTEPS = 1_000_000
-# Far beyond any network that anybody trains: larger numbers of a damaged or hostile config end in a line, and not in
-# all the memory, or hours.
+# Far beyond any network in use. Larger numbers of a damaged or hostile config end in a one-line error instead of using
+# up all memory or running for hours.
 MOST = {
     "T": 4096,
     "sample_size": 2**20,
@@ -34,7 +34,7 @@ def size_divisor(config: Mapping) -> int:
 
 
 def sample_shape(config: Mapping) -> tuple[int, ...]:
-    """What the network was made for: (C, H, W) of images, (C, L) of signals."""
+    """Shape of one sample: (C, H, W) for images, (C, L) for signals."""
     size = config["sample_size"]
     if config.get("dims", 2) == 1:
         return config["in_channels"], size
@@ -49,7 +49,7 @@ def check_registered(config: Mapping) -> None:
 
 
 def check_config(config: Mapping) -> None:
-    """Raise `UserError` for numbers from which no spiking network can be built."""
+    """Raise `UserError` if the numbers do not describe a valid spiking network."""
     _check_counts(config, ("T",))
     if not 0 < config["readout_decay"] <= 1:
         raise UserError(f"readout_decay must be above 0 and at most 1, got {config['readout_decay']}")
@@ -60,12 +60,12 @@ def check_config(config: Mapping) -> None:
     ):
         raise UserError("neuron 'quantized_relu' needs pure = true, T = 1 and no temporal modulation")
     if config["synaptic_currents"] and (not config["pure"] or config["num_classes"] is not None or config["dims"] == 1):
-        raise UserError("synaptic_currents needs pure = true, and is neither for classes nor for signals")
+        raise UserError("synaptic_currents needs pure = true, num_classes = None and dims = 2")
     check_shape(config)
 
 
 def check_shape(config: Mapping) -> None:
-    """Raise `UserError` for sizes of levels and images from which no network, spiking or not, can be built."""
+    """Raise `UserError` for invalid sizes of levels and images of a network, spiking or not."""
     counts = ("sample_size", "in_channels", "out_channels", "base_channels", "num_res_blocks", "num_train_timesteps")
     _check_counts(config, (*counts, "patch_size"))
     if config["num_classes"] is not None:
@@ -76,9 +76,13 @@ def check_shape(config: Mapping) -> None:
         )
     mult = config["channel_mult"]
     if not isinstance(mult, list | tuple) or len(mult) > MOST_LEVELS:
-        raise UserError(f"channel_mult must list a number for each of at most {MOST_LEVELS} levels, got {mult!r}")
+        raise UserError(
+            f"channel_mult must list one number for each level and at most {MOST_LEVELS} levels, got {mult!r}"
+        )
     if not mult or any(type(m) is not int or not 1 <= m <= MOST["channel_mult"] for m in mult):
-        raise UserError(f"channel_mult must list a whole number of at least 1 for every level, got {list(mult)}")
+        raise UserError(
+            f"channel_mult must be a list of whole numbers of at least 1, one for each level, got {list(mult)}"
+        )
     if config["sample_size"] % size_divisor(config):
         raise UserError(
             f"sample_size {config['sample_size']} cannot be halved by {len(mult)} levels at patch_size "
@@ -87,7 +91,8 @@ def check_shape(config: Mapping) -> None:
 
 
 def attention_levels(config: Mapping) -> list[bool]:
-    """For each level, from the first, whether its blocks have attention. Raises `UserError` for heights of none."""
+    """For each level, from the first, whether its blocks have attention. Raises `UserError` for a height that no level
+    has."""
     size = config["sample_size"] // config["patch_size"]
     heights = [size // 2**i for i in range(len(config["channel_mult"]))]
     for wanted in config["attention_resolutions"]:
@@ -109,16 +114,20 @@ def _check_counts(config: Mapping, names: tuple[str, ...]) -> None:
 
 
 def first_step(config: Mapping, sample: Tensor) -> Tensor:
-    """The image [B, ...] of a sample; of synaptic currents [T, B, ...] the first. Raises `UserError` for another T."""
+    """The image [B, ...] of a sample; for synaptic currents [T, B, ...] the first time step. Raises `UserError` for
+    another T."""
     if not config["synaptic_currents"] or sample.ndim != 5:
         return sample
     if len(sample) != config["T"]:
-        raise UserError(f"synaptic currents are needed at T = {config['T']} time steps, got {list(sample.shape)}")
+        raise UserError(
+            f"synaptic currents must have T = {config['T']} time steps in their first dimension, got "
+            f"{list(sample.shape)}"
+        )
     return sample[0]
 
 
 def check_sample(config: Mapping, shape: tuple[int, ...]) -> None:
-    """Raise `UserError` for a sample that the network cannot take."""
+    """Raise `UserError` for a sample of the wrong shape."""
     divisor = size_divisor(config)
     if config.get("dims", 2) == 1:
         if len(shape) != 3 or shape[1] != config["in_channels"]:
@@ -133,15 +142,15 @@ def check_sample(config: Mapping, shape: tuple[int, ...]) -> None:
 
 
 def labels_for(config: Mapping, class_labels: Tensor | None, sample: Tensor) -> Tensor | None:
-    """The classes of a sample [B, ...], LongTensor [B]: num_classes, for no class, where none are given.
+    """The class labels of a sample [B, ...] as a LongTensor [B]; num_classes (no class) if none are given.
 
-    None for a model that knows no classes. Raises `UserError` for classes that it cannot take.
+    None for an unconditional model. Raises `UserError` for invalid classes.
     """
     if class_labels is None:
         count = config["num_classes"]
         return None if count is None else torch.full((len(sample),), count, device=sample.device)
     if config["num_classes"] is None:
-        raise UserError("class_labels were given, but this model knows no classes: it was built without num_classes")
+        raise UserError("class_labels were given, but this model has no classes: it was built without num_classes")
     if class_labels.shape != (len(sample),):
         raise UserError(f"{len(sample)} samples need class_labels [{len(sample)}], got {list(class_labels.shape)}")
     return class_labels.to(sample.device).long()

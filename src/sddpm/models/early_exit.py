@@ -1,4 +1,4 @@
-"""Early exit over T: the network is read out after fewer SNN time steps where the readout has settled."""
+"""Early exit over T: stop after fewer SNN time steps when the readout has converged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,26 +16,26 @@ from sddpm.neurons.modules import carried_states
 
 
 class EarlyExit(nn.Module):
-    """A spiking U-Net that goes through its SNN time steps one by one and leaves out those that would change little.
+    """A spiking U-Net that runs its SNN time steps one by one and skips the last ones when they would change little.
 
-    The readout is y = sum over n of w[n] out[n], w[n] = decay^(T-1-n). After n steps the last of them stands in for
-    those to come:
+    The readout is y = sum over n of w[n] out[n], w[n] = decay^(T-1-n). After n steps, the last output replaces the
+    outputs of the remaining steps:
 
         y_n = sum over m < n of w[m] out[m] + (sum over m >= n of w[m]) out[n-1],   y_T = y
 
-    A sample leaves with y_n when 0 < |y_n - y_(n-1)| < tolerance |y_n| (Euclidean norms over its pixels), at n = 2 at
-    the earliest; no change at all means that no spike has come through to the readout yet. What the network would have
-    done afterwards does not reach back, so that with a tolerance of 0 the output is the network's, up to rounding.
+    A sample exits with y_n when 0 < |y_n - y_(n-1)| < tolerance |y_n| (Euclidean norms over its pixels), at n = 2 at
+    the earliest; no change at all means that no spike has reached the readout yet. Later time steps do not influence
+    earlier ones, so with a tolerance of 0 the output equals the network's, up to rounding.
 
-    `snn_steps` is what the samples of the last call took: LongTensor [B] of 1 to T.
+    `snn_steps` is the number of SNN time steps each sample of the last call used: LongTensor [B] of 1 to T.
 
     Args:
         unet: the network, in evaluation mode when it is called.
-        tolerance: relative change below which the readout counts as settled, at least 0.
+        tolerance: relative change below which the readout counts as converged, at least 0.
 
     Raises:
-        UserError: another kind of model, layers in the place of neurons that keep no state, or a tolerance that is no
-            such number.
+        UserError: another kind of model, stateless layers in place of the neurons, or a tolerance that is not a number
+            of at least 0.
     """
 
     def __init__(self, unet: nn.Module, tolerance: float):
@@ -43,12 +43,18 @@ class EarlyExit(nn.Module):
         if not isinstance(unet, SpikingUNet2DModel):
             raise UserError(f"early exit over SNN time steps needs a spiking U-Net, not a {type(unet).__name__}")
         if unet.config["signed_spikes"]:
-            raise UserError("early exit over SNN time steps is not for signed spikes, which need all of them")
+            raise UserError(
+                "early exit over SNN time steps needs a network without signed spikes, which use all time steps"
+            )
         if unet.config["synaptic_currents"]:
-            raise UserError("early exit over SNN time steps is not for synaptic currents, which need all of them")
+            raise UserError(
+                "early exit over SNN time steps needs a network without synaptic currents, which use all time steps"
+            )
         for name, layer in unet.foreign_neurons().items():
             if not isinstance(layer, SpikingNeuron):
-                raise UserError(f"early exit over SNN time steps needs neurons: {name} is a {type(layer).__name__}")
+                raise UserError(
+                    f"early exit over SNN time steps needs a SpikingNeuron at {name}, not a {type(layer).__name__}"
+                )
         if not 0 <= tolerance < float("inf"):
             raise UserError(f"the exit tolerance must be a number of at least 0, not {tolerance}")
         self.unet, self.tolerance = unet, float(tolerance)
@@ -56,20 +62,23 @@ class EarlyExit(nn.Module):
         self.snn_steps: Tensor | None = None
 
     def at_threshold(self, thresholds: Thresholds | None):
-        """As of the network."""
+        """Same as the network's `at_threshold`."""
         return self.unet.at_threshold(thresholds)
 
     def forward(
         self, sample: Tensor, timestep: Tensor | int, class_labels: Tensor | None = None
     ) -> SpikingUNet2DOutput:
-        """Arguments and errors as of the network, and `UserError` in training mode."""
+        """Arguments and errors as in the network's `forward`; also raises `UserError` in training mode."""
         if self.unet.training:
-            raise UserError("early exit is for evaluation: batch norm in training mode needs all time steps at once")
+            raise UserError(
+                "early exit needs evaluation mode, model.eval(): batch norm in training mode uses all time steps at "
+                "once"
+            )
         T, decay = self.config["T"], self.config["readout_decay"]
         weights = torch.pow(decay, torch.arange(T - 1, -1, -1, device=sample.device)).to(sample.dtype)
         x, t = sample, torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
         labels = labels_for(self.config, class_labels, sample)
-        rows = torch.arange(len(sample), device=sample.device)  # of the samples that are still on their way
+        rows = torch.arange(len(sample), device=sample.device)  # of the samples that have not exited yet
         answer, taken = None, torch.full_like(rows, T)
         with _one_step_at_a_time(self.unet) as state:
             sofar, previous = 0.0, None
@@ -95,7 +104,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 class _Steps:
-    """Where an evaluation has come to: at SNN time step n, for the samples that are still on their way."""
+    """Progress of an evaluation: SNN time step n, for the samples that have not exited yet."""
 
     def __init__(self, unet: SpikingUNet2DModel):
         self.encoder, self.neurons = unet.encoder, unet.neurons()
@@ -105,13 +114,14 @@ class _Steps:
         self.n = 0
 
     def first_current(self, x: Tensor) -> Tensor:
-        """The output of the first convolution at time step n, [1, B, ...]: it is evaluated once for all of them."""
+        """The output of the first convolution at time step n, [1, B, ...]: the convolution is evaluated once for all
+        time steps."""
         if self.current is None:
             self.current = self.encoder.first_current(x)
         return self.current[self.n : self.n + 1] if len(self.current) > 1 else self.current
 
     def advance(self, going: Tensor) -> None:
-        """On to the next time step, with the samples that `going`, bool [B], names."""
+        """Go to the next time step with the samples where `going`, bool [B], is true."""
         assert self.current is not None
         self.current = self.current[:, going]
         for name, neuron in self.neurons.items():
@@ -124,20 +134,21 @@ class _Steps:
         self.go_to(self.n + 1)
 
     def go_to(self, n: int | None) -> None:
-        """Tell the layers that scale each time step differently which one it is; None for all at once."""
+        """Set the current time step in the layers with a scale per time step; None for all time steps at once."""
         self.n = n or 0
         for conv in self.modulated:
             conv.step = n
 
 
 def _select(state: State, going: Tensor) -> State:
-    """The samples of a state that go on."""
+    """The state of the samples that continue."""
     return state[going] if isinstance(state, Tensor) else type(state)(*(each[going] for each in state))
 
 
 @contextmanager
 def _one_step_at_a_time(unet: SpikingUNet2DModel) -> Iterator[_Steps]:
-    """Inside the block every call of `unet` is of its next SNN time step, and gives out[n] instead of the readout."""
+    """Inside the block every call of `unet` computes its next SNN time step and returns out[n] instead of the
+    readout."""
     steps = _Steps(unet)
     unet.encoder.source = steps.first_current
     steps.go_to(0)

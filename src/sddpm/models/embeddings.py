@@ -1,4 +1,4 @@
-"""The diffusion step as a vector: a fixed sinusoidal table and a small network behind it; and the class of an image."""
+"""Embeddings of the diffusion step (a fixed sinusoidal table, then a small network) and of the class of an image."""
 
 import math
 
@@ -19,7 +19,7 @@ def sinusoidal_table(length: int, channels: int) -> Tensor:
 class TimeEmbedding(nn.Module):
     """LongTensor [B] of diffusion steps -> [B, 4 channels]: table, Linear, SiLU, Linear.
 
-    The table is a buffer that is saved with the weights, so that a converted checkpoint keeps its own bits.
+    The table is a buffer that is saved with the weights, so that a converted checkpoint keeps its exact values.
     """
 
     def __init__(self, num_train_timesteps: int, channels: int):
@@ -36,8 +36,8 @@ class TimeEmbedding(nn.Module):
 class ClassEmbedding(nn.Embedding):
     """LongTensor [B] of classes -> [B, channels], to be added to the time embedding.
 
-    The row after the classes' own stands for no class (classifier-free guidance; Ho & Salimans, 2021). All start at 0,
-    where the network predicts as one without classes.
+    The row after the last class stands for no class (classifier-free guidance; Ho & Salimans, 2021). All rows start at
+    0, so that the network first predicts as one without classes.
     """
 
     def __init__(self, num_classes: int, channels: int):

@@ -1,4 +1,4 @@
-"""What may be computed once per model instead of once per evaluation."""
+"""Parts of a model that can be computed once per model instead of once per evaluation."""
 
 import copy
 
@@ -13,10 +13,10 @@ from sddpm.models.unet import SpikingUNet2DModel
 def fold_time(model: SpikingUNet2DModel) -> SpikingUNet2DModel:
     """A copy for inference whose time embedding is a table: one row of biases per diffusion step in each block.
 
-    The time embedding and its projections depend on nothing but t and the class, so their multiplications are done
-    here, once for every t (and class, and none). The copy's embeddings add up to the number of a row, and each block's
-    `time_projection` looks it up in [num_train_timesteps, out_channels] (as many for each class, one class beside the
-    other), which an accelerator adds as the bias of conv1 (its batch norm folded).
+    The time embedding and its projections depend only on t and the class, so their multiplications are done here, once
+    for every t (and for every class and for no class). In the copy, the embeddings add up to a row number, and each
+    block's `time_projection` looks this row up in a table [num_train_timesteps, out_channels] (with classes: one row
+    for each pair of t and class). An accelerator adds the row as the bias of conv1, with its batch norm folded in.
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     table: torch.Tensor = folded.time_embedding.table  # type: ignore[assignment]
@@ -34,7 +34,7 @@ def fold_time(model: SpikingUNet2DModel) -> SpikingUNet2DModel:
 
 
 class _RowOfStep(nn.Module):
-    """t -> the first row of that diffusion step in a table that has `rows` of each."""
+    """t -> the first row of that diffusion step in a table with `rows` rows per step."""
 
     def __init__(self, rows: int):
         super().__init__()

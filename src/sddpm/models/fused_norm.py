@@ -14,8 +14,8 @@ from sddpm.models.process_statistics import over_processes
 
 @dataclass(frozen=True)
 class BatchStatistics:
-    """Of one training step: mean, 1 / sqrt(var + eps) and the unbiased variance (float64) [C], of how many numbers a
-    channel; `shared` among processes or not."""
+    """Of one training step: mean, 1 / sqrt(var + eps) and the unbiased variance (float64) [C], and the count of numbers
+    per channel; `shared` says whether they span all processes."""
 
     mean: Tensor
     rstd: Tensor
@@ -24,7 +24,7 @@ class BatchStatistics:
     shared: bool
 
     def factors(self, sums: Tensor) -> Tensor:
-        """[2, C] of `norm.input_gradient`, from the sums [2, C] of `norm.gradient_sums`."""
+        """The factors [2, C] for `norm.input_gradient`, from the sums [2, C] of `norm.gradient_sums`."""
         if self.shared:
             sums = sums.clone()
             dist.all_reduce(sums)
@@ -35,7 +35,7 @@ class BatchStatistics:
 
 @torch.no_grad()
 def batch_statistics(x: Tensor, eps: float, *, shared: bool) -> BatchStatistics:
-    """The statistics of x [T, B, C, H, W], channels innermost; if `shared`, of all processes' x."""
+    """The statistics of x [T, B, C, H, W], channels innermost; if `shared`, over the x of all processes."""
     mean, deviation = norm.moments(x)
     count = x.numel() // x.shape[2]
     if shared:

@@ -21,9 +21,10 @@ def initialize(model: nn.Module) -> None:
     """Initialise a `SpikingUNet2DModel` in place.
 
     The last convolution starts near zero (gain 1e-5), so that the first prediction is near zero. (The reference's
-    TSM network starts it at gain 1, which does not matter there: it is only ever fine-tuned.)
+    TSM network starts it at gain 1, which makes no difference: that network is only ever fine-tuned.)
 
-    Attention is drawn last, so that all other weights are those that the same seed gives a network without it.
+    Attention weights are drawn last. For the same seed, all other weights are then those of a network without
+    attention.
     """
     for module in model.modules():
         if isinstance(module, XAVIER):

@@ -1,4 +1,4 @@
-"""Layers over [T, B, C, H, W]: what acts on one time step at a time sees the flattened [T*B, C, H, W]."""
+"""Layers over [T, B, C, H, W]. Layers that act on each time step separately receive the flattened [T*B, C, H, W]."""
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,8 @@ class StepConv2d(nn.Conv2d):
 class ModulatedStepConv2d(StepConv2d):
     """A convolution whose output, bias included, is scaled per time step (TSM; SDM, arXiv 2408.16467, section 4).
 
-    `p` [T] is learned and starts at 1, where the layer is the plain convolution. An input with one time step
-    stands for T equal ones. With `step` set, it is of that time step alone.
+    `p` [T] is learned and starts at 1, where the layer equals the plain convolution. An input with one time step
+    stands for T equal ones. If `step` is set, the layer computes that time step only.
     """
 
     step: int | None = None
@@ -31,7 +31,7 @@ class ModulatedStepConv2d(StepConv2d):
 
     @property
     def scales(self) -> Tensor:
-        """[T or 1, 1, 1, 1, 1]: p, or its value at the time step that is set."""
+        """[T or 1, 1, 1, 1, 1]: p, or its value at time step `step` if that is set."""
         p = self.p if self.step is None else self.p[self.step : self.step + 1]
         return p.view(-1, 1, 1, 1, 1)
 
@@ -50,7 +50,7 @@ def make_conv(
 ) -> StepConv2d:
     """A same-padded convolution, with temporal modulation over `modulated_T` time steps if that is given.
 
-    Along `dims` axes: 2, or 1 for signals, which are one pixel high.
+    It convolves along `dims` axes: 2, or 1 for signals, which are one pixel high.
     """
     size = (kernel_size, kernel_size) if dims == 2 else (1, kernel_size)
     strides = (stride, stride) if dims == 2 else (1, stride)
@@ -64,10 +64,10 @@ def repeat_steps(x: Tensor, T: int) -> Tensor:
 
 
 def upsample_nearest(x: Tensor, factors: tuple[int, int]) -> Tensor:
-    """[T, B, C, H, W] -> [T, B, C, H', W'], taken times `factors`."""
+    """[T, B, C, H, W] -> [T, B, C, H', W'], enlarged by `factors`."""
     return F.interpolate(x.flatten(0, 1), scale_factor=factors, mode="nearest").unflatten(0, x.shape[:2])
 
 
 def concatenate(h: Tensor, skip: Tensor) -> Tensor:
-    """Channels of h, then of skip; on the flattened tensors, so that a channels-last layout survives."""
+    """The channels of h, then those of skip; on the flattened tensors, so that a channels-last layout survives."""
     return torch.cat([h.flatten(0, 1), skip.flatten(0, 1)], dim=1).unflatten(0, h.shape[:2])

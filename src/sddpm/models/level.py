@@ -12,9 +12,9 @@ from sddpm.models.layers import concatenate
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution, and the layer that leaves for the next resolution.
+    """The residual blocks of one resolution, and the layer that changes to the next resolution.
 
-    With `gradient_checkpointing` set, what happens inside a block is computed anew in the backward pass.
+    If `gradient_checkpointing` is set, the activations inside a block are recomputed in the backward pass.
     """
 
     gradient_checkpointing: bool = False
@@ -25,7 +25,7 @@ class Level(nn.Module):
         self.resample = resample
 
     def evaluate(self, block: Callable[..., Tensor], h: Tensor, emb: Tensor, skip: Tensor | None = None) -> Tensor:
-        """block(h with the channels of skip behind its own, emb); if so set, only the inputs are kept for backward."""
+        """block(h concatenated with skip, emb); with gradient checkpointing only the inputs are kept for backward."""
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return _joined(block, h, emb, skip)
         out = checkpoint(
@@ -40,7 +40,7 @@ class Level(nn.Module):
 
 
 class Levels(nn.ModuleList):
-    """Resolutions, one after the other."""
+    """The levels of a U-Net, in order."""
 
     def __iter__(self) -> Iterator[Level]:
         return super().__iter__()  # type: ignore[return-value]

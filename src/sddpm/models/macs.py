@@ -13,7 +13,7 @@ from sddpm.models.config import sample_shape
 def layer_macs(model: nn.Module) -> dict[str, int]:
     """{layer name: dense MACs for one image} of every convolution, linear layer and product, per SNN time step.
 
-    Layers that see no time axis (the time embedding and its projections) count once, as does the first convolution,
+    Layers that have no time axis (the time embedding and its projections) count once, as does the first convolution,
     which is evaluated once for all T. Runs the model on the meta device: no arithmetic, no memory.
     """
     config: Mapping = model.config  # type: ignore[assignment]

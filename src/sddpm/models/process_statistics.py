@@ -1,4 +1,4 @@
-"""Mean and deviation of numbers that lie in several processes."""
+"""Mean and deviation of numbers that are spread over several processes."""
 
 import torch
 import torch.distributed as dist
@@ -26,18 +26,18 @@ def _sum_over_processes(x: Tensor) -> Tensor:
 
 
 def over_processes(mean: Tensor, deviation: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """From this process's statistics of each channel to those of all processes' numbers, differentiable.
+    """Combine the per-channel statistics of all processes, differentiably.
 
-    Squared deviations from a process's own mean are moved to the common one before they are summed (Chan et al., 1979):
-    two exchanges, but nothing cancels.
+    Squared deviations from a process's own mean are moved to the common mean before they are summed (Chan et al.,
+    1979). This needs two exchanges but has no cancellation error.
 
     Args:
         mean: [C].
         deviation: [C], summed squared deviations from it.
-        count: of how many numbers a channel, which may differ between processes.
+        count: how many numbers each channel has; it may differ between processes.
 
     Returns:
-        The same of all processes together.
+        mean, deviation and count of all processes together.
     """
     total = _sum_over_processes(torch.cat([mean * count, mean.new_tensor([count])]))
     n = total[-1].detach()

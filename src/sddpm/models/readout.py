@@ -12,7 +12,7 @@ def membrane_readout(x: Tensor, decay: float) -> Tensor:
     """[T, B, ...] -> [B, ...]: sum over n of decay^(T-1-n) x[n].
 
     The membrane at the last time step of a leaky neuron that never fires (FSVAE, Kamata et al., AAAI 2022, decay
-    0.8). The weights are float32 powers, as trained checkpoints had them, then cast to the dtype of x.
+    0.8). The weights are float32 powers, as in trained checkpoints, then cast to the dtype of x.
     """
     exponents = torch.arange(x.shape[0] - 1, -1, -1, dtype=torch.float32, device=x.device)
     weights = torch.pow(decay, exponents).to(x.dtype)

@@ -1,8 +1,8 @@
-"""Neurons and the convolution that receives their spikes, with the batch norm before them where there is one.
+"""Neurons and the convolution that receives their spikes, with the batch norm before them if there is one.
 
-The layers are plain modules; what is fused is how a training step evaluates them together. In one fused step only
-the convolution's output before the norm is kept for the backward pass: normalised currents, membranes and spikes are
-computed anew from it, in one pass over memory.
+The layers are plain modules; only the evaluation of a training step is fused. A fused step keeps only the convolution's
+output before the norm for the backward pass: normalised currents, membranes and spikes are recomputed from it in one
+pass over memory.
 """
 
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ def spiking_conv(
 
     Args:
         x: [T, B, C, H, W].
-        neuron: its spikes (or quantised activations) are what `conv` receives.
+        neuron: `conv` receives its spikes (or quantised activations).
         conv: C -> C' channels.
         norm: None for no norm.
         shift: [B, C], added to the norm's result, the same at all time steps and pixels; None for 0.
-        upsample: times which H and W of the spikes are taken before the convolution (nearest neighbour).
+        upsample: factor by which H and W of the spikes are enlarged before the convolution (nearest neighbour).
 
     Returns:
         [T, B, C', H', W'].
@@ -56,7 +56,7 @@ def spiking_conv(
 
 
 def _fusable(x: Tensor, neuron: SpikingNeuron, conv: StepConv2d, norm: StepBatchNorm2d | None) -> bool:
-    """Whether a gradient is wanted, the kernels cover these layers, and nobody looks at what passes between them."""
+    """Whether a gradient is needed, the kernels support these layers, and no hook observes the values between them."""
     if not (torch.is_grad_enabled() and fused_allowed() and channels_innermost(x)):
         return False
     if not replaceable(neuron) or type(conv) not in (StepConv2d, ModulatedStepConv2d) or watched(conv):
@@ -92,7 +92,7 @@ def _fused(
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a fused layer is, beside its tensors."""
+    """The non-tensor arguments of a fused layer."""
 
     neuron: NeuronCall
     statistics: BatchStatistics | None
@@ -100,8 +100,8 @@ class _Layer:
 
 
 class _SpikingConv(torch.autograd.Function):
-    """Of x, the norm's weight [C], its bias (with the shift) [C] or [B, C], PLIF's leak, weight and bias of the
-    convolution."""
+    """The tensors are x, the norm's weight [C], its bias plus the shift, [C] or [B, C], PLIF's leak, and the weight and
+    bias of the convolution."""
 
     @staticmethod
     def forward(ctx, x, gain, shift, leak, weight, bias, layer: _Layer):

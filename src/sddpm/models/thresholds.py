@@ -1,7 +1,7 @@
 """Firing thresholds by layer name: one for all neurons, or patterns such as {"up*": 0.998}.
 
-A threshold is a number, or a multiple of what the layer has, written "0.998x": models whose layers have thresholds of
-their own (converted ones) keep their proportions.
+A threshold is a number, or a multiple of the layer's present threshold, written "0.998x". With multiples, models whose
+layers have different thresholds (such as converted ones) keep their proportions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,12 +43,12 @@ def parse_threshold(threshold: Threshold) -> tuple[float, bool]:
     """A threshold's number, and whether it is a multiple ("0.998x").
 
     Raises:
-        UserError: neither a positive, finite number nor a multiple that is one.
+        UserError: not a positive finite number, nor such a number followed by "x".
     """
     value, is_multiple = threshold, False
     if isinstance(threshold, str) and threshold.endswith("x"):
         is_multiple = True
-        with suppress(ValueError):  # refused below
+        with suppress(ValueError):  # the check below raises
             value = float(threshold[:-1])
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise UserError(f'v_threshold must be a positive number or a multiple such as "0.998x", not {threshold!r}')
@@ -56,13 +56,14 @@ def parse_threshold(threshold: Threshold) -> tuple[float, bool]:
 
 
 def resolve_thresholds(present: Mapping[str, float], thresholds: Thresholds) -> dict[str, float]:
-    """The layers that `thresholds` speaks of, and their new value; later patterns win over earlier ones.
+    """The layers that `thresholds` names, and their new thresholds; later patterns win over earlier ones.
 
     Args:
-        present: layer name -> the threshold it has, of all layers.
+        present: {layer name: its current threshold}, for all layers.
 
     Raises:
-        UserError: a threshold that is not positive and finite, a pattern that no layer matches, or no layers.
+        UserError: a threshold that is not positive and finite, a pattern that no layer matches, or a model without
+            spiking layers.
     """
     if not present:
         raise UserError("v_threshold was given, but this model has no spiking neurons")
@@ -75,7 +76,7 @@ def resolve_thresholds(present: Mapping[str, float], thresholds: Thresholds) -> 
 
 
 def apply_thresholds(model: nn.Module, thresholds: Thresholds) -> None:
-    """Set the firing thresholds of the layers that `thresholds` speaks of; leave the others. Raises `UserError`."""
+    """Set the firing thresholds of the layers that `thresholds` names; do not change the others. Raises `UserError`."""
     neurons = spiking_neurons(model)
     present = {name: neuron.v_threshold for name, neuron in neurons.items()}
     for name, value in resolve_thresholds(present, thresholds).items():
@@ -84,7 +85,8 @@ def apply_thresholds(model: nn.Module, thresholds: Thresholds) -> None:
 
 @contextmanager
 def at_threshold(model: nn.Module, thresholds: Thresholds | None) -> Iterator[None]:
-    """Other firing thresholds inside a `with` block (threshold guidance, SDDPM section 4.3); None changes nothing."""
+    """Use other firing thresholds inside a `with` block (threshold guidance, SDDPM section 4.3); None changes
+    nothing."""
     if thresholds is None:
         yield
         return

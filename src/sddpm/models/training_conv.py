@@ -1,11 +1,11 @@
 """The convolution of a training step on the CPU, and which kernels compute it.
 
-The environment variable SDDPM_TRAINING_CONV chooses, and is read at every call:
+The environment variable SDDPM_TRAINING_CONV chooses the kernels. It is read at every call:
 
     auto      (default) the fastest of those below
     amx       bfloat16 on matrix units wherever they cover a layer, else as winograd
     winograd  fewer multiplications, where that is faster, else as torch
-    torch     PyTorch's
+    torch     PyTorch's convolution
 """
 
 from dataclasses import dataclass
@@ -27,20 +27,20 @@ CHOICES = ("auto", "amx", "winograd", "torch")
 
 @dataclass(frozen=True)
 class TrainingConv:
-    """A convolution [N, C, H, W] -> [N, C', H', W'], perhaps of images upsampled by two, and its gradients."""
+    """A convolution [N, C, H, W] -> [N, C', H', W'], optionally of images upsampled by two, and its gradients."""
 
     geometry: ConvGeometry
-    dtype: torch.dtype  # that it computes in
+    dtype: torch.dtype  # dtype of the computation
     upsample: bool = False
 
     @property
     def stride(self) -> int:
-        """Of rows, and of columns where a kernel of ours covers the layer."""
+        """The stride of rows; our kernels need the same stride for columns."""
         return self.geometry.stride[0]
 
     def choose(self, part: str, x: Tensor, weight: Tensor) -> str:
-        """Which kernels do a part ("convolve", "input_gradient" or "weight_gradient") of a convolution of x, or of
-        anything of its shape and type: "amx", "winograd" or "torch"."""
+        """Which kernels compute a part ("convolve", "input_gradient" or "weight_gradient") of the convolution of x, or
+        of any tensor with the shape and dtype of x: "amx", "winograd" or "torch"."""
         wanted = choice_from_environment(VARIABLE, CHOICES)
         if wanted == "torch" or x.dtype != self.dtype:
             return "torch"
@@ -61,14 +61,14 @@ class TrainingConv:
             return torch.convolution(self._input(x), weight.to(self.dtype), bias.to(self.dtype), *self.geometry)
 
     def input_gradient(self, grad: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-        """From the gradient of the output to that of the input, which has the shape and the type of x."""
+        """The gradient of the input, with the shape and dtype of x, from the gradient of the output."""
         kernels = self.choose("input_gradient", x, weight)
         if kernels == "amx":
             return amx.input_gradient(grad, weight, x.shape, stride=self.stride, upsample=self.upsample)
         if kernels == "winograd":
             return winograd.input_gradient(grad, weight, upsample=self.upsample)
         shape = (*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3]) if self.upsample else x.shape
-        placeholder = torch.empty(  # of which only the shape matters
+        placeholder = torch.empty(  # only its shape matters
             shape, dtype=self.dtype, device=grad.device, memory_format=torch.channels_last
         )
         weight, mask = weight.to(self.dtype), [True, False, False]
@@ -91,18 +91,18 @@ class TrainingConv:
         return gradients[0].to(weight), gradients[1].to(weight.dtype)
 
     def _input(self, x: Tensor) -> Tensor:
-        """What a convolution of PyTorch's receives."""
+        """The input for PyTorch's convolution."""
         return (F.interpolate(x, scale_factor=2, mode="nearest") if self.upsample else x).to(self.dtype)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
-    """What a convolution of x computes in."""
+    """The dtype in which a convolution of x is computed."""
     autocast = torch.is_autocast_enabled("cpu") and x.dtype != torch.float64
     return torch.get_autocast_dtype("cpu") if autocast else x.dtype
 
 
 def training_conv(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
-    """conv(x) for x [N, C, H, W] where a gradient is wanted that matrix units compute; None elsewhere."""
+    """conv(x) for x [N, C, H, W] if a gradient is needed and our kernels compute it; else None."""
     if not (torch.is_grad_enabled() and fused_allowed()) or native.unsupported_tensor(x) is not None:
         return None
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros" or conv.bias is None:

@@ -46,7 +46,7 @@ from sddpm.pretrained import find_model, no_model
 
 @dataclass
 class SpikingUNet2DOutput(BaseOutput):
-    """sample: [B, out_channels, H, W], the prediction (of epsilon or v, as the model was trained)."""
+    """sample: [B, out_channels, H, W], the prediction (of epsilon or v, depending on the model's training)."""
 
     sample: Tensor
 
@@ -60,39 +60,39 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         out_channels: channels of the prediction.
         base_channels: channels of the first level, even ("ch" of the reference).
         channel_mult: channels of each level in multiples of base_channels.
-        num_res_blocks: residual blocks a level on the way down; one more on the way up.
+        num_res_blocks: residual blocks per level on the way down; one more on the way up.
         T: SNN time steps of one evaluation.
-        neuron: "if", "lif", "plif" or one that was registered (`sddpm.register_neuron`); or "quantized_relu", an
-            activation without spikes, for networks that are to be converted to "if" (`conversion.ann`): pure and with
+        neuron: "if", "lif", "plif" or a registered name (`sddpm.register_neuron`); or "quantized_relu", an activation
+            without spikes for networks that are later converted to "if" (`conversion.ann`), which needs pure = True and
             T = 1.
         v_threshold: firing threshold of all neurons, or {layer name pattern: threshold}.
         v_reset: membrane after a spike, or None for the soft reset.
-        tau: time constant of LIF; where PLIF's starts.
+        tau: time constant of LIF; the initial one of PLIF.
         decay_input: whether tau divides the input too.
         detach_reset: keep gradients out of the reset.
         surrogate: a name of `sddpm.neurons.SURROGATES`: "atan", "sigmoid", "rectangle", "triangle",
-            "piecewise_quadratic" or one that was registered (`sddpm.register_surrogate`).
-        surrogate_alpha: its inverse width; None for its default.
+            "piecewise_quadratic" or a registered name (`sddpm.register_surrogate`).
+        surrogate_alpha: inverse width of the surrogate; None for its default.
         temporal_modulation: learn a scale per conv and time step (TSM of SDM).
         readout_decay: weight decay^(T-1-n) of time step n in the readout.
-        num_train_timesteps: diffusion steps the time embedding has rows for.
+        num_train_timesteps: number of diffusion steps, each with a row in the time embedding.
         patch_size: pixels of a patch are moved into channels before the first layer and back after the last.
-        pure: every convolution but the first receives spikes: shortcuts take their block's, and the readout has
-            neurons. (The time embedding becomes a table with `folding.fold_time`.)
-        num_classes: classes that images may have; None for a model that knows none.
-        initial_charge: membrane of the neurons at the start, in thresholds.
-        signed_spikes: neurons may take a spike back (IF with soft reset).
+        pure: every convolution but the first receives spikes: shortcuts receive the spikes of their block, and the
+            readout has neurons. (The time embedding becomes a table with `folding.fold_time`.)
+        num_classes: number of image classes; None for an unconditional model.
+        initial_charge: membrane of the neurons at the start, in units of the threshold.
+        signed_spikes: neurons may also emit -1, which cancels an earlier spike (IF with soft reset).
         activation_bits: of "quantized_relu", which has 2^bits levels.
-        attention_resolutions: heights of feature maps (of the network, so after the patches) at whose levels every
-            block is followed by spiking self-attention.
-        dims: 2 for images [B, C, H, W], 1 for signals [B, C, L], which the network sees as images one pixel high and
-            convolves along their length alone.
-        synaptic_currents: what is denoised are the currents of the T time steps, not the image they are the mean of, so
-            that nothing has to be decoded between diffusion steps (FSDDIM; Watanabe et al., 2023, arXiv 2312.01742).
-        neuron_options: what a registered neuron has besides the numbers above, by name; None for its defaults.
+        attention_resolutions: heights of feature maps (inside the network, that is after the patches). At the levels
+            with these heights every block is followed by spiking self-attention.
+        dims: 2 for images [B, C, H, W]; 1 for signals [B, C, L], which the network treats as images one pixel high and
+            convolves along their length only.
+        synaptic_currents: denoise the currents of the T time steps instead of the image, which is their mean. Nothing
+            has to be decoded between diffusion steps (FSDDIM; Watanabe et al., 2023, arXiv 2312.01742).
+        neuron_options: further options of a registered neuron, {name: value}; None for its defaults.
 
     Raises:
-        UserError: a configuration that cannot be built, in one line that says why.
+        UserError: the configuration is invalid.
     """
 
     config_name = "config.json"
@@ -146,7 +146,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
             options=neuron_options or {},
         )
         if dynamics.options:
-            self.register_to_config(neuron_options=dynamics.options)  # defaults may change, a saved model should not
+            self.register_to_config(neuron_options=dynamics.options)  # defaults may change; a saved model must not
         conv = partial(make_conv, modulated_T=T if temporal_modulation else None, dims=dims)
         patch = patch_size**dims
         spiking = partial(QuantizedReLU, activation_bits) if quantized else partial(SpikingNeuron, dynamics)
@@ -159,7 +159,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
             block = kind(before, width, time_channels, conv, spiking)
             if not attended:
                 return block
-            # `initialize` draws its weights after all others, which are then those of a network without attention.
+            # `initialize` draws attention weights last, so the others equal those of a network without attention.
             with torch.random.fork_rng(devices=[]):
                 return AttendedBlock(block, SpikingSelfAttention(width, conv, spiking))
 
@@ -200,7 +200,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         initialize(self)
         if not quantized:
             apply_thresholds(self, v_threshold)
-        self._neurons = dict.fromkeys(spiking_neurons(self), dynamics)  # which layers there are by the configuration
+        self._neurons = dict.fromkeys(spiking_neurons(self), dynamics)  # layers from the configuration
 
     def forward(
         self,
@@ -213,14 +213,15 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
 
         Args:
             sample: x_t [B, in_channels, H, W] (or [B, in_channels, L]), nominally unit variance at large t; with
-                synaptic_currents also the currents [T, B, in_channels, H, W], which are then the output too.
+                synaptic_currents also the currents [T, B, in_channels, H, W], in which case the output has this shape
+                too.
             timestep: diffusion steps, a number or a LongTensor [] or [B], 0 <= t < num_train_timesteps.
             class_labels: LongTensor [B] of 0 to num_classes - 1, or num_classes for no class; None for no class.
             return_dict: whether to return a `SpikingUNet2DOutput` or a 1-tuple.
 
         Raises:
-            UserError: a sample of another number of channels, or of a size that the levels cannot halve;
-                classes for a model that knows none.
+            UserError: a sample with the wrong number of channels or with a size that the levels cannot halve; classes
+                for an unconditional model.
         """
         image = first_step(self.config, sample)
         check_sample(self.config, image.shape)
@@ -257,12 +258,12 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
 
     def enable_gradient_checkpointing(self, levels: Iterable[int] | None = None) -> None:  # type: ignore[override]
-        """Keep less for the backward pass, and compute the blocks of these levels a second time there.
+        """Keep fewer activations for the backward pass, which then recomputes the blocks of these levels.
 
-        Gradients and running statistics do not change by a bit. `disable_gradient_checkpointing()` ends it.
+        Gradients and running statistics are bit-identical. `disable_gradient_checkpointing()` turns it off.
 
         Args:
-            levels: from 0, the full resolution, where most of the memory goes; None for all.
+            levels: numbered from 0, the full resolution, which uses most of the memory; None for all.
 
         Raises:
             UserError: a level that the network does not have.
@@ -279,8 +280,8 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         return spiking_neurons(self)
 
     def foreign_neurons(self) -> dict[str, nn.Module | None]:
-        """What stands in the place of neurons and is not what the configuration says, by name: a subclass, another
-        module, a neuron with other dynamics. The configuration cannot build them again."""
+        """The modules in the place of neurons that differ from the configuration, by name: a subclass, another module
+        or a neuron with other dynamics. The configuration cannot build them again."""
         present = dict(self.named_modules())
         found = {name: present.get(name) for name in self._neurons}
         return {
@@ -290,18 +291,20 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         }
 
     def save_config(self, *args: Any, **kwargs: Any) -> None:
-        """As of diffusers. Raises `UserError` for neurons that were put in by hand: they would come back as others."""
+        """As in diffusers. Raises `UserError` for neurons that were inserted by hand: loading would not restore
+        them."""
         if foreign := self.foreign_neurons():
             name, neuron = next(iter(foreign.items()))
             raise UserError(
-                f"this model cannot be saved: {name} is a {type(neuron).__name__} that its config does not know; give "
+                f"this model cannot be saved: {name} is a {type(neuron).__name__} that its config does not describe; "
+                "give "
                 "the neuron a name with sddpm.register_neuron and build the model with it"
             )
         super().save_config(*args, **kwargs)
 
     @classmethod
     def from_config(cls, config: Any, *args: Any, **kwargs: Any):
-        """As of diffusers. Raises `UserError` for a neuron or surrogate that is not registered."""
+        """As in diffusers. Raises `UserError` for a neuron or surrogate that is not registered."""
         if isinstance(config, Mapping):
             check_registered(config)
         return super().from_config(config, *args, **kwargs)  # pyright: ignore[reportArgumentType]
@@ -315,14 +318,14 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         output_loading_info: bool = False,
         **kwargs: Any,
     ):
-        """As of diffusers, and also of a whole model of this machine: the name of one that comes with the package, a
-        saved one, or a run; `subfolder` is then "unet". Raises `UserError` as `from_config`, for weights of another
-        neuron than the config's, and if there is no such model."""
+        """As in diffusers, and also loads the network of a whole model on this machine: the name of one that comes with
+        the package, a saved model, or a run; `subfolder` is then "unet". Raises `UserError` as `from_config` does, for
+        weights of another neuron than the config's, and if there is no such model."""
         place = Path(pretrained_model_name_or_path)
         if not (place / (subfolder or "") / "config.json").is_file():
             if (found := find_model(place)) is not None:
                 place, subfolder = found, subfolder or "unet"
-            elif not place.exists() and len(place.parts) != 2:  # user/model is diffusers' to fetch
+            elif not place.exists() and len(place.parts) != 2:  # diffusers downloads user/model
                 raise no_model(place)
         loaded: Any = super().from_pretrained(str(place), subfolder=subfolder, output_loading_info=True, **kwargs)
         model, found = loaded
@@ -333,10 +336,10 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         return (model, found) if output_loading_info else model
 
     def set_v_threshold(self, thresholds: Thresholds, pattern: str = "*") -> None:
-        """Change firing thresholds for good: a number for the layers that match `pattern`, or {pattern: number}.
+        """Change firing thresholds permanently: a number for the layers that match `pattern`, or {pattern: number}.
 
-        "0.9x" is 0.9 times what a layer has. The change is part of the configuration and is saved with the model.
-        Raises `UserError`.
+        "0.9x" is 0.9 times a layer's current threshold. The change is part of the configuration and is saved with the
+        model. Raises `UserError`.
         """
         apply_thresholds(self, thresholds if isinstance(thresholds, Mapping) else {pattern: thresholds})
         values = {name: neuron.v_threshold for name, neuron in self.neurons().items()}
@@ -344,5 +347,5 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         self.register_to_config(v_threshold=next(iter(values.values())) if same else values)
 
     def at_threshold(self, thresholds: Thresholds | None) -> AbstractContextManager[None]:
-        """Other firing thresholds for the length of a `with` block; None changes nothing. Raises `UserError`."""
+        """Use other firing thresholds inside a `with` block; None changes nothing. Raises `UserError`."""
         return at_threshold(self, thresholds)

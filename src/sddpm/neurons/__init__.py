@@ -1,4 +1,4 @@
-"""Spiking neurons: surrogate gradients, multi-step neurons as pure functions, and the module around them."""
+"""Spiking neurons: surrogate gradients, multi-step neurons as pure functions, and a module that wraps them."""
 
 from sddpm.neurons.definition import NEURONS, Dynamics, Neuron, Option, State, register_neuron
 from sddpm.neurons.functional import fire, reset, step, steps

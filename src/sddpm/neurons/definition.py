@@ -1,4 +1,4 @@
-"""What a neuron is: a named entry of a registry, and the numbers that configure it."""
+"""The definition of a neuron: a named entry of a registry, and the numbers that configure it."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from sddpm.neurons.surrogates import resolve_surrogate
 from sddpm.registry import register, registered
 
 State = Tensor | tuple[Tensor, ...]
-"""What a neuron keeps from one SNN time step to the next: its membrane v, or a NamedTuple of tensors, each of the shape
+"""The state that a neuron keeps between SNN time steps: its membrane v, or a NamedTuple of tensors, each of the shape
 of a current."""
 
 Option = float | int | bool | str
@@ -26,17 +26,17 @@ def start_of_membrane(dynamics: "Dynamics", v_threshold: float) -> float:
 
 
 def membrane_alone(x: Tensor, dynamics: "Dynamics", v_threshold: float) -> Tensor:
-    """The first state of a neuron that keeps nothing but its membrane: v[-1], of the shape of x."""
+    """The initial state of a neuron whose state is only its membrane: v[-1], of the shape of x."""
     return torch.full_like(x, start_of_membrane(dynamics, v_threshold))
 
 
 def nothing_to_check(dynamics: "Dynamics") -> None:
-    """Every number is valid."""
+    """Accept every number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neuron:
-    """A kind of neuron, as `register_neuron` takes it. Neurons do not see each other: all is elementwise."""
+    """A kind of neuron, as `register_neuron` takes it. Neurons do not interact: every operation is elementwise."""
 
     description: str
     step: Step
@@ -49,8 +49,8 @@ class Neuron:
 
 
 NEURONS: dict[str, Neuron] = {}
-RESERVED = ("quantized_relu",)  # what a model's config calls something else
-TAKEN = ("x", "state", "dynamics", "v_threshold", "carries", "learned")  # what no learned parameter can be called
+RESERVED = ("quantized_relu",)  # names with another meaning in a model's config
+TAKEN = ("x", "state", "dynamics", "v_threshold", "carries", "learned")  # invalid names for learned parameters
 
 
 def register_neuron(
@@ -65,34 +65,38 @@ def register_neuron(
     leaks: int = 0,
     signed: bool = False,
 ) -> None:
-    """Add a neuron: configs, models and checkpoints may then name it. Kernels leave it to this definition.
+    """Add a neuron: configs, models and checkpoints can then name it. No kernel supports it: this definition always
+    runs.
 
     Args:
         name: a new one, e.g. "alif".
         step: one SNN time step, (x, state, dynamics, v_threshold, **parameters) -> (spikes, state, h). The current x,
             the spikes (0 or 1), the membrane h before the reset and every tensor of the state have the same shape,
-            whatever it is. `functional.fire` and `functional.reset` are its usual ends.
+            which can be any. `step` usually ends with `functional.fire` and `functional.reset`.
         start: (x, dynamics, v_threshold) -> the state before the first time step, from the first current; by default
-            a membrane alone.
+            the membrane only.
         description: one line, for help texts.
-        parameters: what each layer learns, {name: dynamics -> its first value}; `step` gets them by name, as tensors.
-        options: numbers beyond those of `Dynamics`, {name: default}; `dynamics.options` has their values.
-        check: raises `UserError` for a `Dynamics` that has no meaning for this neuron.
-        leaks: multiplications of an update, which the energy account charges (1 for LIF).
-        signed: whether spikes may be -1 too where `Dynamics.signed` says so.
+        parameters: learned parameters of each layer, {name: dynamics -> initial value}; `step` receives them by name,
+            as tensors.
+        options: numbers beyond those of `Dynamics`, {name: default}; `dynamics.options` holds their values.
+        check: raises `UserError` for a `Dynamics` that is invalid for this neuron.
+        leaks: multiplications per update, which the energy estimate counts (1 for LIF).
+        signed: whether spikes may also be -1 if `Dynamics.signed` is set.
 
     Raises:
         UserError: an invalid name, one that is taken, or arguments of the wrong kind.
     """
     parameters, options = dict(parameters or {}), dict(options or {})
     if name in RESERVED:
-        raise UserError(f"a neuron cannot be called {name!r}, which means something else: choose another name")
+        raise UserError(f"a neuron cannot be named {name!r}, which is reserved: choose another name")
     for key, function in {"step": step, "start": start, "check": check, **parameters}.items():
         if not callable(function):
             raise UserError(f"neuron {name!r}: {key} must be a function, not {function!r}")
     for key in parameters:
         if not key.isidentifier() or hasattr(nn.Module, key) or key in TAKEN:
-            raise UserError(f"neuron {name!r}: no parameter can be called {key!r}, choose another name")
+            raise UserError(
+                f"neuron {name!r}: no parameter can be named {key!r}, which is reserved: choose another name"
+            )
     for key, value in options.items():
         if not isinstance(value, bool | int | float | str):
             raise UserError(f"neuron {name!r}: the default of {key} must be a number, bool or string, not {value!r}")
@@ -111,21 +115,21 @@ def register_neuron(
 
 @dataclass(frozen=True, kw_only=True)
 class Dynamics:
-    """Everything that defines a neuron but its threshold and learned parameters.
+    """Everything that defines a neuron except its threshold and learned parameters.
 
     Args:
-        neuron: a name of `NEURONS`: "if", "lif", "plif", or one that was registered.
+        neuron: a name of `NEURONS`: "if", "lif", "plif", or a registered name.
         v_reset: membrane after a spike (hard reset), or None to subtract the threshold (soft reset).
-        tau: LIF's time constant in SNN time steps, >= 1; PLIF's initial one, > 1. Unused by IF.
-        decay_input: whether the input is divided by tau too.
+        tau: LIF's time constant in SNN time steps, >= 1; initial value for PLIF, > 1. Unused by IF.
+        decay_input: whether the input is also divided by tau.
         detach_reset: keep the gradient from flowing through the reset.
         surrogate: a name of `SURROGATES`.
         surrogate_alpha: its inverse width; None for the surrogate's default.
-        initial_charge: membrane at the start, in thresholds, on top of the rest potential. 1/2 makes an IF neuron with
-            soft reset round instead of round down: of a constant input x in [0, v_threshold] it makes
-            floor(T x / v_threshold + 1/2) spikes (Bu et al., ICLR 2022, arXiv 2303.04347).
-        signed: spikes may be -1 too; for IF neurons with soft reset.
-        options: what else the neuron has (`register_neuron`), by name; what is not named has its default.
+        initial_charge: membrane at the start, in units of the threshold, on top of the rest potential. With 1/2, an IF
+            neuron with soft reset rounds to nearest instead of down: for a constant input x in [0, v_threshold] it
+            emits floor(T x / v_threshold + 1/2) spikes (Bu et al., ICLR 2022, arXiv 2303.04347).
+        signed: spikes may also be -1; only for IF neurons with soft reset.
+        options: further options of the neuron (`register_neuron`), {name: value}; others keep their default.
 
     Raises:
         UserError: an unknown name or a number out of range.
@@ -156,7 +160,7 @@ class Dynamics:
         if not 0 <= self.initial_charge < 1:
             raise UserError(f"initial_charge must be at least 0 and below 1 threshold, got {self.initial_charge}")
         if self.signed and not (definition.signed and self.v_reset is None):
-            raise UserError("signed spikes are for IF neurons with the soft reset: neuron 'if', v_reset None")
+            raise UserError("signed spikes need an IF neuron with soft reset: neuron 'if', v_reset None")
         object.__setattr__(self, "surrogate_alpha", resolve_surrogate(self.surrogate, self.surrogate_alpha))
         object.__setattr__(self, "options", _complete(self.neuron, definition.options, self.options))
         definition.check(self)
@@ -168,7 +172,7 @@ class Dynamics:
 
 
 def _complete(neuron: str, defaults: Mapping[str, Option], given: Mapping[str, Option]) -> dict[str, Option]:
-    """The options of a neuron, those given and the defaults of the others. Raises `UserError`."""
+    """The options of a neuron: the given values, and defaults for the others. Raises `UserError`."""
     for name, value in given.items():
         if name not in defaults:
             known = f"it has {', '.join(defaults)}" if defaults else "it has none"
@@ -179,7 +183,7 @@ def _complete(neuron: str, defaults: Mapping[str, Option], given: Mapping[str, O
 
 
 def _like(value: object, default: Option) -> bool:
-    """Whether a value is of the kind of a default; a whole number will do for any finite one."""
+    """Whether a value has the type of a default; a whole number is also accepted for a float."""
     if isinstance(default, bool | str) or isinstance(value, bool | str):
         return type(value) is type(default)
     kinds = (int,) if isinstance(default, int) else (int, float)

@@ -1,4 +1,4 @@
-"""Integrate-and-fire neurons as pure functions over [T, ...]; the membrane lives inside one call.
+"""Integrate-and-fire neurons as pure functions over [T, ...]; the membrane is local to one call.
 
 Per SNN time step n:
 
@@ -10,9 +10,9 @@ Per SNN time step n:
     fire     s[n] = 1 if h[n] >= v_threshold else 0; if signed, s[n] = -1 where h[n] < 0 and s[0] + ... + s[n-1] > 0
     reset    hard  v[n] = s[n] v_reset + (1 - s[n]) h[n]        soft  v[n] = h[n] - s[n] v_threshold
 
-A signed neuron takes back a spike that turned out to be too many (Hu et al., Fast-SNN, 2023, arXiv 2305.19868).
+A signed neuron emits -1 to cancel a surplus spike (Hu et al., Fast-SNN, 2023, arXiv 2305.19868).
 
-The order of arithmetic is spikingjelly's, so spikes and gradients of IF and LIF are the same bits.
+The order of arithmetic is spikingjelly's, so spikes and gradients of IF and LIF are bit-identical to it.
 """
 
 import math
@@ -60,7 +60,8 @@ def reset(h: Tensor, s: Tensor, dynamics: Dynamics, v_threshold: float | Tensor)
 
 
 def charging(charge: Callable[..., Tensor]) -> Step:
-    """The step of a neuron that keeps its membrane alone, from its charge (x, v, dynamics, **parameters) -> h."""
+    """The step of a neuron whose state is only its membrane, from its charge function (x, v, dynamics, **parameters) ->
+    h."""
 
     def step(x: Tensor, v: Tensor, dynamics: Dynamics, v_threshold: float, **parameters: Tensor):
         h = charge(x, v, dynamics, **parameters)
@@ -78,13 +79,13 @@ class Signed(NamedTuple):
 
 
 def start_if(x: Tensor, dynamics: Dynamics, v_threshold: float) -> State:
-    """The first state of an IF neuron, whose spikes may have signs."""
+    """The initial state of an IF neuron, whose spikes may be signed."""
     v = membrane_alone(x, dynamics, v_threshold)
     return Signed(v, torch.zeros_like(x)) if dynamics.signed else v
 
 
 def step_if(x: Tensor, state: State, dynamics: Dynamics, v_threshold: float) -> tuple[Tensor, State, Tensor]:
-    """One time step of an IF neuron, whose spikes may have signs."""
+    """One time step of an IF neuron, whose spikes may be signed."""
     if not isinstance(state, Signed):
         return charging(charge_if)(x, state, dynamics, v_threshold)
     h = charge_if(x, state.v, dynamics)
@@ -94,13 +95,13 @@ def step_if(x: Tensor, state: State, dynamics: Dynamics, v_threshold: float) -> 
 
 
 def check_lif(dynamics: Dynamics) -> None:
-    """Raise `UserError` unless the membrane decays."""
+    """Raise `UserError` if tau is invalid for LIF."""
     if not dynamics.tau >= 1:
         raise UserError(f"tau of a LIF neuron must be at least 1 time step, got {dynamics.tau}")
 
 
 def check_plif(dynamics: Dynamics) -> None:
-    """Raise `UserError` unless there is a w to start from."""
+    """Raise `UserError` if tau does not give an initial w."""
     if not dynamics.tau > 1:
         raise UserError(f"the initial tau of a PLIF neuron must be above 1 (1/tau = sigmoid(w)), got {dynamics.tau}")
 
@@ -124,14 +125,16 @@ register_neuron(
 
 
 def check_tensors(parameters: Mapping[str, object]) -> None:
-    """Raise `TypeError` for a keyword that is no learned parameter, such as a misspelt one."""
+    """Raise `TypeError` for a keyword that is not a learned parameter, such as a misspelt one."""
     for name, value in parameters.items():
         if not isinstance(value, Tensor | None):
-            raise TypeError(f"{name} is no argument of a neuron, nor a tensor that it has learned")
+            raise TypeError(
+                f"{name} is neither an argument of a neuron nor a tensor with one of its learned parameters"
+            )
 
 
 def _learned(dynamics: Dynamics, parameters: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-    """What this neuron has learned, of the parameters that a call was given. Raises `UserError` for a missing one."""
+    """The learned parameters of this neuron among those of a call. Raises `UserError` for a missing one."""
     check_tensors(parameters)
     learned = {name: parameters.get(name) for name in dynamics.definition.parameters}
     if missing := [name for name, value in learned.items() if value is None]:
@@ -146,13 +149,13 @@ def step(
 
     Args:
         x: input current x[n].
-        state: of the time step before; of IF, LIF and PLIF neurons the membrane v[n-1] alone, of the shape of x.
-        dynamics: what neuron.
+        state: of the previous time step; for IF, LIF and PLIF only the membrane v[n-1], of the shape of x.
+        dynamics: the neuron.
         v_threshold: firing threshold.
-        parameters: what the neuron has learned, by name; PLIF's is w. Those of other neurons are left alone.
+        parameters: learned parameters, by name; PLIF has w. Parameters of other neurons are ignored.
 
     Raises:
-        UserError: a learned parameter that is missing.
+        UserError: a learned parameter is missing.
     """
     return dynamics.definition.step(x, state, dynamics, v_threshold, **_learned(dynamics, parameters))
 
@@ -165,7 +168,7 @@ def steps(
     state: State | None = None,
     **parameters: Tensor | None,
 ) -> Iterator[tuple[Tensor, State, Tensor]]:
-    """All time steps of currents x, as `step` returns them one by one, from `state`; None for that of the neuron."""
+    """The results of `step` for all time steps of the currents x, from `state` (None: the neuron's initial state)."""
     definition, learned = dynamics.definition, _learned(dynamics, parameters)
     for current in x:
         state = definition.start(current, dynamics, v_threshold) if state is None else state
@@ -174,7 +177,7 @@ def steps(
 
 
 def _stack(spikes: list[Tensor]) -> Tensor:
-    """`torch.stack` that keeps the memory order of its parts: what was channels last stays so, without a copy."""
+    """`torch.stack` that keeps the memory layout of its parts: channels-last tensors stay so, without a copy."""
     strides = spikes[0].stride()
     order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
     back = sorted(range(len(order)), key=order.__getitem__)
@@ -182,16 +185,17 @@ def _stack(spikes: list[Tensor]) -> Tensor:
 
 
 def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, **parameters: Tensor | None) -> Tensor:
-    """Spikes of a layer of neurons over all T time steps, step by step in PyTorch: the definition.
+    """Spikes of a layer of neurons over all T time steps, step by step in plain PyTorch. All kernels are defined by
+    this function.
 
     Args:
         x: input currents [T, ...], floating point.
-        dynamics: what neuron.
+        dynamics: the neuron.
         v_threshold: firing threshold.
-        parameters: what the neuron has learned, by name, [] or broadcastable to x[0]; PLIF's is w.
+        parameters: learned parameters, by name, [] or broadcastable to x[0]; PLIF's is w.
 
     Returns:
-        Spikes [T, ...], 0 or 1 (or -1, if signed), in the dtype and memory order of x. Membranes are float32 for
+        Spikes [T, ...], 0 or 1 (or -1, if signed), in the dtype and memory layout of x. Membranes are float32 for
         bfloat16 and float16.
 
     Raises:
@@ -206,7 +210,7 @@ def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, **par
 def multi_step_from(
     state: State | None, x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, **parameters: Tensor | None
 ) -> tuple[Tensor, State]:
-    """Spikes [T, ...] as of `multi_step`, from a state (None for the neuron's first), and the state after them."""
+    """Spikes [T, ...] as in `multi_step`, from a state (None: the neuron's initial state), and the final state."""
     currents = x if x.dtype in (torch.float32, torch.float64) else x.float()
     spikes = []
     for s, after, _ in steps(currents, dynamics, v_threshold=v_threshold, state=state, **parameters):

@@ -1,4 +1,4 @@
-"""A layer of spiking neurons as a module: a thin shell that holds parameters and passes them on as arguments."""
+"""A layer of spiking neurons as a module: it holds the parameters and passes them to the functions."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from sddpm.neurons.kernels import multi_step
 
 
 class SpikingNeuron(nn.Module):
-    """Spikes [T, ...] of input currents [T, ...]. Keeps no state between calls, but inside `carried_states`.
+    """Spikes [T, ...] of input currents [T, ...]. Keeps no state between calls, except inside `carried_states`.
 
-    `v_threshold` is a plain number that may be changed after training. What the neuron learns (PLIF's `w`, which
-    starts where sigmoid(w) = 1/tau) are parameters of this module, by their names.
+    `v_threshold` is a plain number that may be changed after training. The learned parameters of the neuron (PLIF's
+    `w`, which starts where sigmoid(w) = 1/tau) are parameters of this module, under their names.
     """
 
     w: nn.Parameter | None
@@ -33,7 +33,7 @@ class SpikingNeuron(nn.Module):
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """What this layer has learned, as `multi_step` takes it."""
+        """The learned parameters of this layer, as keywords for `multi_step`."""
         return {name: getattr(self, name) for name in self.dynamics.definition.parameters}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,8 @@ class SpikingNeuron(nn.Module):
 
 @contextmanager
 def carried_states(neurons: Iterable[SpikingNeuron]) -> Iterator[None]:
-    """Inside the block each layer goes on from the `state` that its call before has left; afterwards none is left."""
+    """Inside the block each layer continues from the `state` of its previous call; afterwards all states are
+    deleted."""
     neurons = list(neurons)
     try:
         for neuron in neurons:
@@ -61,14 +62,14 @@ def carried_states(neurons: Iterable[SpikingNeuron]) -> Iterator[None]:
 
 
 def listened_to(module: nn.Module) -> bool:
-    """Whether a forward hook, or a forward of its own (as offloading to another device puts in its place), wants to be
-    called for this module."""
+    """Whether this module has a forward hook, or a replaced forward (as offloading to another device installs), that
+    must be called."""
     everywhere = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks)
     return any((module._forward_hooks, module._forward_pre_hooks, *everywhere)) or "forward" in module.__dict__
 
 
 def watched(module: nn.Module) -> bool:
-    """Whether anyone wants to be called for this module, forward or backward: then nothing may compute in its place."""
+    """Whether this module has forward or backward hooks: then no kernel may replace its call."""
     return listened_to(module) or any((module._backward_hooks, module._backward_pre_hooks))
 
 

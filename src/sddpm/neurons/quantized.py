@@ -1,4 +1,5 @@
-"""The activation that an integrate-and-fire neuron can stand in for: a ReLU with a learned ceiling and 2^b levels.
+"""The activation that an integrate-and-fire neuron can replace after training: a ReLU with a learned ceiling and 2^b
+levels.
 
     Q(x) = s/L clip(floor(L x / s + 1/2), 0, L),    L = 2^b - 1
 
@@ -13,7 +14,7 @@ from sddpm.errors import UserError
 
 
 class _Quantize(torch.autograd.Function):
-    """Rounding is passed straight through, and s learned as in LSQ (Esser et al., ICLR 2020, arXiv 1902.08153):
+    """Straight-through gradient for the rounding; s is learned as in LSQ (Esser et al., ICLR 2020, arXiv 1902.08153):
 
     dQ/dx = 1 for 0 < x < s, else 0;    dQ/ds = (Q - x) / s for 0 < x < s, 1 for x >= s, else 0.
 
@@ -31,7 +32,7 @@ class _Quantize(torch.autograd.Function):
     def backward(ctx, grad: Tensor):  # type: ignore[override]
         x, s, q = ctx.saved_tensors
         grad_x = grad * ((x > 0) & (x < s))
-        return grad_x, ((grad * q).sum() - (grad_x * x).sum()) / s * ctx.scale, None  # Q / s is 1 from x = s on
+        return grad_x, ((grad * q).sum() - (grad_x * x).sum()) / s * ctx.scale, None  # Q / s is 1 for x >= s
 
 
 def quantize(x: Tensor, s: Tensor | float, levels: int) -> Tensor:
@@ -54,7 +55,7 @@ class QuantizedReLU(nn.Module):
         if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
             raise UserError(f"activation_bits must be a whole number from 1 to 8, got {bits!r}")
         self.levels = 2**bits - 1
-        self.log_step = nn.Parameter(torch.tensor(2.0).log())  # a step that is learned can then not pass 0
+        self.log_step = nn.Parameter(torch.tensor(2.0).log())  # keeps the learned step positive
 
     @property
     def step(self) -> Tensor:

@@ -1,8 +1,8 @@
-"""Surrogate gradients: what the derivative of a spike is taken to be in the backward pass (Neftci et al., 2019).
+"""Surrogate gradients: replacements for the derivative of a spike in the backward pass (Neftci et al., 2019).
 
 A spike is the Heaviside step of u = h - v_threshold, with s = 1 at u = 0. Its derivative is replaced by a bump around
 u = 0 whose inverse width is `alpha`: the larger alpha, the narrower the bump. Formulas and the order of arithmetic are
-spikingjelly's where the names agree, so that gradients are the same bits.
+spikingjelly's where the names agree, so that gradients are bit-identical.
 """
 
 import math
@@ -26,7 +26,7 @@ def atan_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
 def sigmoid_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
     """alpha s (1 - s), s = sigmoid(alpha u): area 1, peak alpha/4."""
     s = (u * alpha).sigmoid_()
-    if u.dtype == torch.float64:  # spikingjelly 2 multiplies in another order in float64 than in float32; so do we
+    if u.dtype == torch.float64:  # spikingjelly 2 has another order of multiplications in float64
         return grad * (1.0 - s) * s * alpha
     return grad * ((1.0 - s) * s * alpha)
 
@@ -62,16 +62,16 @@ SURROGATES: dict[str, Surrogate] = {}
 def register_surrogate(
     name: str, vjp: Callable[[Tensor, Tensor, float], Tensor], default_alpha: float, *, description: str = ""
 ) -> None:
-    """Add a surrogate gradient, for all neurons: configs, models and checkpoints may then name it.
+    """Add a surrogate gradient, for all neurons: configs, models and checkpoints can then name it.
 
-    Kernels that do not know it step aside: layers with it are differentiated by PyTorch.
+    The fused kernels do not support it: layers that use it are differentiated by PyTorch.
 
     Args:
         name: a new one, e.g. "gaussian".
         vjp: (grad, u, alpha) -> the incoming gradient times the surrogate's derivative at u = h - v_threshold, all of
             one shape; `u` must not be changed.
-        default_alpha: inverse width where none is said, above 0.
-        description: one line for people.
+        default_alpha: inverse width if none is given, above 0.
+        description: one line, for help texts.
 
     Raises:
         UserError: an invalid name, one that is taken, or an alpha that is not above 0.
@@ -96,7 +96,7 @@ def resolve_surrogate(name: str, alpha: float | None) -> float:
     """The alpha to use: the surrogate's default for None. Raises `UserError` for an unknown name or alpha <= 0."""
     surrogate = registered(SURROGATES, "surrogate", name)
     if alpha is not None and not alpha > 0:
-        raise UserError(f"surrogate_alpha must be positive (it is the inverse width), got {alpha}")
+        raise UserError(f"surrogate_alpha, the inverse width, must be positive, got {alpha}")
     return surrogate.default_alpha if alpha is None else float(alpha)
 
 

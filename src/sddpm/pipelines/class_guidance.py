@@ -44,7 +44,7 @@ class ClassGuidance:
 def check_guidance(num_classes: int | None, class_labels: ClassLabels, scale: float) -> None:
     """Raise `UserError` for classes that a model does not know, or a scale that is none or has nothing to act upon."""
     if class_labels is not None and num_classes is None:
-        raise UserError("this model knows no classes: it was trained without model.num_classes")
+        raise UserError("this model has no classes: it was trained without model.num_classes")
     if not (0 <= scale < math.inf):
         raise UserError(f"the guidance scale must be a number of at least 0, not {scale}")
     if class_labels is None and scale != 1:

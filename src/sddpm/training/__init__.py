@@ -1,4 +1,5 @@
-"""Training: config schema, loop, EMA, checkpoint, resume. Names are imported on first use (torch is slow to load)."""
+"""Training: config schema, loop, EMA, checkpoint, resume. Names are imported on first use because torch is slow to
+load."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Memory on the CPU: let malloc keep the large buffers that every step needs again."""
+"""CPU memory: make malloc keep large buffers, because every step needs them again."""
 
 import ctypes
 import sys
@@ -7,8 +7,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def keep_large_buffers() -> None:
-    """Have freed buffers stay with the process. glibc returns those over 32 MiB to the system, which then faults them
-    in anew, page by page, at every layer of every step. Does nothing where the C library is another."""
+    """Keep freed buffers in the process. By default glibc returns those over 32 MiB to the system, which must then map
+    them again, page by page, at every layer of every step. Does nothing with other C libraries."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,7 +1,8 @@
-"""Noise assigned to the images of a batch: near ones meet ("Immiscible Diffusion", Li et al., 2024, arXiv 2406.12303).
+"""Assign the noise of a batch to its images, near ones to near ones ("Immiscible Diffusion", Li et al., 2024, arXiv
+2406.12303).
 
-Noise that is drawn for any image lies between all of them; assigned, each image keeps to a part of it, which makes what
-the network has to predict less ambiguous. Every batch has the noise that it would have had, in another order.
+With random pairing, any noise can meet any image. With the assignment, each image is paired with noise from its own
+region, so the network's target is less ambiguous. Each batch keeps its noise samples; only their order changes.
 """
 
 from collections.abc import Callable
@@ -19,15 +20,18 @@ def assignment_solver() -> Callable[..., Any]:
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
-        raise UserError("train.assign_noise takes scipy: `pip install scipy`, or leave it out") from error
+        raise UserError(
+            "train.assign_noise needs scipy: `pip install scipy`, or set train.assign_noise=false"
+        ) from error
     return linear_sum_assignment
 
 
 def assign_noise(images: Tensor, noise: Tensor) -> Tensor:
-    """`noise` [B, ...] in the order whose sum of squared distances to `images` (as the model sees them) is least.
+    """`noise` [B, ...] in the order with the smallest sum of squared distances to `images` (scaled as the model
+    receives them).
 
-    The norms of both do not depend on the order: the sum of products is what is maximised. Raises `UserError` as
-    `assignment_solver`.
+    The norms of both do not depend on the order, so this maximises the sum of products. Raises `UserError` as
+    `assignment_solver` does.
     """
     products = to_model(images, torch.float64).flatten(1) @ noise.double().flatten(1).T
     _, order = assignment_solver()(products.numpy(), maximize=True)

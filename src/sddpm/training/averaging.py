@@ -1,9 +1,9 @@
 """One model from several: the mean of their weights.
 
-Trainings that went on from one another, or from one start, end in the same valley of the loss at different places, each
-as far from its floor as the noise of the last steps left it. The mean may lie lower, as that of one training's last
-steps does (EMA), and costs nothing to train: model soups (Wortsman et al., 2022), SWA (Izmailov et al., 2018). Models
-that were trained apart from the start have nothing to average.
+Runs that continue from one another, or from a common start, end in the same valley of the loss at different places. The
+noise of the last steps keeps each of them above the minimum. The mean can have a lower loss, as the mean of one run's
+last steps does (EMA), and needs no training: model soups (Wortsman et al., 2022), SWA (Izmailov et al., 2018). Models
+that were trained from different starts cannot be averaged in this way.
 """
 
 import shutil
@@ -25,7 +25,7 @@ DIFFUSION = ("num_train_timesteps", "prediction_type", "beta_schedule", "beta_st
 
 
 def mean_state(states: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean of state dicts of equal keys and shapes; whole numbers are the first one's."""
+    """The weighted mean of state dicts with equal keys and shapes; integer tensors are copied from the first."""
     return {
         name: sum((share * state[name] for share, state in zip(shares, states, strict=True)), start=0.0 * value)
         if value.is_floating_point()
@@ -39,15 +39,15 @@ def average(
 ) -> SpikingDiffusionPipeline:
     """Write the mean of saved models, or of runs, to the folder `out`, with the config and history of the first one.
 
-    What thresholds and x0_scale were kept with a model are its own and are left out.
+    Thresholds and an x0_scale saved with a model belong to that model and are left out.
 
     Args:
-        models: at least two, trained on from one another or from one start.
-        out: a new folder for the model; training with `init_from=out` trains it on.
-        shares: of each model, summing to 1; equal ones unless given.
+        models: at least two, trained from one another or from a common start.
+        out: a new folder for the model; training with `init_from=out` continues from it.
+        shares: weight of each model, summing to 1; equal by default.
 
     Raises:
-        UserError: fewer than two models, shares that are not theirs, or models that differ in more than weights.
+        UserError: fewer than two models, invalid shares, or models that differ in more than their weights.
     """
     out = Path(out)
     check_outputs([Output(out, folder=("model",))], inputs=models, force=True)
@@ -56,7 +56,7 @@ def average(
     shares = [1 / len(models)] * len(models) if shares is None else shares
     if len(shares) != len(models):
         raise UserError(f"there are {len(models)} models and {len(shares)} shares: give one for each")
-    if not abs(sum(shares) - 1) < 1e-6:  # nor nan
+    if not abs(sum(shares) - 1) < 1e-6:  # also refuses nan
         raise UserError(f"the shares must sum to 1, not {sum(shares):g}")
     pipelines = [load_pipeline(model) for model in models]
     for path, pipeline in zip(models[1:], pipelines[1:], strict=True):
@@ -70,8 +70,8 @@ def average(
 def save_averaged(
     pipeline: SpikingDiffusionPipeline, source: str | PathLike[str], out: Path, parts: str
 ) -> SpikingDiffusionPipeline:
-    """Write a model of averaged weights to `out`, without thresholds and x0_scale, with the config and the history of
-    `source` and one stage more, whose `parts` say what was averaged."""
+    """Write a model with averaged weights to `out`, without thresholds and x0_scale, with the config and the history of
+    `source` and one more stage, whose `parts` say what was averaged."""
     unet, before = pipeline.unet, stages_of(source)
     result = SpikingDiffusionPipeline(
         unet,
@@ -95,7 +95,7 @@ def save_averaged(
 
 
 def _noise_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a scheduler's config says of the noise that its model was trained with, at which time steps too if it was
+    """The noise schedule in a scheduler's config that its model was trained with, and the time steps if it was
     distilled."""
     return {key: config.get(key) for key in DIFFUSION} | {
         "timesteps": kept_timesteps(config) if is_distilled(config) else None
@@ -105,7 +105,7 @@ def _noise_of(config: Mapping[str, Any]) -> dict[str, Any]:
 def _check_alike(first: SpikingDiffusionPipeline, other: SpikingDiffusionPipeline, name: str, its_name: str) -> None:
     if type(first.unet) is not type(other.unet):
         kinds = (type(first.unet).__name__, type(other.unet).__name__)
-        raise UserError(f"{name} is of {kinds[0]} and {its_name} of {kinds[1]}: they have no mean")
+        raise UserError(f"{name} is a {kinds[0]} and {its_name} a {kinds[1]}: only models of one kind can be averaged")
     networks = [{k: v for k, v in model.unet.config.items() if not k.startswith("_")} for model in (first, other)]
     noises = [_noise_of(model.scheduler.config) for model in (first, other)]
     for one, another in (networks, noises):

@@ -1,11 +1,11 @@
-"""Checkpoints: a folder of safetensors and a state.json, written whole or not at all, checked when read.
+"""Checkpoints: a folder of safetensors and a state.json, written atomically and checked when read.
 
     checkpoints/step-0001000/  model.safetensors  ema.safetensors  optimizer.safetensors  state.json
 
-and power.safetensors of a run that keeps power-function averages.
+and power.safetensors if the run keeps power-function averages.
 
-state.json is written last and holds the SHA-256 of the others, so that a damaged checkpoint is known as such, and the
-version of this format, so that a newer one is refused and not misread.
+state.json is written last and holds the SHA-256 of the other files, so that a damaged checkpoint is detected. It also
+holds the version of this format, so that a newer format is refused and not misread.
 """
 
 import json
@@ -34,11 +34,11 @@ from sddpm.training.state import TrainState
 TENSOR_FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 POWER_FILE = "power.safetensors"  # of a run with train.ema_power: its averages, as in a snapshot
 STATE_FILE = "state.json"
-FORMAT = 1  # of what is written; checkpoints from before there was a number are of format 1 too
+FORMAT = 1  # of written checkpoints; older ones without a number are format 1 too
 
 
 class LaterFormat(UserError):
-    """A checkpoint that is whole, but of a format that only a later version of sddpm reads."""
+    """An intact checkpoint in a format that only a later version of sddpm reads."""
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -47,7 +47,7 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first, damaged ones too."""
+    """The checkpoints of a run, oldest first, including damaged ones."""
     found = [
         path
         for path in (run_dir / "checkpoints").glob("step-*")
@@ -57,10 +57,10 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
 
 
 def save_checkpoint(run_dir: Path, state: TrainState, config: Mapping[str, Any], processes: int, keep: int) -> Path:
-    """Write the checkpoint of the state's step, then drop all but the newest `keep`. Returns its folder.
+    """Write the checkpoint of the state's step, then delete all but the newest `keep`. Returns its folder.
 
     Raises:
-        UserError: it could not be written, e.g. a full disk; earlier checkpoints are as they were.
+        UserError: it could not be written, e.g. a full disk; earlier checkpoints are unchanged.
     """
     path = checkpoint_path(run_dir, state.step)
     tensors = (state.model.state_dict(), state.ema.state_dict(), _optimizer_tensors(state))
@@ -83,7 +83,7 @@ def save_checkpoint(run_dir: Path, state: TrainState, config: Mapping[str, Any],
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], description: Mapping[str, Any]) -> None:
-    """Write a checkpoint's folder, on disk when this returns: tensors by file name, and state.json with their hashes.
+    """Write a checkpoint's folder and sync it to disk: tensors by file name, and state.json with their hashes.
 
     Raises:
         UserError: it could not be written; nothing is left of it.
@@ -103,10 +103,10 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], de
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """state.json of a checkpoint, after checking that all its files are whole.
+    """state.json of a checkpoint, after checking that all its files are intact.
 
     Raises:
-        UserError: a file is missing or damaged, which is named; or a later version of sddpm wrote them.
+        UserError: a file, which is named, is missing or damaged; or a later version of sddpm wrote the checkpoint.
     """
     if not os.path.lexists(path / STATE_FILE):
         raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is missing")
@@ -115,8 +115,9 @@ def read_description(path: Path) -> dict[str, Any]:
         edition = description.get("format", FORMAT)
         if isinstance(edition, int) and edition > FORMAT:
             raise LaterFormat(
-                f"checkpoint {path} has format {edition}, of a later version of sddpm; this one reads formats up to "
-                f"{FORMAT}: install the later one"
+                f"checkpoint {path} has format {edition}, written by a later version of sddpm; this one reads formats "
+                "up "
+                f"to {FORMAT}: install the later version"
             )
         check_description(description)
         hashes = description["sha256"]
@@ -124,17 +125,17 @@ def read_description(path: Path) -> dict[str, Any]:
     except LaterFormat:
         raise
     except (UserError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is not whole ({error})") from error
+        raise UserError(f"checkpoint {path} is damaged: {STATE_FILE} is incomplete or changed ({error})") from error
     for name, value in expected.items():
         if not (path / name).is_file():
             raise UserError(f"checkpoint {path} is damaged: {name} is missing")
         if sha256_of(path / name) != value:
-            raise UserError(f"checkpoint {path} is damaged: {name} is not whole")
+            raise UserError(f"checkpoint {path} is damaged: {name} is incomplete or changed")
     return description
 
 
 def check_description(description: Mapping[str, Any]) -> None:
-    """Raise `TypeError`, `KeyError` or `UserError` unless state.json says what it should."""
+    """Raise `TypeError`, `KeyError` or `UserError` unless state.json has the right entries."""
     counts = [description["step"], description.get("moments_since", 0), description.get("processes", 1)]
     seconds, config = description["seconds"], description["config"]
     if not all(type(count) is int and 0 <= count < 2**53 for count in counts):
@@ -149,11 +150,11 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
     """The newest checkpoint of a run and its description, checked.
 
     Raises:
-        UserError: there is none, or it is damaged; names the one before it that is whole.
+        UserError: there is none, or it is damaged; the message names the newest intact one.
     """
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
-        raise UserError(f"nothing to resume: {run_dir} holds no checkpoint; leave out `resume` to start the run")
+        raise UserError(f"nothing to resume: {run_dir} has no checkpoint; leave out `resume` to start the run")
     try:
         return checkpoints[-1], read_description(checkpoints[-1])
     except LaterFormat:
@@ -165,12 +166,12 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
             read_description(earlier)
         except UserError:
             continue
-        raise UserError(f"{damage}; delete that folder to resume from {earlier.name}, which is whole")
-    raise UserError(f"{damage}; {run_dir} holds no other checkpoint that is whole")
+        raise UserError(f"{damage}; delete that folder to resume from {earlier.name}, which is intact")
+    raise UserError(f"{damage}; {run_dir} has no other intact checkpoint")
 
 
 def restore(state: TrainState, path: Path, description: Mapping[str, Any], device: torch.device) -> None:
-    """Put a checked checkpoint into `state`, in place (memory layouts stay as they are)."""
+    """Load a checked checkpoint into `state`, in place (memory layouts do not change)."""
     files = [read_safetensors(path / name, device) for name in TENSOR_FILES]
     try:
         state.model.load_state_dict(files[0])
@@ -186,8 +187,8 @@ def restore(state: TrainState, path: Path, description: Mapping[str, Any], devic
 
 
 def remove_unfinished(run_dir: Path) -> None:
-    """Delete what a killed process left half-written."""
-    for pattern in (  # whose process is gone: this one holds the lock of the folder
+    """Delete incomplete files that a killed process left."""
+    for pattern in (  # their process has ended: this one holds the lock of the folder
         "checkpoints/.step-*",
         ".model.*",
         ".config.yaml.*",
@@ -198,7 +199,7 @@ def remove_unfinished(run_dir: Path) -> None:
         "snapshots/.step-*",
     ):
         for path in run_dir.glob(pattern):
-            close_scratch(path)  # puts back what was taken away to be replaced
+            close_scratch(path)  # restores files that were moved away to be replaced
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -221,13 +222,13 @@ def _restore_optimizer(state: TrainState, tensors: Mapping[str, Tensor]) -> None
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
         parameter = names[name]
-        if kind != "step":  # moments must lie in memory as the parameter does
+        if kind != "step":  # moments must have the memory layout of the parameter
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         state.optimizer.state[parameter][kind] = value
 
 
 def _sync(path: Path) -> None:
-    """Have the disk hold what the system's cache holds (folders cannot be opened on Windows, nor need to be)."""
+    """Flush the system's cache to disk (on Windows folders cannot be opened and need no flush)."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""From a YAML and overrides to a checked `Config`, with errors that name the key and the nearest right one."""
+"""Reads a YAML file and overrides into a checked `Config`. Errors name the key and the nearest valid one."""
 
 import json
 from collections.abc import Container, Iterable, Mapping
@@ -26,7 +26,7 @@ def config_names() -> list[str]:
 
 
 def summary(name: str) -> str:
-    """What the config of that name is for: the comment on its first line."""
+    """The purpose of the config with that name: the comment on its first line."""
     with find_config(name).open(encoding="utf-8") as file:
         first = file.readline().strip()
     return first.lstrip("# ") if first.startswith("#") else ""
@@ -36,14 +36,14 @@ def find_config(name: str | Path) -> Path:
     """The file of a config: a path to a YAML, or the name of one that comes with the project.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such config.
     """
     if Path(name).is_file():
         return Path(name)
     for folder in CONFIG_FOLDERS:
         if (path := folder / f"{name}.yaml").is_file():
             return path
-    hint = did_you_mean(str(name), config_names(), f"known are {', '.join(config_names())}")
+    hint = did_you_mean(str(name), config_names(), f"the configs are {', '.join(config_names())}")
     raise UserError(f"no config {str(name)!r}, neither a file nor a name: {hint}")
 
 
@@ -56,7 +56,7 @@ def load_config(name: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
             {"train.steps": 30} or {"train": {"steps": 30}}.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key or a value of the wrong type, named with the file.
+        UserError: no such file, invalid YAML, an unknown key or a value of the wrong type; the message names the file.
     """
     path = find_config(name)
     values = read_yaml(path, "config") or {}
@@ -67,7 +67,7 @@ def load_config(name: str | Path, overrides: Iterable[str] | Mapping[str, Any] =
     for key, value in as_pairs(overrides):
         section, name_of_value = key.split(".", 1)
         if not isinstance(merged.setdefault(section, {}), dict):
-            raise UserError(f"{path}: {section} should hold keys, not {merged[section]!r}")
+            raise UserError(f"{path}: {section} must be a section with keys, not {merged[section]!r}")
         merged[section][name_of_value] = value
         overridden.add(key)
     if "model.kind" in overridden:
@@ -82,9 +82,9 @@ def _without_keys_of_other_kinds(section: Mapping[str, Any], overridden: Contain
 
 
 def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Config:
-    """Validate plain values; `source` (and `overrides` for the `overridden` keys) is what errors name."""
+    """Validate plain values. Errors name `source`, or `overrides` for the `overridden` keys."""
     try:
-        # By way of JSON, strictly: a list may become a tuple, but neither true nor "3" a number.
+        # Strictly, as JSON: a list is accepted for a tuple, but neither true nor "3" for a number.
         return Config.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
@@ -96,9 +96,9 @@ def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[st
 
 
 def changed_keys(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Keys by which two configs (as `Config.to_dict`) would learn something else."""
+    """Keys in which two configs (as `Config.to_dict`) differ and that change what is learned."""
     pairs = {(section, key) for config in (before, now) for section, keys in config.items() for key in keys}
-    default = Config().to_dict()  # what an older config did not name yet
+    default = Config().to_dict()  # for keys that an older config does not have
 
     def value(config: Mapping[str, Mapping[str, Any]], section: str, key: str) -> Any:
         return config.get(section, {}).get(key, default.get(section, {}).get(key))
@@ -115,7 +115,7 @@ def to_yaml(config: Config) -> str:
 
 
 def as_pairs(overrides: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """("section.key", value) of each override. Raises `UserError` for what is none."""
+    """("section.key", value) of each override. Raises `UserError` for an invalid override."""
     if isinstance(overrides, str):
         overrides = [overrides]
     if not isinstance(overrides, Mapping):
@@ -127,7 +127,7 @@ def as_pairs(overrides: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, An
     for key, _ in pairs:
         if key.count(".") != 1 or not all(key.split(".")):
             raise UserError(
-                f'`overrides`: {key!r} is no key: write {{"train.lr": 1e-4}} or {{"train": {{"lr": 1e-4}}}}'
+                f'`overrides`: {key!r} is not a key: write {{"train.lr": 1e-4}} or {{"train": {{"lr": 1e-4}}}}'
             )
     return pairs
 
@@ -166,11 +166,11 @@ def _explain_unknown(keys: list[str], sections: Mapping[str, type[BaseModel]]) -
     if near:
         return f"unknown key {here!r}; did you mean {near[0]!r}?"
     options = sections[keys[0]].model_fields if len(keys) > 1 and keys[0] in sections else sections
-    return f"unknown key {here!r}; known are {', '.join(options)}"
+    return f"unknown key {here!r}; the keys are {', '.join(options)}"
 
 
 def _locate(detail: ErrorDetails) -> tuple[list[str], Mapping[str, type[BaseModel]]]:
-    """The keys that lead to an error, without the kind of model that pydantic puts among them, and all sections."""
+    """The keys that lead to an error, without the model kind that pydantic inserts, and all sections."""
     keys = [str(part) for part in detail["loc"]]
     kind = keys.pop(1) if keys[:1] == ["model"] and len(keys) > 1 else "spiking"
     sections: dict[str, Any] = {name: field.annotation for name, field in Config.model_fields.items()}

@@ -1,4 +1,4 @@
-"""`distill`: from a trained model to one of few evaluations, by runs of the trainer with a section for it."""
+"""`distill`: trains a model that samples in few evaluations, by training runs with a section `distill`."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,27 +26,28 @@ def distill(
 ) -> TrainResult:
     """Train a model that samples in few evaluations what `model` samples in many.
 
-    The student starts from the weights of its teacher and trains as the teacher did: the config is that of `model`,
-    with a section `distill`. In one stage it learns, at each of its time steps, where several steps of the teacher
-    lead. By progressive halving (Salimans & Ho, 2022, arXiv 2202.00512) a student of `halve_from` evaluations learns
-    two steps for one, then teaches one of half as many, and so on; the runs before the last are OUT-32, OUT-16, ...
+    The student starts from the weights of its teacher and is trained with the config of `model` plus a section
+    `distill`. In one stage it learns, at each of its time steps, to reach in one step where several steps of the
+    teacher lead. With progressive halving (Salimans & Ho, 2022, arXiv 2202.00512) a student of `halve_from` evaluations
+    learns two steps in one, then becomes the teacher of a student with half as many, and so on; the runs before the
+    last are OUT-32, OUT-16, ...
 
     Args:
-        model: a saved model that keeps its config, or a run; it predicts v.
-        out: new or empty folder of the run; `train` with `resume` goes on in it too.
-        evaluations: of the student, at least 1.
+        model: a saved model with its config, or a run; it must predict v.
+        out: new or empty folder of the run; `train` with `resume` can continue it too.
+        evaluations: network evaluations per sample of the student, at least 1.
         halve_from: evaluations of the first student, `evaluations` times a power of two; None for one stage.
-        overrides: as of `load_config`; train.steps are those of each stage, distill.x0_scale, order and guidance_scale
-            those of `model`, which no later stage applies again.
-        resume: go on where an earlier call was interrupted, with the same other arguments.
-        device, progress: as of `train`.
+        overrides: as in `load_config`. train.steps applies to each stage; distill.x0_scale, order and guidance_scale
+            apply to the steps of `model` only, not to later stages.
+        resume: continue an interrupted call; the other arguments must be the same.
+        device, progress: as in `train`.
 
     Returns:
-        As of `train`, of the run that was last worked at.
+        As `train`, for the last run.
 
     Raises:
-        UserError: as of `train`; a model without a config or of epsilon; evaluations that are none, coincide, or are
-            not reached by halving.
+        UserError: as in `train`; also a model without a config or that predicts epsilon, and evaluations that are
+            invalid, coincide, or cannot be reached by halving.
     """
     out = Path(out)
     folders = {count: out.with_name(f"{out.name}-{count}") for count in stage_counts(evaluations, halve_from)}
@@ -71,7 +72,7 @@ def distill(
 
 
 def stage_counts(evaluations: int, halve_from: int | None) -> list[int]:
-    """Evaluations of the students, one stage after another. Raises `UserError` for numbers that are none."""
+    """Evaluations of the students, one stage after another. Raises `UserError` for invalid numbers."""
     for name, count in (("evaluations", evaluations), ("halve_from", halve_from)):
         if count is not None and (type(count) is not int or count < 1):
             raise UserError(f"`{name}` must be a whole number of at least 1, not {count!r}")
@@ -91,29 +92,29 @@ def student_config(
     """The config of a stage.
 
     Args:
-        base: config.yaml of the model that all began with.
-        teacher: of the stage.
-        evaluations: of its student.
-        given: what the user says instead, by key.
-        halving: whether it learns two steps for one.
-        first: whether the teacher is that model, and no student of an earlier stage.
+        base: config.yaml of the original model.
+        teacher: the teacher of the stage.
+        evaluations: evaluations of the student.
+        given: the user's overrides, by key.
+        halving: whether the student learns two steps in one.
+        first: whether the teacher is the original model rather than a student of an earlier stage.
 
     Raises:
-        UserError: as of `load_config`.
+        UserError: as in `load_config`.
     """
     own = {f"distill.{key}": field.default for key, field in DistillConfig.model_fields.items()}
     own |= {"distill.evaluations": evaluations, "train.teacher": teacher, "train.teacher_weight": 1.0}
-    # The noise levels are the student's, and where the teacher walks to is no matter of chance.
+    # The student's noise levels are fixed, and the teacher's steps are deterministic.
     own |= {"diffusion.density": "uniform", "diffusion.density_mean": None, "diffusion.density_width": None}
     own |= {"train.assign_noise": False}
     fixed: dict[str, Any] = {"distill.evaluations": evaluations, "distill.substeps": 2} if halving else {}
-    if not first:  # the scale and the class are in the teacher's steps already
+    if not first:  # the teacher's steps already include the scale and the guidance
         fixed |= {"distill.order": 1, "distill.x0_scale": 1.0, "distill.guidance_scale": 1.0}
     return load_config(base, {**own, **given, **fixed})
 
 
 def named(model: str | Path) -> str:
-    """A model as a config names it wherever the run is resumed: folders by their whole path."""
+    """The name of a model in a config. Folders are absolute paths, so that the run can be resumed from any folder."""
     return str(Path(model).resolve()) if Path(model).exists() else str(model)
 
 

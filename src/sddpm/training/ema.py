@@ -1,5 +1,5 @@
-"""The exponential moving average of a model: parameters AND batch-norm statistics (averaged weights with the last
-weights' statistics would fit neither)."""
+"""The exponential moving average of a model: parameters AND batch-norm statistics (averaged weights do not fit the
+statistics of the last weights)."""
 
 import copy
 from typing import TypeVar
@@ -11,7 +11,8 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def ema_decay_at(step: int, decay: float) -> float:
-    """The decay of a step (from 0): starts at 0.1 and rises to `decay`, so that early weights are soon forgotten."""
+    """The decay of a step (from 0): it starts at 0.1 and rises to `decay`, so that early weights lose their influence
+    soon."""
     return min(decay, (1 + step) / (10 + step))
 
 
@@ -22,7 +23,7 @@ def make_ema(model: Model) -> Model:
 
 @torch.no_grad()
 def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """ema = decay * ema + (1 - decay) * model, over parameters and floating buffers; whole numbers are copied.
+    """ema = decay * ema + (1 - decay) * model, over parameters and floating-point buffers; integer buffers are copied.
 
     A decay of 0 copies the model exactly.
     """

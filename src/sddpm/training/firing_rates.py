@@ -13,13 +13,14 @@ from sddpm.models.thresholds import match_layers, spiking_neurons
 
 @dataclass
 class Rates:
-    """mean: {layer: its firing rate in spikes a neuron and SNN time step, [] with gradient}; size: {layer: neurons}."""
+    """mean: {layer: its firing rate in spikes per neuron and SNN time step, [] with gradient}; size: {layer:
+    neurons}."""
 
     mean: dict[str, Tensor] = field(default_factory=dict)
     size: dict[str, int] = field(default_factory=dict)
 
     def overall(self) -> Tensor:
-        """Spikes of all layers over their neurons, [] without gradient."""
+        """Mean firing rate over the neurons of all layers, [] without gradient."""
         spikes = torch.stack([self.mean[name].detach() * size for name, size in self.size.items()]).sum()
         return spikes / sum(self.size.values())
 
@@ -47,7 +48,7 @@ def record_rates(model: nn.Module) -> Iterator[Rates]:
 
 
 def rate_targets(model: nn.Module, target: float | Mapping[str, float]) -> dict[str, float]:
-    """{layer: target rate} of the layers that `target`, a number for all or {layer name pattern: rate}, speaks of.
+    """{layer: target rate} from `target`, which is one number for all layers or {layer name pattern: rate}.
 
     Raises:
         UserError: a pattern that no layer matches, or a model without spiking neurons.

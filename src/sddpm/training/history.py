@@ -1,6 +1,6 @@
-"""How a model came to be, stage by stage: history.yaml, beside a run's or a model's files.
+"""How a model was made, stage by stage: history.yaml, next to the files of a run or model.
 
-A run that starts from another model (`init_from`) keeps the stages of that one, so that a card can tell them all.
+A run that starts from another model (`init_from`) keeps that model's stages, so that a model card can list them all.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ HISTORY = "history.yaml"
 
 
 class Stage(BaseModel):
-    """One of them. what: "trained", "converted" or "averaged"; kind: of the network that came out of it; images: seen,
-    in all steps; seconds: of training; teacher: name of the model that was learned from, if any; parts: what was
-    averaged, such as "0.6 a + 0.4 b"."""
+    """One stage. what: "trained", "converted" or "averaged"; kind: of the resulting network; images: number of training
+    images used, over all steps; seconds: of training; teacher: name of the distillation teacher, if any; parts: what
+    was averaged, such as "0.6 a + 0.4 b"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +40,7 @@ class Stage(BaseModel):
 
 
 def trained(config: Config, steps: int, seconds: float) -> Stage:
-    """The stage of a run of which so many steps are done."""
+    """The stage of a run with so many completed steps."""
     return Stage(
         what="trained",
         kind=config.model.kind,
@@ -54,10 +54,10 @@ def trained(config: Config, steps: int, seconds: float) -> Stage:
 
 
 def stages_of(path: str | PathLike[str]) -> list[Stage]:
-    """The stages that made the model or run at `path`, as far as it is known: the run's own is the last.
+    """The known stages of the model or run at `path`, in order; the last is the run's own.
 
     Raises:
-        UserError: nothing at `path`, or a history that is damaged.
+        UserError: there is nothing at `path`, or its history is damaged.
     """
     config = config_path(path)
     folder = pipeline_folder(path) if config is None else config.parent
@@ -68,8 +68,8 @@ def stages_of(path: str | PathLike[str]) -> list[Stage]:
 
 
 def config_path(path: str | PathLike[str]) -> Path | None:
-    """Of a run, or of a model that keeps the config it was trained by; None without. Raises `UserError` if there is
-    neither run nor model."""
+    """The config of a run, or of a model saved with its training config; None if there is none. Raises `UserError` if
+    there is neither run nor model."""
     config = Path(path, "config.yaml")
     if not config.is_file():
         config = pipeline_folder(path) / "config.yaml"
@@ -77,18 +77,20 @@ def config_path(path: str | PathLike[str]) -> Path | None:
 
 
 def read_history(folder: Path) -> list[Stage]:
-    """What history.yaml says; nothing if there is none. Raises `UserError`."""
+    """The stages in history.yaml; empty if there is no such file. Raises `UserError`."""
     path = folder / HISTORY
     if not path.is_file():
         return []
     try:
         return [Stage.model_validate(stage) for stage in read_yaml(path, "history")]
     except (UserError, ValidationError, TypeError) as error:
-        raise UserError(f"{path} is damaged: copy it again, or delete it and lose what it tells of the past") from error
+        raise UserError(
+            f"{path} is damaged: copy it again, or delete it, which loses the record of how the model was made"
+        ) from error
 
 
 def write_history(folder: Path, stages: Sequence[Stage]) -> None:
-    """Write history.yaml, if there is anything to tell."""
+    """Write history.yaml, if there are any stages."""
     if stages:
         with atomic_path(folder / HISTORY) as temporary:
             rows = [stage.model_dump(exclude_defaults=True) for stage in stages]

@@ -1,4 +1,4 @@
-"""The loop: steps, and between them metrics, samples and checkpoints."""
+"""The training loop: steps, and between them metrics, samples and checkpoints."""
 
 import math
 import time
@@ -26,22 +26,22 @@ from sddpm.training.stopping import StopRequests
 
 
 def steps_between_looks(device: torch.device) -> int:
-    """How often to look whether the loss is finite: on a GPU each look keeps the host waiting."""
+    """Steps between checks that the loss is finite: on a GPU each check blocks the host."""
     return 1 if device.type == "cpu" else 10
 
 
 class Loop:
-    """Runs a state to its last step, and writes what the run folder holds (the main process alone does).
+    """Trains a state to its last step, and writes the run folder (only in the main process).
 
     Args:
         config: the run's config.
         run_dir: an opened run folder.
-        accelerator: this process's.
-        state: where to start.
-        epoch_size: images of the data set.
-        teacher: of distillation, or None.
-        about: what is kept with the model about its data: class_names and signal_range, as of the pipeline.
-        progress: whether to tell stderr how it goes.
+        accelerator: the accelerator of this process.
+        state: the state to start from.
+        epoch_size: number of images in the data set.
+        teacher: the distillation teacher, or None.
+        about: facts about the data that are saved with the model: class_names and signal_range, as in the pipeline.
+        progress: whether to print progress to stderr.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Loop:
         self._begin_interval()
 
     def run(self, batches: Iterator[Batch]) -> str:
-        """Train on `batches` until they end ("steps") or a signal comes ("SIGINT", "SIGTERM"), which is returned.
+        """Train on `batches` until they end ("steps") or a signal arrives ("SIGINT", "SIGTERM"). Returns which.
 
         Raises:
             UserError: the loss is not finite, or something cannot be written.
@@ -92,7 +92,7 @@ class Loop:
                 update(self.state, self.options)
                 self.progress.advance()
                 if began is not None:
-                    self._check_finite()  # which waits for a GPU
+                    self._check_finite()  # this waits for the GPU
                     self._tell_first(time.perf_counter() - began)
                     began = None
                 stopped_by = self._agree(stop.received) if looks else None
@@ -113,12 +113,12 @@ class Loop:
         return [e for e in (options.log_every, options.sample_every, options.checkpoint_every, snapshots) if e]
 
     def _due(self, every: int, ahead: int = 1) -> bool:
-        """Whether something is due after the step that is `ahead` of those done."""
+        """Whether something is due after the step that is `ahead` steps after the last completed one."""
         step = self.state.step + ahead
         return step % every == 0 or step == self.options.steps
 
     def _write(self, stopped_by: str | None) -> None:
-        """Metrics, samples and checkpoint, each if due after the step just done."""
+        """Write metrics, samples and checkpoint, each if due after the completed step."""
         options = self.options
         last = stopped_by is not None
         if last or self._due(options.log_every, 0):
@@ -138,7 +138,7 @@ class Loop:
         self.interval = (self.state.step, self.watch.seconds)
 
     def _measure(self) -> None:
-        """Means since the last call go to metrics.jsonl and to the screen."""
+        """Write the means since the last call to metrics.jsonl and to the screen."""
         state, (since_step, since_seconds) = self.state, self.interval
         steps = state.step - since_step
         means = (self.accelerator.reduce(self.sums, "mean") / steps).tolist()  # type: ignore[operator]
@@ -191,19 +191,20 @@ class Loop:
         save_modulation(self.run_dir, pipeline)
 
     def complete_outputs(self) -> None:
-        """Write model and curves anew unless the model is that of this state: they follow a checkpoint, and a process
-        that was killed between the two, or a full disk, leaves those of the checkpoint before."""
+        """Write the model and curves again unless the model has the weights of this state. They are written after a
+        checkpoint; if a process is killed between the two or the disk is full, they are those of an earlier
+        checkpoint."""
         if not holds_model(self.run_dir, self.state.ema):
             self._save_outputs()
 
     def _check_finite(self) -> None:
-        """Before the step that would spoil the weights (on a GPU: before they could be saved)."""
+        """Check the loss before the step that would damage the weights (on a GPU: before they could be saved)."""
         if self.sums.isfinite().all():
             return
         kept = list_checkpoints(self.run_dir)
-        goes_on = f"{kept[-1]} is good: resume from it" if kept else "there is no checkpoint yet: start again"
+        goes_on = f"{kept[-1]} is intact: resume from it" if kept else "there is no checkpoint yet: start again"
         raise UserError(
-            f"the loss is no longer finite at step {self.state.step + 1}, nothing of it was saved; {goes_on} with a "
+            f"the loss is not finite at step {self.state.step + 1}; these weights were not saved; {goes_on} with a "
             f"smaller train.lr (now {self.options.lr:g}) or train.max_grad_norm (now {self.options.max_grad_norm:g})"
         )
 

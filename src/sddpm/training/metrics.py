@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, always; tensorboard beside it, if installed."""
+"""metrics.jsonl: one JSON object per line; also tensorboard files, if installed."""
 
 import importlib.util
 import json
@@ -11,11 +11,11 @@ from sddpm.files import atomic_path
 from sddpm.opening.files import GIB, read_text
 
 FILE_NAME = "metrics.jsonl"
-MOST_BYTES = GIB  # 200 bytes a line
+MOST_BYTES = GIB  # about 200 bytes per line
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The metrics of a run, oldest first; a line cut short by a crash is left out.
+    """The metrics of a run, oldest first; a last line truncated by a crash is skipped.
 
     Raises:
         UserError: the run has no metrics, or the file holds something else.
@@ -34,13 +34,13 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
 
 
 def _is_row(row: Mapping[str, Any]) -> bool:
-    """Whether the values that are read again are numbers."""
+    """Whether the values that are used later are numbers."""
     numbers = [row[key] for key in ("loss", "seconds", "epoch") if key in row]
     return type(row.get("step")) is int and all(type(number) in (int, float) for number in numbers)
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl; a resumed run first drops the lines after the step it goes on from."""
+    """Appends to metrics.jsonl; a resumed run first deletes the lines after its start step."""
 
     def __init__(self, run_dir: Path, start: int, tensorboard: bool):
         self.path = run_dir / FILE_NAME
@@ -62,7 +62,7 @@ class MetricsLog:
                     self._board.add_scalar(f"train/{name}", value, row["step"])
 
     def close(self) -> None:
-        """Write out what tensorboard still holds."""
+        """Flush the tensorboard writer."""
         if self._board is not None:
             self._board.close()
 

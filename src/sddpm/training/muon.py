@@ -1,8 +1,8 @@
-"""Muon: momentum whose direction is made orthogonal, for the weights of convolutions as matrices [out, in k k].
+"""Muon: orthogonalised momentum, for the weights of convolutions as matrices [out, in k k].
 
-Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/; the learning rate is scaled as by Liu et al., 2025,
-"Muon is Scalable for LLM Training", arXiv 2502.16982, so that AdamW's serves. torch.optim.Muon refuses weights of four
-dimensions, and does its matrix products in bfloat16, which few CPUs are fast at.
+Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/. The learning rate is scaled as in Liu et al., 2025,
+"Muon is Scalable for LLM Training", arXiv 2502.16982, so that AdamW's learning rate fits. torch.optim.Muon refuses
+weights of four dimensions, and computes its matrix products in bfloat16, which is slow on most CPUs.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose slope at 0 is steep: five rounds suffice
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic with a steep slope at 0: five iterations suffice
 ROUNDS = 5
 MOMENTUM = 0.95
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """U f(S) V^T of a matrix U S V^T, by Newton-Schulz iterations in its own precision; f is about 1 where S is not
-    tiny (between 0.7 and 1.2), and the singular values are first divided by the Frobenius norm."""
+    """U f(S) V^T of a matrix U S V^T, by Newton-Schulz iterations in the precision of the matrix. f is about 1 (0.7 to
+    1.2) where S is not tiny; the singular values are first divided by the Frobenius norm."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = wide / wide.norm().clamp(min=1e-7)
@@ -34,8 +34,8 @@ class Muon(torch.optim.Optimizer):
     Each entry then moves about as far as AdamW would move it (a root mean square of 0.2 lr).
 
     Args:
-        parameters: weights of two dimensions or more, all but the first of which count as one, or groups of them.
-        lr, weight_decay: as of AdamW.
+        parameters: weights of two dimensions or more, or groups of them; all dimensions but the first are flattened.
+        lr, weight_decay: as in AdamW.
     """
 
     def __init__(self, parameters: Iterable[Any], lr: float, weight_decay: float = 0.0):
@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class Together:
-    """Optimisers of different parameters as one: their groups in a list, their states in a dictionary."""
+    """Several optimisers of different parameters used as one: joined param_groups and state."""
 
     def __init__(self, *parts: torch.optim.Optimizer):
         self.parts = parts

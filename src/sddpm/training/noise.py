@@ -1,4 +1,4 @@
-"""The noise of a run: its forward process, and the noise levels that a step learns from."""
+"""The noise of a run: its forward process, and the noise levels of each training step."""
 
 from collections.abc import Callable
 
@@ -19,16 +19,16 @@ def noise_schedule(config: DiffusionConfig) -> NoiseSchedule:
 
 
 def walk_timesteps(diffusion: DiffusionConfig, distill: DistillConfig) -> Tensor:
-    """At which time steps the teacher is evaluated from each of the student's, LongTensor [evaluations, substeps]; the
-    first of each row is the student's own. Raises `UserError` if they coincide."""
+    """The time steps at which the teacher is evaluated for each of the student's, LongTensor [evaluations, substeps];
+    the first of each row is the student's own. Raises `UserError` if they coincide."""
     count = distill.evaluations * distill.substeps
     found = grid_timesteps(distill.grid, count, noise_schedule(diffusion).alphas_cumprod)
     return torch.tensor(found).view(distill.evaluations, distill.substeps)
 
 
 def timestep_sampler(config: Config) -> Callable[[int], Tensor]:
-    """A function of an optimiser step that draws the time steps of its global batch, LongTensor [batch_size], by seed
-    and step alone; of a distillation, from the student's evaluations. Raises `UserError` as `noise_schedule`."""
+    """A function of an optimiser step that draws the time steps of its global batch, LongTensor [batch_size], from seed
+    and step only; for distillation, from the student's time steps. Raises `UserError` as `noise_schedule` does."""
     schedule, about, train = noise_schedule(config.diffusion), config.diffusion, config.train
     own = None if config.distill is None else walk_timesteps(about, config.distill)[:, 0]
 

@@ -1,4 +1,5 @@
-"""The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if set; spikes may cost too."""
+"""The loss of a batch: squared error of the prediction at x_t, weighted by min-SNR if set, plus an optional penalty on
+spikes."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,8 +21,8 @@ from sddpm.training.student import student_targets
 
 
 class Loss(NamedTuple):
-    """total: what is minimised, []; error: of the prediction alone, [] without gradient; firing_rate: of all neurons,
-    [] without gradient, 0 where there is no penalty."""
+    """total: the minimised loss, []; error: of the prediction only, [] without gradient; firing_rate: of all neurons,
+    [] without gradient, 0 if there is no penalty."""
 
     total: Tensor
     error: Tensor
@@ -31,8 +32,8 @@ class Loss(NamedTuple):
 def current_spread(currents: Tensor) -> Tensor:
     """Mean squared distance of currents [T, B, ...] from their mean over T, [B].
 
-    The reconstruction loss of synaptic current learning (FSDDIM, arXiv 2312.01742): in training the network is given
-    the same current at every time step, in sampling its own, which therefore must not differ much.
+    The reconstruction loss of synaptic current learning (FSDDIM, arXiv 2312.01742). In training the network receives
+    the same current at every time step; in sampling it receives its own currents, which must therefore not differ much.
     """
     return (currents - currents.mean(0)).square().transpose(0, 1).flatten(1).mean(1)
 
@@ -42,16 +43,16 @@ def make_loss(
 ) -> Callable[[nn.Module, Batch], Loss]:
     """A function (model, batch) -> `Loss`, means over the batch on `device`.
 
-    With a `teacher`, `train.teacher_weight` of what is minimised is the squared distance to its prediction; with a
-    section `distill` too, the distance to where its steps lead is all, and the error.
+    With a `teacher`, a share `train.teacher_weight` of the loss is the squared distance to its prediction. With a
+    section `distill` too, the whole loss and the error are the distance to where the teacher's steps lead.
 
-    The tables stay on the CPU, where t is drawn: exact in float64 (which mps lacks), and nothing waits for a GPU.
+    The tables stay on the CPU, where t is drawn: exact in float64 (which mps lacks), and without waiting for a GPU.
     """
     prediction_type, gamma = config.diffusion.prediction_type, config.diffusion.min_snr_gamma
     alphas_cumprod = noise_schedule(config.diffusion).alphas_cumprod
     dtype = torch.float64 if config.train.precision == "float64" else torch.float32
     penalty, rate_target = config.train.rate_penalty, config.train.rate_target
-    T = config.model.T if config.model.synaptic_currents else 0  # of currents to denoise; 0: images
+    T = config.model.T if config.model.synaptic_currents else 0  # time steps of the currents to denoise; 0: images
     current_weights = ddim_weight(prediction_type, alphas_cumprod)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     share = 0.0 if teacher is None else config.train.teacher_weight

@@ -11,7 +11,7 @@ from sddpm.models.modulation import modulation_scales
 from sddpm.training.config import TrainConfig
 from sddpm.training.muon import Muon, Together
 
-# The convolutions that read samples and that write predictions, of the spiking network and of its twin.
+# The first and last convolutions, of the spiking network and of the ANN.
 EDGES = ("encoder.conv1.", "readout.", "unet.conv_in.", "unet.conv_out.")
 
 
@@ -29,16 +29,16 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def optimizer_warmup(steps: int, config: TrainConfig) -> float:
-    """The share of the learning rate at a step (from 0) after a run went on without Adam's moments.
+    """The factor of the learning rate at a step (from 0) after a run continued without Adam's moments.
 
-    Linear over 2 / (1 - beta_2) steps: before, the average of few squared gradients makes steps that are too large
+    Linear over 2 / (1 - beta_2) steps: earlier, the average of only a few squared gradients gives too large steps
     (Ma & Yarats, 2021, arXiv 1910.04209).
     """
     return min(1.0, (steps + 1) * (1.0 - config.betas[1]) / 2.0)
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """The parameters as an optimiser takes them: the scales of temporal modulation, if any, are a second group, with
+    """The parameters in groups for an optimiser. The scales of temporal modulation, if any, are a second group with
     their own learning rate and without weight decay, which would pull them away from 1. With Muon the convolutions
     between the first and the last are a group of their own, named "muon"."""
     scales = list(modulation_scales(model).values())
@@ -60,8 +60,8 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
 def make_optimizer(
     parameters: Iterable[Any], config: TrainConfig, device: torch.device
 ) -> torch.optim.Optimizer | Together:
-    """Adam (Kingma & Ba, 2015) or AdamW (Loshchilov & Hutter, 2019), in one fused kernel where there is one; with Muon
-    for the groups named so."""
+    """Adam (Kingma & Ba, 2015) or AdamW (Loshchilov & Hutter, 2019), with a fused kernel if there is one; Muon for the
+    groups with that name."""
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     groups = list(parameters)
     matrices = [group for group in groups if isinstance(group, dict) and group.get("name") == "muon"]
@@ -72,6 +72,6 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer | Together, lr: float) -> None:
-    """Set the learning rate of all parameters, in the proportion of their groups."""
+    """Set the learning rate of all parameters; the ratios between their groups stay the same."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)

@@ -1,4 +1,4 @@
-"""What a run would be: the dry run, which writes nothing."""
+"""The dry run: describes a run and writes nothing."""
 
 import time
 from pathlib import Path
@@ -20,15 +20,15 @@ from sddpm.training.state import TrainState, build_model, make_state
 from sddpm.training.step import backward
 from sddpm.training.teacher import load_teacher
 
-TRIAL_IMAGES = 8  # so many images at most are tried, and the cost of a step is scaled up from them
+TRIAL_IMAGES = 8  # at most so many images are tried; the cost of a step is extrapolated from them
 
 
 def describe_run(config: Config, device: str = "auto", init_from: str | Path | None = None) -> str:
-    """The resolved config, the size of data and network, where its weights start, the epochs, and about what a step
-    costs, as text. Arguments as of `train`.
+    """The resolved config, the size of data and network, the initial weights, the epochs, and the approximate cost of a
+    step, as text. Arguments as in `train`.
 
     Raises:
-        UserError: what would stop the run at its start.
+        UserError: for everything that would stop the run at its start.
     """
     accelerator = make_accelerator(device, config.train.precision, config.train.compile)
     options, processes = config.train, accelerator.num_processes
@@ -55,9 +55,9 @@ def describe_run(config: Config, device: str = "auto", init_from: str | Path | N
         f"network   {sum(p.numel() for p in weights):,} parameters{_start(init_from, changes)}",
         f"training  {options.steps:,} steps of {options.batch_size} images = "
         f"{options.steps * options.batch_size / len(dataset):,.1f} epochs, processes: {processes} ({kind})",
-        f"memory    about {gigabytes:.2g} GiB a process: weights, gradients, moments, average and what backward needs",
-        f"time      about {step_seconds:.3g} s a step ({options.batch_size / step_seconds:.3g} images/s), "
-        f"{duration(options.steps * step_seconds)} in all, judged by {len(batch.t)} images at a time",
+        f"memory    about {gigabytes:.2g} GiB per process: weights, gradients, moments, average and activations",
+        f"time      about {step_seconds:.3g} s per step ({options.batch_size / step_seconds:.3g} images/s), "
+        f"{duration(options.steps * step_seconds)} in total, estimated from {len(batch.t)} images",
     ]
     return to_yaml(config) + "\n" + "\n".join(lines)
 
@@ -65,11 +65,11 @@ def describe_run(config: Config, device: str = "auto", init_from: str | Path | N
 def _start(init_from: str | Path | None, changes: list[str]) -> str:
     if init_from is None:
         return ""
-    return f", starting from {init_from}" + (f", unlike which it has {', '.join(changes)}" if changes else "")
+    return f", starting from {init_from}" + (f", which differs: here {', '.join(changes)}" if changes else "")
 
 
 def _cost(state: TrainState, batch: Batch, config: Config, accelerator: Accelerator) -> tuple[float, float]:
-    """Seconds of a forward and backward pass of `batch` once warm, and bytes kept between the two."""
+    """Seconds of a forward and backward pass of `batch` after a warm-up, and bytes kept between the two."""
     loss_of = make_loss(config, accelerator.device, load_teacher(config, accelerator, state.model.config))
     prepared = accelerator.prepare_model(state.model)
     options = config.train.model_copy(update={"accumulation": 1})
@@ -83,5 +83,5 @@ def _cost(state: TrainState, batch: Batch, config: Config, accelerator: Accelera
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         backward(prepared, batch, loss_of, accelerator, options).loss.item()
     began = time.perf_counter()
-    backward(prepared, batch, loss_of, accelerator, options).loss.item()  # it is there when the device is done
+    backward(prepared, batch, loss_of, accelerator, options).loss.item()  # .item() waits for the device
     return time.perf_counter() - began, sum(storages.values())

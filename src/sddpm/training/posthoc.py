@@ -1,4 +1,4 @@
-"""A model of averaged weights whose length is chosen after training (`power_ema`), from what a run has kept."""
+"""A model of averaged weights. The averaging length is chosen after training (`power_ema`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,14 @@ from sddpm.training.config_files import load_config
 from sddpm.training.power_ema import WIDEST, combination, gamma_of, quadrature
 from sddpm.training.snapshots import list_snapshots, prefix_of
 
-Coefficients = Mapping[Path, Mapping[str, float]]  # by file, and by what the names of its tensors begin with
+Coefficients = Mapping[Path, Mapping[str, float]]  # by file, and by the prefix of its tensors' names
 
 
 @dataclass(frozen=True)
 class PostHoc:
-    """What an average was made of. step: after which it is; snapshots: files that were combined; error: distance of its
-    profile from the wanted one, relative; None where plain weights were combined, which are an approximation."""
+    """How an average was made. step: the step after which it holds; snapshots: number of combined files; error:
+    relative distance of its profile from the wanted one; None if plain weights were combined, which is an
+    approximation."""
 
     step: int
     snapshots: int
@@ -34,23 +35,23 @@ class PostHoc:
 def posthoc_average(
     run_dir: str | PathLike[str], out: str | PathLike[str], length: float, step: int | None = None
 ) -> PostHoc:
-    """Write a run's weights, averaged over any length, as a model with the run's config and history to `out`.
+    """Average a run's weights over any length and write them to `out`, a model with the run's config and history.
 
-    A run with `train.ema_power` has stored averages, of which the combination nearest to the wanted profile is taken
-    (EDM2, arXiv 2312.02696, section 3.2). Of any other run the plain weights of the kept checkpoints are combined, an
-    approximation: what happened between them is not known, and the noise of single steps averages out less.
+    A run with `train.ema_power` has stored averages; the combination nearest to the wanted profile is used (EDM2, arXiv
+    2312.02696, section 3.2). For any other run the plain weights of the kept checkpoints are combined. This is an
+    approximation: the weights between them are unknown, and the noise of single steps averages out less.
 
-    Batch-norm statistics are averaged as the weights are; thresholds and x0_scale that were kept with the run's model
-    are left out.
+    Batch-norm statistics are averaged like the weights; thresholds and x0_scale saved with the run's model are left
+    out.
 
     Args:
         run_dir: folder of a run.
         out: a new folder for the model.
         length: sigma_rel, the standard deviation of the profile as a share of the steps, above 0 and at most 0.2886.
-        step: at which step; the last one stored unless given.
+        step: the step of the average; by default the last one stored.
 
     Raises:
-        UserError: no such run, a length out of range, a step of which nothing is kept, damaged files.
+        UserError: no such run, a length out of range, a step for which nothing was stored, damaged files.
     """
     run_dir, out = Path(run_dir), Path(out)
     check_outputs([Output(out, folder=("model",))], inputs=[run_dir], force=True)
@@ -63,7 +64,7 @@ def posthoc_average(
         raise UserError(f"{run_dir} has neither snapshots nor checkpoints: give the folder of a training run")
     step = max(known) if step is None else step
     if step not in known:
-        raise UserError(f"{run_dir} has kept nothing at step {step}: choose one of {', '.join(map(str, known))}")
+        raise UserError(f"{run_dir} has stored nothing at step {step}: choose one of {', '.join(map(str, known))}")
     files = {of_step: path for of_step, path in known.items() if of_step <= step}
     coefficients, error = (
         _of_snapshots(files, _widths(run_dir), step, length) if stored else (_of_weights(files, step, length), None)
@@ -97,7 +98,7 @@ def _of_snapshots(
 def _of_weights(files: Mapping[int, Path], step: int, length: float) -> Coefficients:
     if len(files) < 2:
         raise UserError(
-            f"only one checkpoint is kept up to step {step}: an average needs several (train.keep_checkpoints), or"
+            f"only one checkpoint is kept up to step {step}: an average needs several (train.keep_checkpoints) or"
             " snapshots (train.ema_power)"
         )
     x = quadrature(list(files), step, gamma_of(length)).tolist()
@@ -105,10 +106,10 @@ def _of_weights(files: Mapping[int, Path], step: int, length: float) -> Coeffici
 
 
 def _combined(coefficients: Coefficients, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The sum of all that has a coefficient, in float64, in the types of `like`; whole numbers are those of the last.
+    """The weighted sum, computed in float64 and returned in the dtypes of `like`; integers are from the last file.
 
     Raises:
-        UserError: damaged files, those of another network, or a sum that no network has: a variance below 0.
+        UserError: damaged files, files of another network, or a negative variance in the sum.
     """
     sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in like.items()}
     shapes = {name: value.shape for name, value in like.items()}
@@ -124,5 +125,5 @@ def _combined(coefficients: Coefficients, like: Mapping[str, Tensor]) -> dict[st
                 else:
                     sums[name] = value
     if any(name.endswith("running_var") and (value < 0).any() for name, value in sums.items()):
-        raise UserError("what is kept is too far apart for an average of this length: choose a longer one")
+        raise UserError("the stored steps are too far apart for an average of this length: choose a larger length")
     return {name: value.to(like[name].dtype) for name, value in sums.items()}

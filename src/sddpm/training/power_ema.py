@@ -1,9 +1,9 @@
-"""Averages of weights whose length is chosen after training: power-function profiles and their combination.
+"""Averages of weights with a length chosen after training: power-function profiles and their combination.
 
 Karras et al., 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models" (EDM2), arXiv 2312.02696,
-section 3. Training keeps averages of a few lengths and stores them now and then; the average of any other length is a
-linear combination of what was stored. Here are the pure functions, in float64; gamma is the exponent of a profile,
-sigma_rel its standard deviation relative to the time trained.
+section 3. Training keeps averages of a few lengths and stores them at intervals; the average of any other length is a
+linear combination of the stored ones. These are pure functions in float64; gamma is the exponent of a profile,
+sigma_rel its standard deviation relative to the training time.
 """
 
 import math
@@ -15,15 +15,15 @@ WIDEST = 12.0**-0.5  # sigma_rel of gamma = 0, the plain mean of all steps
 
 
 def profile(tau: np.ndarray, gamma: float, t: float) -> np.ndarray:
-    """How much the weights of time tau count in the average of exponent gamma at time t (the paper's p, its eq. 3's
-    integrand): (gamma + 1) tau^gamma / t^(gamma + 1) up to t, then 0; it integrates to 1."""
+    """The weight of time tau in the average of exponent gamma at time t (the paper's p, the integrand of its eq. 3):
+    (gamma + 1) tau^gamma / t^(gamma + 1) up to t, then 0; it integrates to 1."""
     return np.where(tau <= t, (gamma + 1) / t * (np.minimum(tau, t) / t) ** gamma, 0.0)
 
 
 def beta(step: int, gamma: float) -> float:
     """The decay that turns the average of step - 1 (from 1) into that of `step`: (1 - 1 / t)^(gamma + 1) (section 3.1).
 
-    The weights of step k then count exactly as the profile does between k - 1 and k; those at the start do not.
+    The weight of step k is then exactly the profile's integral from k - 1 to k; the initial weights get none.
     """
     return (1.0 - 1.0 / step) ** (gamma + 1.0)
 
@@ -43,7 +43,7 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 def inner_product(t_a: np.ndarray, gamma_a: np.ndarray, t_b: np.ndarray, gamma_b: np.ndarray) -> np.ndarray:
-    """Integrals of the products of profiles, which broadcast (appendix C): with t_a <= t_b,
+    """Integrals of the products of two profiles (appendix C); arguments broadcast. With t_a <= t_b,
     (gamma_a + 1) (gamma_b + 1) / (gamma_a + gamma_b + 1) (t_a / t_b)^gamma_b / t_b."""
     first = t_a <= t_b
     ratio, longer = np.where(first, t_a / t_b, t_b / t_a), np.maximum(t_a, t_b)
@@ -54,7 +54,7 @@ def inner_product(t_a: np.ndarray, gamma_a: np.ndarray, t_b: np.ndarray, gamma_b
 def combination(steps: Sequence[float], gammas: Sequence[float], step: float, gamma: float) -> tuple[np.ndarray, float]:
     """The combination of stored averages whose profile is nearest to another, by least squares (section 3.2).
 
-    Other than in the paper the coefficients are held to sum to 1, so that weights that stand still stay what they are.
+    Unlike in the paper, the coefficients must sum to 1, so that constant weights are reproduced exactly.
 
     Args:
         steps, gammas: of the N stored averages.
@@ -76,10 +76,10 @@ def combination(steps: Sequence[float], gammas: Sequence[float], step: float, ga
 
 
 def quadrature(steps: Sequence[float], step: float, gamma: float) -> np.ndarray:
-    """Coefficients [N] by which plain weights, known at N increasing `steps` <= `step`, make the average: the integral
-    of the profile times the straight lines between them, and their ends before the first and after the last.
+    """Coefficients [N] for an average from plain weights, known at N increasing `steps` <= `step`: the integral of the
+    profile times the linear interpolation of the weights, constant before the first and after the last.
 
-    Exact where weights move along straight lines between what is known.
+    Exact if the weights change linearly between the known steps.
     """
     t = np.asarray(steps, np.float64) / step
 

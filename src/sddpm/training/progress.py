@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, a line now and then elsewhere."""
+"""Progress display during a run: a bar on a terminal, occasional lines elsewhere."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
 
 class Stopwatch:
-    """Seconds of training, without those spent on samples and checkpoints."""
+    """Seconds of training, excluding samples and checkpoints."""
 
     def __init__(self, before: float = 0.0):
         self._start = time.perf_counter() - before
@@ -40,8 +40,8 @@ class Stopwatch:
 
 
 class LastingStream:
-    """Standard output or error for work that goes on when nobody reads it any more: behind a closed pipe or terminal,
-    or a full disk. What is written from then on is dropped."""
+    """Standard output or error that never fails: if its reader is gone (closed pipe or terminal) or the disk is full,
+    further output is dropped and the work continues."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -66,14 +66,14 @@ class LastingStream:
         try:
             action()
         except (OSError, ValueError):  # ValueError: a closed file
-            with suppress(OSError, ValueError):  # what is still in its buffer must go somewhere when Python ends
+            with suppress(OSError, ValueError):  # Python flushes the remaining buffer when it exits
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._stream.fileno())
                 os.close(nowhere)
 
 
 class Progress:
-    """Loss, images/s and time left on stderr: a tqdm bar on a terminal, else one line for each call of `report`."""
+    """Loss, images/s and time left on stderr: a tqdm bar on a terminal, else one line per call of `report`."""
 
     def __init__(self, start: int, steps: int, shown: bool):
         self.steps, self.shown = steps, shown
@@ -84,7 +84,7 @@ class Progress:
         )  # fmt: skip
 
     def advance(self) -> None:
-        """One step was done."""
+        """Count one completed step."""
         self._bar.update()
 
     def report(self, step: int, loss: float, images_per_second: float, steps_per_second: float) -> None:
@@ -96,19 +96,19 @@ class Progress:
             self.say(f"step {step}/{self.steps}, loss {loss:.4f}, {images_per_second:.0f} images/s, {left} left")
 
     def first(self, step: int, seconds: float, next_line: int, compiled: bool) -> None:
-        """Say what the first step of this process took, and what it means for those that are left."""
+        """Print the time of this process's first step and the estimated time left."""
         left = (self.steps - step) * seconds
         about = "the next ones are faster" if compiled else f"at this speed {duration(left)} are left"
-        self.say(f"step {step}/{self.steps} took {seconds:.3g} s, {about}; the next line comes at step {next_line}")
+        self.say(f"step {step}/{self.steps} took {seconds:.3g} s, {about}; the next line follows at step {next_line}")
         if left >= 2 * WEEK and not compiled:
-            self.say("warning: that is weeks: take a smaller config (sddpm list configs), fewer train.steps or a GPU")
+            self.say("warning: that is weeks: use a smaller config (sddpm list configs), fewer train.steps or a GPU")
 
     def say(self, line: str) -> None:
-        """A line of its own, above the bar."""
+        """Print a line above the bar."""
         if self.shown:
             tqdm.write(line, file=self._stream)
             self._stream.flush()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar; it stays on the screen."""
         self._bar.close()

@@ -1,4 +1,4 @@
-"""`train`: from a config to a trained model in a run folder."""
+"""`train`: trains a model from a config and writes it to a run folder."""
 
 from contextlib import closing, nullcontext
 from dataclasses import astuple, dataclass
@@ -35,8 +35,8 @@ from sddpm.training.teacher import load_teacher
 
 @dataclass(frozen=True)
 class TrainResult:
-    """run_dir: where everything lies; step: optimiser steps done; loss: mean since the line of metrics.jsonl before
-    the last; stopped_by: "steps" (all are done), "SIGINT" or "SIGTERM"; began: steps that were done before."""
+    """run_dir: the run folder; step: completed optimiser steps; loss: mean between the last two lines of metrics.jsonl;
+    stopped_by: "steps" (all are done), "SIGINT" or "SIGTERM"; began: steps completed before this call."""
 
     run_dir: Path
     step: int
@@ -46,7 +46,7 @@ class TrainResult:
 
 
 def check_dims(dataset: ImageDataset, config: Config) -> None:
-    """Raise `UserError` if the model is for images and the data are signals, or the other way round."""
+    """Raise `UserError` if the model is for images and the data are signals, or vice versa."""
     signals, dims = isinstance(dataset, SignalDataset), config.model.dims
     if signals != (dims == 1):
         kind = "signals: they need model.dims=1" if signals else "images: they need model.dims=2"
@@ -66,23 +66,23 @@ def train(
 ) -> TrainResult:
     """Train a spiking diffusion model, in this process or in several that torchrun started.
 
-    Nothing random is carried from step to step: a run that is stopped and resumed ends with the same bits as one that
-    is not, on the same machine with as many threads.
+    No random state is carried from step to step: a run that is stopped and resumed gives bit-identical results to an
+    uninterrupted one, on the same machine with the same number of threads.
 
     Args:
-        config: as of `load_config`.
+        config: as in `load_config`.
         run_dir: new or empty folder for config, metrics, samples, checkpoints and the model.
         resume: continue the run in `run_dir` from its newest checkpoint.
-        init_from: saved model, or run, whose weights to start from.
+        init_from: saved model or run whose weights are the start.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: whether to tell stderr how it goes.
+        progress: whether to print progress to stderr.
 
     Raises:
-        UserError: bad input, a loss that is not finite, a disk that is full. Checkpoints stay as they were.
+        UserError: bad input, a loss that is not finite, or a full disk. Existing checkpoints are not changed.
     """
     run_dir = Path(run_dir)
     if resume and init_from is not None:
-        raise UserError("`resume` goes on with the weights of the run, `init_from` starts from others: choose one")
+        raise UserError("`resume` continues with the run's weights, `init_from` starts from other weights: choose one")
     check_run_folder(run_dir, resume)
     with locked(run_dir) if is_first_process() else nullcontext():
         return _train(config, run_dir, resume=resume, init_from=init_from, device=device, progress=progress)
@@ -91,14 +91,14 @@ def train(
 def _train(
     config: Config, run_dir: Path, *, resume: bool, init_from: str | Path | None, device: str, progress: bool
 ) -> TrainResult:
-    """As `train`, of a run folder that no other process writes to."""
+    """As `train`, in a run folder that no other process writes to."""
     check_run_folder(run_dir, resume)
     checkpoint = newest_checkpoint(run_dir) if resume else None
     if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
         raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")
-    noise_schedule(config.diffusion)  # refuses invalid betas before anything is written
+    noise_schedule(config.diffusion)  # raises for invalid betas before anything is written
     if config.distill is not None:
-        walk_timesteps(config.diffusion, config.distill)  # likewise, of evaluations that coincide
+        walk_timesteps(config.diffusion, config.distill)  # likewise for evaluations that coincide
     accelerator = make_accelerator(device, config.train.precision, config.train.compile)
     rows = share_of_batch(
         config.train.batch_size, config.train.accumulation, accelerator.process_index, accelerator.num_processes
@@ -110,19 +110,19 @@ def _train(
         use_class_order(dataset, kept_class_names(earlier))
     check_labels(dataset, config.model.num_classes)
     if config.train.assign_noise:
-        assignment_solver()  # refuses a missing scipy before anything is written
+        assignment_solver()  # raises if scipy is missing before anything is written
     check_dims(dataset, config)
     model = build_model(config, dataset.channels)
     changes = load_weights(model, init_from) if init_from is not None else []
     before = stages_of(init_from) if init_from is not None else []
     if config.train.rate_penalty:
-        rate_targets(model, config.train.rate_target)  # refuses names of no layer
+        rate_targets(model, config.train.rate_target)  # raises for names that match no layer
     teacher = load_teacher(config, accelerator, model.config)
     synchronize_batch_norm(model, config.train.sync_batch_norm)
     state = make_state(model, config, accelerator.device)
     if checkpoint:
         restore(state, *checkpoint, accelerator.device)
-    accelerator.wait_for_everyone()  # all have seen the folder as it was
+    accelerator.wait_for_everyone()  # until all processes have checked the folder
     if accelerator.is_main_process:
         open_run_folder(run_dir, config)
         drop_later_snapshots(run_dir, state.step)
@@ -146,11 +146,12 @@ def _train(
         for line in _plan(config, dataset, model, accelerator, began):
             loop.progress.say(line)
     if changes:
-        loop.progress.say(f"note: unlike the network of {init_from}, this one has {', '.join(changes)}")
+        loop.progress.say(f"note: this network differs from that of {init_from}: {', '.join(changes)}")
     if checkpoint and (before_now := checkpoint[1].get("processes")) != accelerator.num_processes:
         loop.progress.say(
-            f"note: this run had {before_now} processes so far and now has {accelerator.num_processes}: it learns from "
-            "the same batches, with other rounding"
+            f"note: this run had {before_now} processes so far and now has {accelerator.num_processes}: the batches "
+            "are "
+            "the same, but rounding differs"
         )
     if checkpoint and accelerator.is_main_process:
         loop.complete_outputs()
@@ -162,12 +163,12 @@ def _train(
                 raise
             more = 2 * config.train.accumulation
             raise UserError(f"{accelerator.device} ran out of memory: try train.accumulation={more}") from error
-    accelerator.wait_for_everyone()  # until the model is written, which may teach a run that follows
+    accelerator.wait_for_everyone()  # until the model is written: the next run may need it as its teacher
     return TrainResult(run_dir, state.step, loop.loss, stopped_by, began)
 
 
 def _plan(config: Config, dataset: ImageDataset, model: nn.Module, accelerator: Accelerator, step: int) -> list[str]:
-    """What is about to be done, for people who wait for it."""
+    """The lines printed before training starts."""
     options, size, count = config.train, dataset.image_size, accelerator.num_processes
     form = f"{dataset.channels} x {size}" + (f" x {size}" if config.model.dims == 2 else "")
     lines = [
@@ -177,5 +178,5 @@ def _plan(config: Config, dataset: ImageDataset, model: nn.Module, accelerator: 
         f"({dataset.name})"
     ]
     if options.compile:
-        lines.append("compiling the network first, which takes minutes without a word")
+        lines.append("compiling the network first, which takes minutes without output")
     return lines

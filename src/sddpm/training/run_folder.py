@@ -24,7 +24,7 @@ from sddpm.training.metrics import read_metrics
 
 
 def check_run_folder(run_dir: Path, resume: bool) -> None:
-    """Raise `UserError` if a new run would mix with what is there."""
+    """Raise `UserError` if a new run would mix with existing files."""
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir} is a file; a run needs a folder")
     if resume or not run_dir.is_dir():
@@ -37,26 +37,26 @@ def check_run_folder(run_dir: Path, resume: bool) -> None:
 
 
 def _stillborn(run_dir: Path, names: set[str]) -> bool:
-    """Whether a folder holds only what a run wrote that ended before its first checkpoint: it may start again."""
+    """Whether a folder holds only the files of a run that ended before its first checkpoint, which can start again."""
     known = (RUN_PARTS - {"model"}).union(name for name in names if name.startswith("."))
     return "config.yaml" in names and names <= known and not list_checkpoints(run_dir)
 
 
 def open_run_folder(run_dir: Path, config: Config) -> None:
-    """Remove what a killed process left half-written, and save the resolved config."""
+    """Remove incomplete files of a killed process, and save the resolved config."""
     remove_unfinished(run_dir)
     with atomic_path(run_dir / "config.yaml") as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
 
 
 def save_model(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
-    """Write the pipeline to model/, in place of the one before."""
+    """Write the pipeline to model/, replacing the previous one."""
     with atomic_path(run_dir / "model", owned=True) as temporary:
         pipeline.save_pretrained(temporary, safe_serialization=True)
 
 
 def holds_model(run_dir: Path, unet: nn.Module) -> bool:
-    """Whether model/ is whole and has the weights of `unet`."""
+    """Whether model/ is intact and has the weights of `unet`."""
     try:
         saved = load_pipeline(run_dir / "model").unet.state_dict()
     except UserError:
@@ -68,7 +68,7 @@ def holds_model(run_dir: Path, unet: nn.Module) -> bool:
 def save_samples(
     run_dir: Path, pipeline: SpikingDiffusionPipeline, step: int, count: int, solver_steps: int | None
 ) -> None:
-    """Sample `count` images with DDIM into samples/step-*.png: the same seeds at every call, all classes in turn. None
+    """Sample `count` images with DDIM into samples/step-*.png, always with the same seeds and all classes in turn. None
     for the model's own steps."""
     classes = pipeline.num_classes
     labels = None if classes is None else [i % classes for i in range(count)]
@@ -97,7 +97,7 @@ def save_modulation(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
 
 
 def save_loss_curve(run_dir: Path) -> None:
-    """Draw metrics.jsonl into loss.png, once there is something to draw."""
+    """Plot metrics.jsonl into loss.png, if there is anything to plot."""
     rows = [row for row in read_metrics(run_dir) if row.get("loss", 0) > 0]
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""Power-function averages kept beside a run's checkpoints, from which `posthoc` makes one of any length.
+"""Power-function averages stored next to a run's checkpoints; `posthoc` computes an average of any length from them.
 
 snapshots/step-0001000.safetensors   "0.05/encoder.conv.weight", ...: by relative width and the weight's name
 """
@@ -13,12 +13,12 @@ from sddpm.files import atomic_path
 
 
 def prefix_of(width: float) -> str:
-    """What the names of the tensors of a relative width begin with."""
+    """The prefix of the tensor names of a relative width."""
     return f"{width}/"
 
 
 def named_averages(power: Mapping[float, nn.Module]) -> dict[str, Tensor]:
-    """The tensors of averages by relative width: "0.05/encoder.conv.weight"."""
+    """The tensors of all averages, named by relative width: "0.05/encoder.conv.weight"."""
     return {
         prefix_of(width) + name: value.contiguous()
         for width, model in power.items()
@@ -27,13 +27,13 @@ def named_averages(power: Mapping[float, nn.Module]) -> dict[str, Tensor]:
 
 
 def of_width(tensors: Mapping[str, Tensor], width: float) -> dict[str, Tensor]:
-    """What `named_averages` made of one width: its state dict."""
+    """The state dict of one width, from the result of `named_averages`."""
     prefix = prefix_of(width)
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def save_snapshot(run_dir: Path, step: int, power: Mapping[float, nn.Module]) -> None:
-    """Write the averages of a step. Raises `UserError` for a full disk."""
+    """Write the averages of a step. Raises `UserError` if the disk is full."""
     with atomic_path(run_dir / "snapshots" / f"step-{step:07d}.safetensors") as temporary:
         save_file(named_averages(power), temporary)
 
@@ -45,7 +45,7 @@ def list_snapshots(run_dir: Path) -> dict[int, Path]:
 
 
 def drop_later_snapshots(run_dir: Path, step: int) -> None:
-    """Delete snapshots of steps that a run which goes on from `step` has yet to do."""
+    """Delete the snapshots of steps after `step`, from which the run continues."""
     for of_step, path in list_snapshots(run_dir).items():
         if of_step > step:
             path.unlink()

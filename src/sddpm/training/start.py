@@ -1,4 +1,4 @@
-"""Weights to start from, instead of random ones."""
+"""Loading initial weights from a saved model or run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,22 +10,21 @@ from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import load_pipeline
 
 SECOND_OF_TAIL = ("readout.out_conv.", "readout.out_norm.")
-ADDED = ("temporal_modulation", "num_classes", "attention_resolutions")  # what changes no prediction at first
+ADDED = ("temporal_modulation", "num_classes", "attention_resolutions")  # these do not change predictions at the start
 
 
 def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
-    """Copy the weights of a saved model, or of a run, into `model`.
+    """Copy the weights of a saved model or a run into `model`.
 
-    A model with temporal modulation, classes or attention may start from one without: its scales then stay 1 (SDM,
-    arXiv 2408.16467), its classes stay 0 and its attention adds nothing yet, so that predictions are the same. A model
-    in the pure wiring may start from one that is not: of the tail, whose second convolution it lacks, it takes the
-    first.
+    A model with temporal modulation, classes or attention can start from one without: its scales are then 1 (SDM,
+    arXiv 2408.16467), its class embeddings 0 and its attention adds 0, so that predictions are the same. A model with
+    pure wiring can start from one without. It has no second convolution in its readout and loads only the first one.
 
     Returns:
-        In what the two networks differ nevertheless, such as "T = 8 (there 4)": the weights fit, predictions change.
+        Remaining differences of the two networks, such as "T = 8 (there 4)": the weights fit but predictions change.
 
     Raises:
-        UserError: nothing to load there, or weights of another network.
+        UserError: `source` is not a model or run, or its weights are of another network.
     """
     unet = load_pipeline(source).unet
     weights, own = unet.state_dict(), model.state_dict()
@@ -42,7 +41,7 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
         for name in weights
         if name in own and weights[name].shape != own[name].shape
     ]
-    for problem, names in (("lacks", missing), ("has besides", surplus), ("has in another shape", other)):
+    for problem, names in (("lacks", missing), ("has no place for", surplus), ("has in another shape", other)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UserError(
@@ -58,12 +57,12 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
 
 
 def _unwrapped(name: str) -> str:
-    """The name that a weight has in a network without attention, which wraps the block that it follows."""
+    """The name of a weight in a network without attention; attention wraps the block that it follows."""
     return name.replace(".block.", ".")
 
 
 def _place(name: str, places: Mapping[str, str]) -> str:
-    """What a weight of the source is called in the model, whether either, both or none has attention."""
+    """The name in the model of a weight of the source; either, both or neither may have attention."""
     return places.get(_unwrapped(name), name)
 
 

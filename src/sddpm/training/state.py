@@ -1,4 +1,4 @@
-"""What a run carries from step to step: weights, their average, the optimiser, and how far it has come."""
+"""The state of a run: weights, their average, the optimiser and the progress."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +18,9 @@ from sddpm.training.randomness import generator
 
 @dataclass
 class TrainState:
-    """model: the weights being trained; ema: their average; step: optimiser steps done; seconds: spent on them;
-    optimizer_since: the step at which the optimiser last began with nothing, 0 unless its state was left behind;
-    power: further averages by their relative width (`power_ema`)."""
+    """model: the weights being trained; ema: their average; step: completed optimiser steps; seconds: spent on them;
+    optimizer_since: the step at which the optimiser last started with an empty state (0 unless its state was left out
+    of a checkpoint); power: further averages by their relative width (`power_ema`)."""
 
     model: ModelMixin
     ema: ModelMixin
@@ -35,7 +35,7 @@ def build_model(config: Config, channels: int) -> ModelMixin:
     """The untrained network of a config for images of `channels`; the same seed gives the same weights.
 
     Raises:
-        UserError: numbers from which no network can be built.
+        UserError: the numbers do not describe a valid network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(generator(config.train.seed, "weights", 0).get_state())
@@ -65,8 +65,8 @@ def make_state(model: ModelMixin, config: Config, device: torch.device) -> Train
 def make_pipeline(
     model: Any, config: DiffusionConfig, distill: DistillConfig | None = None, **about: Any
 ) -> SpikingDiffusionPipeline:
-    """The model with DDIM as its default solver, on the noise schedule it is trained on, and at the time steps that it
-    is distilled to, if it is; `about` its data, as of the pipeline."""
+    """The model with DDIM as its default solver, on its noise schedule and, if it is distilled, with its time steps;
+    `about`: facts about its data, as in the pipeline."""
     own = None if distill is None else walk_timesteps(config, distill)[:, 0].tolist()
     about = about if own is None else {**about, "num_inference_steps": len(own)}
     scheduler = make_scheduler(
@@ -76,7 +76,7 @@ def make_pipeline(
         beta_start=config.beta_start,
         beta_end=config.beta_end,
         prediction_type=config.prediction_type,
-        clip_sample=not model.config.get("synaptic_currents", False),  # a clamp is no synapse
+        clip_sample=not model.config.get("synaptic_currents", False),  # clamping is not a spiking operation
         timesteps=own,
         distilled=own is not None,
     )

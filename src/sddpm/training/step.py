@@ -18,8 +18,8 @@ from sddpm.training.state import TrainState
 
 
 class StepMeasures(NamedTuple):
-    """What a step tells of itself, each [] on the device: the mean error of the prediction, the gradient's norm before
-    clipping, and the firing rate of all neurons (0 where no penalty needs it)."""
+    """Measurements of a step, each [] on the device: the mean error of the prediction, the gradient norm before
+    clipping, and the firing rate of all neurons (0 if no penalty needs it)."""
 
     loss: Tensor
     grad_norm: Tensor
@@ -36,7 +36,7 @@ def backward(
     """Gradients of the mean loss over the global batch, clipped.
 
     Args:
-        prepared: the model as accelerate wraps it; gradients meet over the processes at the last micro-batch.
+        prepared: the model wrapped by accelerate; gradients are reduced over the processes at the last micro-batch.
 
     Returns:
         This process's `StepMeasures`.
@@ -56,7 +56,7 @@ def backward(
 
 
 def update(state: TrainState, config: TrainConfig) -> None:
-    """Move the weights along their gradients, and the averages towards them; the state is then one step further."""
+    """Update the weights, their averages and the step counter."""
     rate = learning_rate(state.step, config)
     if state.optimizer_since:
         rate *= optimizer_warmup(state.step - state.optimizer_since, config)

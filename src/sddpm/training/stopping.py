@@ -1,5 +1,5 @@
-"""SIGINT and SIGTERM: finish the step, write a checkpoint, stop; at once at the second signal. SIGHUP, which a terminal
-sends when it goes away, stops nothing."""
+"""SIGINT and SIGTERM: finish the step, write a checkpoint and stop; the second signal stops at once. SIGHUP, sent when
+a terminal closes, is ignored."""
 
 import os
 import signal
@@ -9,9 +9,10 @@ from typing import Any
 
 
 class StopRequests:
-    """Inside its `with` block the first SIGINT or SIGTERM is only noted in `received`; the second ends the process.
+    """Inside its `with` block the first SIGINT or SIGTERM is only stored in `received`; the second one ends the
+    process.
 
-    With several processes repetitions mean nothing: the launcher passes on what the terminal has sent already.
+    With several processes repeated signals are ignored: the launcher forwards signals that the terminal already sent.
     """
 
     def __init__(self) -> None:
@@ -19,7 +20,7 @@ class StopRequests:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequests":
-        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+        if threading.current_thread() is threading.main_thread():  # handlers can only be set there
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
             if hasattr(signal, "SIGHUP"):  # not on Windows

@@ -1,1 +1,2 @@
-"""Kernels of layers on the CPU in training: convolutions, batch norm; on GPUs: neurons with what is before them."""
+"""Kernels of layers on the CPU in training: convolutions, batch norm; on GPUs: neurons fused with the layer before
+them."""

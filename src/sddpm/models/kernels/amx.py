@@ -13,7 +13,7 @@ from sddpm.layouts import innermost
 from sddpm.models.kernels.geometry import ConvGeometry
 from sddpm.native import library, pointer, pointers, run, threads_for
 
-FEWEST_PIXELS = 256  # below, other layers' overheads are what counts
+FEWEST_PIXELS = 256  # below this, the overheads of other layers dominate
 SMALL_IMAGE = 25  # pixels
 
 
@@ -59,7 +59,7 @@ def gains(part: str, x: Tensor, weight: Tensor, *, stride: int, upsample: bool) 
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, upsample: bool = False) -> Tensor:
-    """The convolution [N, C', H', W'] of images [N, C, H, W], which are first upsampled by two if so wished."""
+    """The convolution [N, C', H', W'] of images [N, C, H, W], upsampled by two first if `upsample` is set."""
     x, weight = innermost(x), innermost(weight)
     size = [2 * n if upsample else -(-n // stride) for n in x.shape[2:]]
     out = _images(x.shape[0], weight.shape[0], *size)
@@ -71,7 +71,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1,
 def input_gradient(
     grad: Tensor, weight: Tensor, shape: tuple[int, ...], *, stride: int = 1, upsample: bool = False
 ) -> Tensor:
-    """From the gradient of `convolve`'s result to that of x, which has this shape."""
+    """The gradient of x, which has the given shape, from the gradient of `convolve`'s result."""
     grad, weight = innermost(grad), innermost(weight)
     out = _images(*shape)
     tensors = pointers(torch.bfloat16, grad=grad, out=out) | pointers(torch.float32, weight=weight)
@@ -94,7 +94,7 @@ def _convolve(call: ConvCall, out: Tensor) -> Tensor:
 def weight_gradient(
     x: Tensor, grad: Tensor, *, kernel: int = 3, stride: int = 1, upsample: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """From x and the gradient of its convolution to the gradients of weight and bias, float32."""
+    """The gradients of weight and bias, float32, from x and the gradient of its convolution."""
     x, grad = innermost(x), innermost(grad)
     channels, out_channels = x.shape[1], grad.shape[1]
     weight = _images(out_channels, channels, kernel, kernel, dtype=torch.float32)
@@ -133,7 +133,7 @@ def _call(
 
 
 def _scratch(name: str, call: ConvCall) -> int:
-    """How many numbers of scratch a call wants."""
+    """How many elements of scratch memory a call needs."""
     kernels = library()
     assert kernels is not None
     function = getattr(kernels, name)

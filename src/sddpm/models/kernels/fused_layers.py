@@ -1,4 +1,5 @@
-"""Neurons with what stands before them, and an affine map with a sum: one kernel on CUDA devices, else in turn."""
+"""Neurons with the norm before them, and an affine map with a sum: one kernel on CUDA devices, else separate
+operations."""
 
 from types import ModuleType
 
@@ -11,27 +12,28 @@ from sddpm.neurons.modules import replaceable, watched
 
 
 def _kernels() -> ModuleType:
-    from sddpm.models.kernels import triton_channels  # only where there is Triton
+    from sddpm.models.kernels import triton_channels  # importable only if Triton is installed
 
     return triton_channels
 
 
 def _fires_by_triton(neuron: nn.Module, x: Tensor) -> bool:
-    """Whether `neuron` is what it seems, and one that the Triton kernels take."""
+    """Whether `neuron` is an unmodified `SpikingNeuron` that the Triton kernels support."""
     if not isinstance(neuron, SpikingNeuron) or not replaceable(neuron):
         return False
     return uses_triton(x, neuron.dynamics, neuron.v_threshold, neuron.w)
 
 
 def normalize_and_fire(norm: nn.BatchNorm2d, neuron: nn.Module, x: Tensor, shift: Tensor | None = None) -> Tensor:
-    """neuron(norm(x) + shift): in one kernel where there is one (CUDA, while training), else in turn.
+    """neuron(norm(x) + shift): in one kernel if available (CUDA, while training), else in separate operations.
 
-    Fused, neither the normalised currents nor their sum with the shift are ever written, or kept for the backward
-    pass, and both are float32 inside also for bfloat16 x. Nothing is fused where somebody listens with a hook.
+    When fused, the normalised currents and their sum with the shift are never written to memory or kept for the
+    backward pass, and both are float32 internally even for bfloat16 x. Nothing is fused if a module has a forward or
+    backward hook.
 
     Args:
         norm: batch norm over [T, B, C, H, W].
-        neuron: a `SpikingNeuron`, or what stands in its place.
+        neuron: a `SpikingNeuron`, or the module that replaces it.
         x: [T, B, C, H, W].
         shift: [B, C], the same at all time steps (the time embedding's); None for 0.
 
@@ -61,11 +63,12 @@ def affine_fire(
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Spikes of the currents gain x + offset, without gradients: in one kernel on CUDA devices, else in turn.
+    """Spikes of the currents gain x + offset, without gradients: in one kernel on CUDA devices, else in separate
+    operations.
 
     Args:
         x: [T, B, ..., C], channels innermost.
-        neuron: its dynamics, threshold and what it has learned are read at every call.
+        neuron: its dynamics, threshold and learned parameters are read at every call.
         gain: [T or 1, 1 or C]; None for 1.
         offset: [T or 1, B or 1, C]; None for 0.
         dtype: of the spikes; None for that of x.
@@ -88,7 +91,7 @@ def affine_fire(
 def affine_add(
     x: Tensor, *, gain: Tensor | None = None, offset: Tensor | None = None, add: Tensor | None = None
 ) -> Tensor:
-    """gain x + offset + add in the type of x, without gradients; x may be overwritten.
+    """gain x + offset + add in the dtype of x, without gradients; x may be overwritten.
 
     Args:
         x: [T, B, ..., C], contiguous.

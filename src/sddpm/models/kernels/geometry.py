@@ -1,4 +1,4 @@
-"""What a convolution is, beside its weights."""
+"""The geometry of a convolution: everything except its weights."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ Pair = tuple[int, ...]
 
 
 class ConvGeometry(NamedTuple):
-    """Of a convolution of images, in the order in which `torch.convolution` takes it."""
+    """Geometry of a 2-d convolution, in the argument order of `torch.convolution`."""
 
     stride: Pair
     padding: Pair
@@ -19,11 +19,11 @@ class ConvGeometry(NamedTuple):
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> "ConvGeometry":
-        """That of a layer whose padding is given in pixels."""
+        """The geometry of a layer whose padding is given in pixels."""
         assert not isinstance(conv.padding, str)
         return cls(conv.stride, conv.padding, conv.dilation, groups=conv.groups)
 
     @property
     def plain(self) -> bool:
-        """Whether neighbouring pixels of all channels are convolved, and nothing is transposed."""
+        """Whether the convolution has no dilation, no groups and no transposition."""
         return self.dilation == (1, 1) and not self.transposed and self.groups == 1

@@ -15,7 +15,7 @@ from sddpm.native import TYPES, pointer, run, threads_for
 from sddpm.neurons.functional import Dynamics
 from sddpm.neurons.kernels.neuron_struct import Neuron, neuron_struct
 
-LIKE_X = ("x", "add", "grad", "out", "spikes")  # of its shape and type
+LIKE_X = ("x", "add", "grad", "out", "spikes")  # these have the shape and dtype of x
 PER_CHANNEL = ("mean", "scale", "shift", "factor")
 SUMS = ("sums", "image_sums", "grad_leak")
 
@@ -33,7 +33,7 @@ class NormCall(ctypes.Structure):
 
 @dataclass(frozen=True)
 class NeuronCall:
-    """A neuron as a call of a kernel has it; `leak` is PLIF's sigmoid(w)."""
+    """A neuron as the argument of a kernel call; `leak` is PLIF's sigmoid(w)."""
 
     dynamics: Dynamics
     v_threshold: float
@@ -41,7 +41,7 @@ class NeuronCall:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The type of numbers per channel beside tensors of `dtype`."""
+    """The dtype of per-channel numbers for tensors of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -109,7 +109,7 @@ def fire(x: Tensor, scale: Tensor, shift: Tensor, neuron: NeuronCall) -> Tensor:
 def fire_backward(
     x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, neuron: NeuronCall, *, grad: Tensor, spikes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """From the gradient of the spikes to that of the currents, which replaces `grad`; recomputes `spikes` on the way.
+    """Overwrite `grad`, the gradient of the spikes, with that of the currents; also recomputes `spikes`.
 
     Returns:
         The sums of `gradient_sums` for the gradient of the currents; its sums over T, H and W alone, float64 [B, C];

@@ -1,8 +1,8 @@
-"""Neurons behind a per-channel affine map, as batch norm is one, in Triton.
+"""Neurons after a per-channel affine map (such as batch norm), in Triton.
 
 Currents are (x - centre) gain + offset for x [T, images, pixels, C], channels innermost: centre [C], gain [T or 1, C],
-offset [T or 1, images or 1, C]; where a dimension is 1 the stride is 0, and any of them may be None. A program takes
-BC channels of TILES times BP pixels of one image through all time steps. The rest is as in triton_kernels.py.
+offset [T or 1, images or 1, C]. Where a dimension is 1 the stride is 0, and any of them may be None. A program
+processes BC channels of TILES times BP pixels of one image through all time steps. The rest is as in triton_kernels.py.
 """
 
 # ruff: noqa: RUF005  Triton has no starred tuples

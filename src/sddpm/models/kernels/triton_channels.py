@@ -1,7 +1,7 @@
-"""Neurons fused with what stands before them on a GPU: a per-channel affine map for inference, batch norm for training.
+"""Neurons fused with the layer before them on a GPU: a per-channel affine map for inference, batch norm for training.
 
-In float32 inside, whatever the type of the currents, so nothing is rounded between the two layers. For training, the
-normalised currents are never written: backward keeps what the convolution made, and goes over it twice.
+The arithmetic is float32, whatever the dtype of the currents, so nothing is rounded between the two layers. For
+training, the normalised currents are never written: backward keeps the output of the convolution and reads it twice.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from sddpm.neurons.kernels.triton_neuron import (
     surrogate_constants,
 )
 
-FORWARD_TILES, BACKWARD_TILES = 4, 16  # so many tiles of pixels share the loads, or the sums, of their channels
+FORWARD_TILES, BACKWARD_TILES = 4, 16  # number of pixel tiles that share the loads, or the sums, of their channels
 
 
 def _tile(T: int, channels: int) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def _stride(x: Tensor | None, dim: int) -> int:
 
 
 def _affine_parts(gain: Tensor | None, offset: Tensor | None, channels: int) -> tuple[Tensor | None, Tensor | None]:
-    """As the kernels take them: float32, channels innermost and complete."""
+    """Gain and offset in the form the kernels need: float32, all channels, innermost."""
     gain = None if gain is None else gain.float().expand(len(gain), channels).contiguous()
     return gain, None if offset is None else offset.float().contiguous()
 
@@ -66,14 +66,14 @@ def affine_multi_step(
 
     Args:
         x: [T, B, ..., C], channels innermost; a time stride of 0 stands for T equal time steps.
-        dynamics: what neuron.
+        dynamics: the neuron.
         centre: [C]; None for 0.
         gain: [T or 1, 1 or C]; None for 1.
         offset: [T or 1, B or 1, C]; None for 0.
         v_threshold: firing threshold.
         w: PLIF's learned scalar.
         dtype: of the spikes; None for that of x.
-        out: where to write the spikes, e.g. a slice of the channels of [T, B, ..., C'] that is contiguous.
+        out: where to write the spikes, e.g. a slice of the channels of a contiguous [T, B, ..., C'].
 
     Returns:
         Spikes [T, B, ..., C], 0 or 1.
@@ -103,13 +103,13 @@ def affine_multi_step(
 
 
 def affine_add(x: Tensor, gain: Tensor | None, offset: Tensor | None, add: Tensor | None) -> Tensor:
-    """x gain + offset + add, rounded once, in the place of x, without gradients.
+    """x gain + offset + add, rounded once, written into x, without gradients.
 
     Args:
         x: [T, B, ..., C], contiguous.
         gain: [T or 1, 1 or C]; None for 1.
         offset: [T or 1, B or 1, C]; None for 0.
-        add: as x, or with one time step for all; None for 0.
+        add: of the shape of x, or with one time step that stands for all; None for 0.
     """
     rows = x.view(*x.shape[:2], -1, x.shape[-1])
     gain, offset = _affine_parts(gain, offset, x.shape[-1])
@@ -191,7 +191,7 @@ class _NormalizedNeuron(torch.autograd.Function):
 
 
 def unfusable(x: Tensor, norm: nn.BatchNorm2d) -> str | None:
-    """Why batch norm in training mode cannot be fused with the neurons behind it, or None if it can."""
+    """Why batch norm in training mode cannot be fused with the neurons after it, or None if it can."""
     if not norm.training:
         return "batch norm is not in training mode"
     if norm.weight is None or norm.running_mean is None or norm.momentum is None:
@@ -214,8 +214,8 @@ def normalized_multi_step(
 
     Args:
         x: [T, B, C, H, W]; copied first unless channels are innermost in memory.
-        norm: its statistics span T, B, H and W, and its running ones are updated (unless it is `frozen`).
-        dynamics: what neuron.
+        norm: its statistics span T, B, H and W; its running statistics are updated (unless it is `frozen`).
+        dynamics: the neuron.
         shift: [B, C], the same at all time steps (the time embedding's); None for 0.
         v_threshold: firing threshold.
         w: PLIF's learned scalar.

@@ -15,7 +15,7 @@ from sddpm.layouts import innermost
 from sddpm.models.kernels.geometry import ConvGeometry
 from sddpm.native import TYPES, library, pointer, pointers, run, threads_for
 
-FEWEST_TILES = 128  # of 2x2 pixels: below, the transform of the weights would cost more than it saves
+FEWEST_TILES = 128  # of 2x2 pixels: below this, transforming the weights costs more than it saves
 
 
 class WinogradCall(ctypes.Structure):
@@ -71,17 +71,17 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, upsample: bool,
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, *, upsample: bool = False) -> Tensor:
-    """The convolution [N, C', H', W'] of images [N, C, H, W], which are first upsampled by two if so wished."""
+    """The convolution [N, C', H', W'] of images [N, C, H, W], upsampled by two first if `upsample` is set."""
     return _convolve(innermost(x), innermost(weight), bias, upsample=upsample, backward=False)
 
 
 def input_gradient(grad: Tensor, weight: Tensor, *, upsample: bool = False) -> Tensor:
-    """From the gradient of `convolve`'s result to that of x."""
+    """The gradient of x, from the gradient of `convolve`'s result."""
     return _convolve(innermost(grad), innermost(weight), None, upsample=upsample, backward=True)
 
 
 def weight_gradient(x: Tensor, grad: Tensor, *, upsample: bool = False) -> tuple[Tensor, Tensor]:
-    """From x and the gradient of `convolve`'s result to the gradients of weight and bias, float32."""
+    """The gradients of weight and bias, float32, from x and the gradient of `convolve`'s result."""
     x, grad = innermost(x), innermost(grad)
     channels, out_channels = x.shape[1], grad.shape[1]
     single = {"dtype": torch.float32, "device": "cpu"}

@@ -1,13 +1,13 @@
 """Implementations of the multi-step neuron behind one function.
 
-The environment variable SDDPM_NEURON_KERNEL chooses, and is read at every call:
+The environment variable SDDPM_NEURON_KERNEL chooses the implementation. It is read at every call:
 
-    auto    (default) the fused kernel where there is one for the call, else plain PyTorch
+    auto    (default) the fused kernel if one supports the call, else plain PyTorch
     eager   plain PyTorch, the definition
     fused   the fused kernel, or a `UserError` that says why it cannot be used
 
-The fused kernel is native code on the CPU and Triton on CUDA devices, where PyTorch brings Triton along. Inside
-torch.compile it is the definition that is compiled, which then fuses with what stands around it.
+The fused kernel is native code on the CPU and Triton on CUDA devices, if PyTorch has installed Triton. Inside
+torch.compile the definition itself is compiled and fused with the operations around it.
 """
 
 import logging
@@ -41,7 +41,7 @@ def fused_allowed() -> bool:
 
 @cache
 def load_triton() -> ModuleType | None:
-    """The module `triton_neuron`, or None (with one log line) where Triton is not installed."""
+    """The module `triton_neuron`, or None (with one log line) if Triton is not installed."""
     try:
         return import_module("sddpm.neurons.kernels.triton_neuron")
     except ImportError as error:
@@ -57,7 +57,7 @@ def _backend(device_type: str) -> ModuleType | None:
 def _fused(
     x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None
 ) -> tuple[ModuleType | None, str | None]:
-    """The fused kernels for a call, or None and why there are none."""
+    """The fused kernels for a call, or None and the reason why there are none."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling():  # pyright: ignore[reportPrivateImportUsage]
         return None, "the call is being traced or compiled"
     backend = _backend(x.device.type)
@@ -79,17 +79,17 @@ def multi_step(
 
     Args:
         x: input currents [T, ...], floating point.
-        dynamics: what neuron.
+        dynamics: the neuron.
         v_threshold: firing threshold.
         w: PLIF's learned scalar.
-        parameters: what other neurons have learned, by name.
+        parameters: learned parameters of other neurons, by name.
 
     Returns:
-        Spikes [T, ...], 0 or 1, in the dtype and memory order of x. Gradients: see `functional`, `cpu` and
+        Spikes [T, ...], 0 or 1, in the dtype and memory layout of x. Gradients: see `functional`, `cpu` and
         `triton_neuron`.
 
     Raises:
-        UserError: x has no time step or is not floating point, or SDDPM_NEURON_KERNEL names what is impossible here.
+        UserError: x has no time step or is not floating point, or SDDPM_NEURON_KERNEL=fused is impossible here.
     """
     functional.check_tensors(parameters)
     choice = _choice()

@@ -1,9 +1,9 @@
 """The fused CPU neuron: csrc/neuron.cpp.
 
-Forward is one pass over the currents; backward keeps nothing but the currents and recomputes the membranes. Spikes are
-the same bits as the definition's, and so are gradients, with two exceptions: the sigmoid surrogate (its exponential is
+Forward is one pass over the currents; backward keeps only the currents and recomputes the membranes. Spikes are
+bit-identical to the definition's, and so are gradients, with two exceptions: the sigmoid surrogate (its exponential is
 our own: within 1e-6 of the largest gradient in float32, 1e-14 in float64) and PLIF's gradient of w (summed in float64
-here). bfloat16 currents have float32 membranes and gradients inside, rounded once at the end.
+here). For bfloat16 currents, membranes and gradients are float32 internally and rounded once at the end.
 The result depends neither on the number of threads nor on the instruction set.
 """
 
@@ -62,9 +62,9 @@ def backward(
     grad_x: Tensor,
     spikes: Tensor | None = None,
 ) -> Tensor | None:
-    """From the gradient of the spikes to that of the currents, written to `grad_x`, which may be `grad` itself.
+    """Write the gradient of the currents to `grad_x`, which may be `grad`, the gradient of the spikes, itself.
 
-    `grad`, `grad_x` and `spikes` have the memory order of x. The spikes are recomputed into `spikes`, if given.
+    `grad`, `grad_x` and `spikes` have the memory layout of x. The spikes are recomputed into `spikes`, if given.
     Returns PLIF's gradient of leak.
     """
     call = _call(x, leak, dynamics, v_threshold, **pointers(x.dtype, grad_x=grad_x, spikes=spikes))
@@ -97,7 +97,7 @@ class _Neuron(torch.autograd.Function):
 
 
 def multi_step(x: Tensor, dynamics: Dynamics, *, v_threshold: float = 1.0, w: Tensor | None = None) -> Tensor:
-    """Spikes [T, ...] of currents [T, ...], as `functional.multi_step`, for calls that are not `unsupported`.
+    """Spikes [T, ...] of currents [T, ...], as in `functional.multi_step`, for calls that `unsupported` accepts.
 
     Currents whose time steps are not dense in memory are copied first.
     """

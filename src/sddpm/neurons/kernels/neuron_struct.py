@@ -1,4 +1,4 @@
-"""A neuron as the native kernels take it, and whether they can."""
+"""A neuron as an argument of the native kernels, and whether they support it."""
 
 import ctypes
 
@@ -19,7 +19,7 @@ class Neuron(ctypes.Structure):
 
 
 def neuron_struct(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -> Neuron:
-    """A neuron that the kernels know as they take it; `leak` is PLIF's sigmoid(w)."""
+    """A supported neuron as an argument of the kernels; `leak` is PLIF's sigmoid(w)."""
     return Neuron(
         charge=charge_id(dynamics),
         surrogate=SURROGATE_IDS.get(dynamics.surrogate, -1),  # spikes do not depend on it
@@ -34,7 +34,7 @@ def neuron_struct(dynamics: Dynamics, v_threshold: float, leak: Tensor | None) -
 
 
 def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None) -> str | None:
-    """Why the kernels cannot take these currents [T, ...] and this neuron, or None if they can."""
+    """Why the kernels do not support these currents [T, ...] and this neuron, or None if they do."""
     if (reason := unsupported_tensor(x)) is not None:
         return reason
     if isinstance(v_threshold, Tensor):

@@ -1,8 +1,8 @@
 """The arithmetic of neuron.cpp in Triton: what one program computes for a block of neurons over all time steps.
 
 Every line repeats ../functional.py and ../surrogates.py, or what PyTorch's autograd makes of them, in the same order
-and in float32, so kernels must be launched with `enable_fp_fusion=False` and divide with `div_rn`. Loops over time are
-unrolled: membranes live in registers, and the loads of all time steps are in flight together.
+and in float32, so kernels must be launched with `enable_fp_fusion=False` and must divide with `div_rn`. Loops over time
+are unrolled: membranes live in registers, and the loads of all time steps are in flight together.
 
     CHARGE     0 IF, 1 LIF, 2 LIF with undecayed input, 3 PLIF, 4 PLIF with undecayed input
     SURROGATE  0 atan, 1 sigmoid, 2 rectangle, 3 triangle, 4 piecewise quadratic; `a`, `b`, `c` are its constants
@@ -67,7 +67,7 @@ def surrogate_vjp(g, u, a, b, c, SURROGATE: tl.constexpr):
 
 @triton.jit
 def membranes(xs, v_threshold, rest, start, leak, T: tl.constexpr, CHARGE: tl.constexpr, HARD: tl.constexpr):
-    """The membranes before firing at all time steps, of the currents at all time steps: tuples of T blocks."""
+    """The membranes before firing at all time steps, from the currents at all time steps: tuples of T blocks."""
     v = tl.full(xs[0].shape, 0.0, tl.float32) + start
     hs = ()
     for t in tl.static_range(T):
@@ -82,7 +82,7 @@ def through_reset(
     g, carry, h, v_threshold, rest, a, b, c,
     LAST: tl.constexpr, SURROGATE: tl.constexpr, HARD: tl.constexpr, DETACH: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of h, from those of the spikes, g, and of the membrane after the reset, `carry` (0 if LAST)."""
+    """The gradient of h, from the gradients g of the spikes and `carry` of the membrane after the reset (0 if LAST)."""
     u = h - v_threshold
     if not LAST and not DETACH:
         if HARD:
@@ -100,7 +100,7 @@ def through_reset(
 
 @triton.jit
 def through_charge(d, leak, CHARGE: tl.constexpr):
-    """The gradients of the current and of the membrane one step earlier, from that of h."""
+    """The gradients of the current and of the previous step's membrane, from the gradient of h."""
     if CHARGE == 0:
         return d, d
     elif CHARGE == 1:
@@ -117,7 +117,7 @@ def through_charge(d, leak, CHARGE: tl.constexpr):
 
 @triton.jit
 def leak_factor(x, v, rest, CHARGE: tl.constexpr):
-    """What the leak of a PLIF neuron multiplies."""
+    """The factor that the leak of a PLIF neuron multiplies."""
     if CHARGE == 3:
         return x - (v - rest)
     else:
@@ -150,7 +150,7 @@ def backward_kernel(
     T: tl.constexpr, CHARGE: tl.constexpr, SURROGATE: tl.constexpr, HARD: tl.constexpr, DETACH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the currents [T, size], and of the leak a partial sum for each program."""
+    """The gradient of the currents [T, size], and one partial sum of the leak's gradient for each program."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     if CHARGE >= 3:

@@ -1,10 +1,10 @@
 """The fused GPU neuron, in Triton: one pass over the currents forward, one over currents and gradients backward.
 
-Backward keeps nothing but the currents and recomputes the membranes. bfloat16 and float16 currents have float32
-membranes and gradients inside, rounded once at the end. Spikes are the same bits as those of the definition on the CPU,
-and so are gradients, with two exceptions: the sigmoid surrogate (the GPU's exponential: within 1e-6 of the largest
-gradient) and PLIF's gradient of w (summed in another order). (The definition on a GPU differs from itself on the CPU
-where tau is no power of two: PyTorch multiplies with 1/tau there.)
+Backward keeps only the currents and recomputes the membranes. For bfloat16 and float16 currents, membranes and
+gradients are float32 internally and rounded once at the end. Spikes are bit-identical to those of the definition on the
+CPU, and so are gradients, with two exceptions: the sigmoid surrogate (the GPU's exponential: within 1e-6 of the largest
+gradient) and PLIF's gradient of w (summed in another order). (On a GPU, the definition itself differs from its result
+on the CPU if tau is not a power of two: PyTorch multiplies by 1/tau there.)
 
 Under Triton's interpreter (TRITON_INTERPRET=1) the same kernels run on the CPU, slowly, for tests.
 """
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 class Numbers(NamedTuple):
-    """The scalars of a neuron as the kernels take them: the membrane rests at `rest` and begins at `start`; `leak` is a
-    number for LIF, a tensor on the device for PLIF."""
+    """The scalars of a neuron as the kernels take them: the membrane's rest value `rest` and its initial value `start`;
+    `leak` is a number for LIF, a tensor on the device for PLIF."""
 
     v_threshold: float
     rest: float
@@ -54,23 +54,23 @@ def broken(device: torch.device) -> str | None:
         if float(_forward(x, None, Dynamics(), 1.0, x.dtype).sum()) == 8.0:
             return None
         reason = "it gave wrong spikes"
-    except Exception as error:  # whatever keeps Triton from working must not keep a network from working
+    except Exception as error:  # no failure of Triton may stop a network from running
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     logger.warning("the Triton neuron kernel does not work on %s (%s); neurons run as plain PyTorch", device, reason)
     return reason
 
 
 def unsupported(x: Tensor, dynamics: Dynamics, v_threshold: object, w: Tensor | None) -> str | None:
-    """Why the fused kernel cannot take this call, or None if it can."""
+    """Why the fused kernel does not support this call, or None if it does."""
     if x.device.type != ("cpu" if interpreted() else "cuda"):
-        return f"it runs on CUDA devices and the currents are on {x.device}"
+        return f"it runs on CUDA devices only and the currents are on {x.device}"
     if x.dtype not in TYPES:
-        return f"it takes float32, bfloat16 and float16, not {x.dtype}"
+        return f"it supports float32, bfloat16 and float16, not {x.dtype}"
     traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # pyright: ignore[reportPrivateImportUsage]
     if traced or type(x) not in (Tensor, torch.nn.Parameter):
         return "the call is being traced or compiled"
     if x.dim() == 0 or not 1 <= x.shape[0] <= MAX_T:
-        return f"it takes 1 to {MAX_T} time steps"
+        return f"it supports 1 to {MAX_T} time steps"
     if isinstance(v_threshold, Tensor):
         return "the threshold is a tensor"
     if (reason := unknown(dynamics)) is not None:
@@ -99,7 +99,7 @@ def surrogate_constants(dynamics: Dynamics) -> tuple[float, float, float]:
 
 
 def power_of_two(number: int) -> int:
-    """The smallest one that is at least `number`."""
+    """The smallest power of two that is at least `number`."""
     return 1 << (number - 1).bit_length()
 
 
@@ -109,7 +109,7 @@ def programs_for(size: int, block: int) -> int:
 
 
 def block_size(T: int) -> int:
-    """Neurons of a program: 8 a thread with 128 threads, fewer where registers hold more time steps."""
+    """Neurons per program: 8 per thread with 128 threads, fewer if registers must hold more time steps."""
     return max(128, 4096 // max(4, power_of_two(T)))
 
 
@@ -178,7 +178,7 @@ def multi_step(
     w: Tensor | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Spikes [T, ...] of currents [T, ...], as `functional.multi_step`, for calls that are not `unsupported`.
+    """Spikes [T, ...] of currents [T, ...], as in `functional.multi_step`, for calls that `unsupported` accepts.
 
     Currents whose time steps are not dense in memory are copied first. `dtype` is that of the spikes (uint8, say), for
     calls without gradients; None for that of x.
