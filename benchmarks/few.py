@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import kept_json
+from paired_kad import data_set
 
 from sddpm import load_pipeline
 from sddpm.files import atomic_path
@@ -59,11 +60,6 @@ class Cell:
     def about(self) -> dict[str, Any]:
         """What identifies its row."""
         return {"model": Path(self.model).name, "sampler": " ".join(self.arguments()) or "the model's own"}
-
-
-def data_set(model: str) -> str:
-    """The data set of a model, by its name."""
-    return "fashion-mnist" if "fashion" in Path(model).name else "mnist"
 
 
 def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:

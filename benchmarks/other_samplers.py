@@ -20,22 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from paired_kad import PairedKad, data_set
 from torch import Tensor
 
 from sddpm import load_pipeline
-from sddpm.data import open_dataset, unit_to_uint8
-from sddpm.diffusion.noise import draw_noise, generators_for
-from sddpm.evaluation.features.extractor import fad_extractor
-from sddpm.evaluation.metrics.distances import kid_to
-from sddpm.evaluation.metrics.score import Features
-from sddpm.guidance.bootstrap import draw_weights, estimate
 from sddpm.pipelines.denoise import predict
-
-FIRST_SEED = 1_000_000
-BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -110,35 +101,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     pipeline = load_pipeline(args.model)
-    name = "fashion-mnist" if "fashion" in args.model else "mnist"
-    extractor = fad_extractor(args.data / "fad" / f"{name.split('-')[0]}_64.pth", 1)
     model, config = pipeline.model_for(args.engine), pipeline.unet.config
     table = pipeline.scheduler.alphas_cumprod.double()
     levels = [round(len(table) * (1 - i / args.steps)) - 1 for i in range(args.steps)]
-    images = open_dataset(name, args.data / name, split="train", image_size=config.sample_size, channels=1)
-    reference = torch.stack([images[i] for i in range(10_000)])
-    known: Any = extractor(reference)["fad"].numpy()
-    distance = kid_to(Features("training images", known))
-    draws = draw_weights(args.samples, 300, seed=0)
-    first, rows = None, []
-    print("| sampler | KAD | less the first, 95 % interval |\n|---|---|---|", flush=True)
+    score = PairedKad(args.data, data_set(args.model), config.sample_size, args.samples)
+    rows = []
     for run in RUNS:
-        found = []
-        for start in range(0, args.samples, BATCH):
-            seeds = range(FIRST_SEED + start, FIRST_SEED + min(start + BATCH, args.samples))
-            noise = draw_noise(generators_for(seeds), (1, config.sample_size, config.sample_size), torch.float32, "cpu")
-            velocity = partial(predict, model)
-            generator = torch.Generator().manual_seed(seeds[0])
-            with torch.no_grad():
-                drawn = sample(run, velocity, noise, levels, table.float(), args.x0_scale, generator)
-            found.append(extractor(unit_to_uint8(drawn / 2 + 0.5))["fad"].double())
-        rows_of = torch.cat(found)
-        value, resampled = distance(rows_of), distance.weighted(rows_of, draws)
-        first = (value, resampled) if first is None else first
-        less = estimate(value - first[0], resampled - first[1])
-        rows.append({"sampler": run.name, "kad": value, "less_first": [less.value, *less.interval]})
-        change, (low, high) = less.value, less.interval
-        print(f"| {run.name} | {value:.2f} | {change:+.2f} [{low:+.2f}, {high:+.2f}] |", flush=True)
+
+        def draw(noise: Tensor, generator: torch.Generator, run: Run = run) -> Tensor:
+            return sample(run, partial(predict, model), noise, levels, table.float(), args.x0_scale, generator)
+
+        rows.append(score.row(run.name, draw))
     if args.out is not None:
         args.out.write_text(json.dumps({"model": args.model, "steps": args.steps, "rows": rows}, indent=1) + "\n")
 

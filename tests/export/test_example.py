@@ -1,4 +1,4 @@
-"""examples/onnx_sample.py: the same pictures without this package."""
+"""examples/onnx_sample.py and nir_sample.py: the same pictures without this package."""
 
 import subprocess
 import sys
@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 
 from sddpm.data import unit_to_uint8
+from sddpm.export.nir_file import export_nir
 from sddpm.export.onnx_file import export_onnx
 from sddpm.export.onnx_runner import load_onnx
 from tests.helpers.small_pipeline import pipeline_of
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "onnx_sample.py"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE = EXAMPLES / "onnx_sample.py"
 
 
 @pytest.mark.parametrize("classes", [None, 3])
@@ -32,6 +34,26 @@ def test_the_example_draws_what_ours_draws(classes, tmp_path):
     ).images
     expected = unit_to_uint8(torch.as_tensor(images))[:, 0].permute(1, 0, 2).reshape(8, 24).numpy()
     found = np.asarray(Image.open(out))
+    assert (np.abs(found.astype(int) - expected) <= 1).mean() > 0.95  # a spike that flips may change some
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_spikingjelly_draws_what_ours_draws(classes, tmp_path):
+    """The example of NIR reads the diffusion step, the class and T from the file's metadata."""
+    pytest.importorskip("spikingjelly")
+    pipe = pipeline_of(scale=1.02, num_classes=classes, channel_mult=(1,), pure=True, T=3, patch_size=2)
+    file, out = tmp_path / "model.nir", tmp_path / "out.png"
+    export_nir(pipe, file)
+    options = [] if classes is None else ["--class", "1"]
+    command = [sys.executable, EXAMPLES / "nir_sample.py", file, out, "--count", "3", "--steps", "4", *options]
+    subprocess.run(command, check=True)
+    given = {} if classes is None else {"class_labels": 1}
+    images = pipe(
+        seeds=range(3), solver="ddim", num_inference_steps=4, engine="eager", output_type="pt", progress=False, **given
+    ).images
+    expected = unit_to_uint8(torch.as_tensor(images))[:, 0].permute(1, 0, 2).reshape(8, 24).numpy()
+    found = np.asarray(Image.open(out))
+    assert found.std() > 5
     assert (np.abs(found.astype(int) - expected) <= 1).mean() > 0.95  # a spike that flips may change some
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from sddpm.diffusion.timesteps import is_distilled, kept_timesteps
 from sddpm.errors import UserError
+from sddpm.inference import compile_model
+from sddpm.inference.support import unsupported
 from sddpm.pipelines import load_pipeline
 from sddpm.training.config import Config
 from sddpm.training.noise import noise_schedule, walk_timesteps
@@ -65,12 +67,20 @@ def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str,
         raise UserError(f"the teacher {source} has another noise schedule: give it, or the run, that of the other")
     if config.train.precision == "float64":
         unet.double()
-    if config.train.channels_last:
-        unet.to(memory_format=torch.channels_last)
-    prepared = accelerator.prepare_model(unet.eval().requires_grad_(False), evaluation_mode=True)
+    prepared = _prepared(unet.eval().requires_grad_(False), config, accelerator)
 
     @torch.no_grad()
     def teach(x_t: Tensor, t: Tensor, labels: Mapping[str, Tensor]) -> Tensor:
         return prepared(x_t, t, return_dict=False, **labels)[0]
 
     return teach
+
+
+def _prepared(unet: Any, config: Config, accelerator: Accelerator) -> nn.Module:
+    """The network in the form that predicts fastest: compiled on a CPU, which has half the cost of the eager network
+    in bf16. It evaluates the images of each class apart, so with classes it would be slower."""
+    if accelerator.device.type == "cpu" and not unet.config.get("num_classes") and unsupported(unet, "exact") is None:
+        return compile_model(unet)
+    if config.train.channels_last:
+        unet.to(memory_format=torch.channels_last)
+    return accelerator.prepare_model(unet, evaluation_mode=True)
