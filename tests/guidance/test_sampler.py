@@ -156,8 +156,11 @@ def test_the_scale_of_the_reference_is_found_judged_and_goes_on_where_it_stopped
         ({"proxy_budget": 0}, "`proxy_budget` must be at least 1, not 0"),
         ({"proxy_seeds": 1}, "`proxy_seeds` must be at least 2"),
         ({"grid": (0.0,)}, "scales must be positive numbers, not 0"),
-        ({"metrics": ("fad",)}, "fad of 100 samples prefers those that vary less: choose one of kid, kad, or at least"),
-        ({"metrics": ("is",)}, "guidance goes by one metric"),
+        (
+            {"metrics": ("fad",)},
+            "fad of 100 samples is biased towards less variation: choose one of kid, kad, or at least",
+        ),
+        ({"metrics": ("is",)}, "guidance uses one metric"),
         ({"sampling": SamplingSettings(3)}, "leave out `num_inference_steps`"),
         ({"sampling": SamplingSettings(solver="ddim")}, "leave out `solver`"),
         ({"sampling": SamplingSettings(x0_scale=1.1)}, "leave out `x0_scale`"),

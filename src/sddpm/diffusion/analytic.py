@@ -1,4 +1,5 @@
-"""Analytic-DPM (Bao et al., ICLR 2022) as a diffusers scheduler: steps whose variance is measured, not chosen.
+"""Analytic-DPM (Bao et al., ICLR 2022) as a diffusers scheduler: the variance of its steps is measured instead of
+chosen.
 
 `model_index.json` of a saved pipeline names this module: do not move it, and keep `SchedulerMixin` in its namespace.
 """
@@ -30,23 +31,23 @@ CHOICES = {"form": ("ddpm", "ddim"), "trajectory": ("even", "optimal")}
 
 
 class KeptSettings:
-    """Settings that the configs of all our schedulers may keep besides: see `timesteps`; moments are Analytic-DPM's."""
+    """Additional settings in the configs of all our schedulers: see `timesteps`; `moments` are for Analytic-DPM."""
 
     def __init__(self, moments=None, timesteps=None, distilled=False): ...
 
 
 class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
-    """Reverse steps with the mean of DDPM or DDIM and the variance that is optimal for the model at hand.
+    """Reverse steps with the mean of DDPM or DDIM and the optimal variance for the given model.
 
     Args:
         num_train_timesteps, beta_start, beta_end, beta_schedule: the noise schedule, in diffusers' names.
         prediction_type: "epsilon" or "v_prediction".
         clip_sample: images are in [-1, 1]: clamp x_0, and its posterior variance to at most 1.
-        form: "ddpm" or "ddim": the lambda of the forward process whose reversal it is.
-        trajectory: "even", or "optimal", the time steps of least KL divergence (finite for "ddpm" alone): the best
-            likelihood, for which the paper uses it; its FIDs are of even steps.
-        clip_noise: at most so many grey levels of 255, on average, are added by the step before the last, whose noise
-            stays in the picture (the paper's code: 2 with DDPM and the linear schedule, else 1); None for no limit.
+        form: "ddpm" or "ddim": which sets lambda of the forward process that is reversed.
+        trajectory: "even", or "optimal": the time steps of least KL divergence (finite only for "ddpm"). The optimal
+            trajectory has the best likelihood, for which the paper uses it; the paper's FIDs use even steps.
+        clip_noise: upper limit, in grey levels of 255, on the mean noise added by the second-to-last step, which stays
+            in the picture (the paper's code: 2 with DDPM and the linear schedule, else 1); None for no limit.
         moments: `Moments.to_dict()` of the model, which `sddpm moments MODEL` measures.
 
     Raises:
@@ -74,13 +75,13 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
             if self.config[key] not in choices:
                 raise UserError(f"{key} must be {' or '.join(choices)}, not {self.config[key]!r}")
         if form == "ddim" and trajectory == "optimal":
-            raise UserError("the optimal trajectory is that of form ddpm: the KL divergence of ddim is infinite")
+            raise UserError("the optimal trajectory needs form ddpm: the KL divergence of ddim is infinite")
         schedule = NoiseSchedule(num_train_timesteps, OUR_NAMES.get(beta_schedule, beta_schedule), beta_start, beta_end)
         self.alphas_cumprod = schedule.alphas_cumprod
         self.timesteps = torch.arange(num_train_timesteps).flip(0)
 
     def scale_model_input(self, sample: Tensor, timestep: int | None = None) -> Tensor:
-        """`sample` itself: the model sees x_t as it is."""
+        """`sample` itself: the model receives x_t unscaled."""
         return sample
 
     def set_timesteps(
@@ -89,7 +90,7 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         device: str | torch.device = "cpu",
         timesteps: Sequence[int] | None = None,
     ) -> None:
-        """Choose the trajectory of so many steps, or take the given time steps, and compute the variance of each.
+        """Choose a trajectory with this number of steps, or use the given time steps, and compute their variances.
 
         Raises:
             UserError: steps or time steps that are out of range, or moments that are missing or damaged.
@@ -107,7 +108,7 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
             chosen = cheapest_path(trajectory_costs(self.alphas_cumprod, posterior), len(chosen))
         self.timesteps = torch.tensor(chosen, device=device)
 
-        # Of the strides between these time steps; the last one, to the clean image, adds nothing.
+        # For the strides between these time steps; the last one, to the clean image, adds no noise.
         a = self.alphas_cumprod[chosen]
         a_t, a_s = a[:-1], a[1:]
         ancestral = ancestral_variance(a_t, a_s)
@@ -130,7 +131,7 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         index = self.timesteps.tolist().index(int(timestep))
         alpha = self.alphas_cumprod[int(timestep)].item()
 
-        # 1. clean image and noise that the network sees
+        # 1. clean image and noise from the prediction
         x0 = predict_x0(self.config["prediction_type"], self.alphas_cumprod, model_output, sample, int(timestep))
         if self.config["clip_sample"]:
             x0 = x0.clamp(-1.0, 1.0)
@@ -138,7 +139,7 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
             return DDPMSchedulerOutput(x0, x0) if return_dict else (x0, x0)
         epsilon = (sample - alpha**0.5 * x0) / (1 - alpha) ** 0.5
 
-        # 2. towards them, and fresh noise of the optimal variance
+        # 2. mean of the step, and fresh noise of the optimal variance
         alpha_prev = self.alphas_cumprod[self.timesteps[index + 1]].item()
         forward, variance = self._forward[index].item(), self._variance[index].item()
         noise = randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
@@ -147,7 +148,7 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         return DDPMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
 
     @classmethod
-    def _get_compatibles(cls) -> list[type]:  # whose settings diffusers lets a config hold without a warning
+    def _get_compatibles(cls) -> list[type]:  # diffusers accepts their settings in a config without a warning
         return [*super()._get_compatibles(), KeptSettings]
 
     def __len__(self) -> int:

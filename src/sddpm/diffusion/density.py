@@ -1,8 +1,8 @@
-"""How often each noise level is learned: densities over the time steps of a noise schedule, open to users' own.
+"""Densities of the noise levels in training, over the time steps of a noise schedule. Users can add their own.
 
-A level is known by its noise to signal ratio sigma = sqrt((1 - a) / a), a = alphas_cumprod, or by the angle
-arctan sigma = arccos sqrt(a), from 0 (the image) to pi / 2 (noise). A density over either becomes one over the time
-steps t = 0 .. N - 1 by the cell of each: from half way to the level before it to half way to the next.
+A noise level is given by its noise-to-signal ratio sigma = sqrt((1 - a) / a), a = alphas_cumprod, or by its angle
+arctan sigma = arccos sqrt(a), from 0 (the image) to pi / 2 (noise). A density over either is discretised over the time
+steps t = 0 .. N - 1: each has the cell from halfway to the previous level to halfway to the next.
 """
 
 import math
@@ -21,10 +21,10 @@ class Density:
     """A named density of noise levels.
 
     Attributes:
-        weights: (alphas_cumprod, mean, width) -> how often each time step is drawn, up to a factor; float64 [N] from
+        weights: (alphas_cumprod, mean, width) -> unnormalised probability of each time step; float64 [N] from
             float64 [N]. mean and width are 0 and 1 for a density that has none.
-        mean, width: their defaults, in the units of the density; None for a density that has none.
-        description: one line for people.
+        mean, width: their defaults, in the units of the density; None for a density without parameters.
+        description: one line, for help texts.
     """
 
     weights: Callable[[Tensor, float, float], Tensor]
@@ -37,11 +37,11 @@ class Density:
 
         Args:
             alphas_cumprod: table [N].
-            mean, width: None for the density's own.
+            mean, width: None for the density's defaults.
 
         Raises:
-            UserError: a mean or width of a density that has none, a width that is not positive, or weights that are no
-                density: not N, negative, not finite or all zero.
+            UserError: a mean or width for a density without parameters, a width that is not positive, or weights that
+                are invalid: not N, negative, not finite or all zero.
         """
         for name, given, own in (("mean", mean, self.mean), ("width", width, self.width)):
             if given is not None and own is None:
@@ -54,14 +54,15 @@ class Density:
         valid = weights.shape == alphas_cumprod.shape and (weights.isfinite() & (weights >= 0)).all() and weights.any()
         if not valid:
             raise UserError(
-                f"a density must give {len(alphas_cumprod)} finite weights of at least 0, not all 0: mean {mean:g} and "
-                f"width {width:g} do not, or the function is wrong"
+                f"a density must give {len(alphas_cumprod)} finite weights of at least 0, not all 0: with mean "
+                f"{mean:g} and "
+                f"width {width:g} it does not; choose others, or correct the function"
             )
         return weights / weights.sum()
 
 
 def uniform(alphas_cumprod: Tensor, mean: float, width: float) -> Tensor:
-    """Every time step alike (Ho et al., 2020)."""
+    """Every time step with the same probability (Ho et al., 2020)."""
     return torch.ones_like(alphas_cumprod)
 
 
@@ -72,12 +73,12 @@ def log_normal(alphas_cumprod: Tensor, mean: float, width: float) -> Tensor:
 
 
 def angle(alphas_cumprod: Tensor, mean: float, width: float) -> Tensor:
-    """The angle uniformly distributed, as over the cosine schedule."""
+    """The angle is uniformly distributed, as in the cosine schedule."""
     return _edges(torch.arccos(alphas_cumprod.sqrt())).diff()
 
 
 def _edges(levels: Tensor) -> Tensor:
-    """The borders [N + 1] of the cells of growing levels [N]; the outer ones lie as far beyond as the inner ones."""
+    """The edges [N + 1] of the cells of increasing levels [N]; the outer cells are symmetric about their level."""
     if len(levels) == 1:
         return torch.stack([levels[0] - 0.5, levels[0] + 0.5])
     middle = (levels[1:] + levels[:-1]) / 2
@@ -85,7 +86,7 @@ def _edges(levels: Tensor) -> Tensor:
 
 
 DENSITIES: dict[str, Density] = {
-    "uniform": Density(uniform, description="every time step alike"),
+    "uniform": Density(uniform, description="every time step with the same probability"),
     "log-normal": Density(log_normal, -1.2, 1.2, "log sigma normal, with density_mean and density_width (EDM)"),
     "angle": Density(angle, description="uniform in arccos sqrt(alphas_cumprod)"),
 }
@@ -99,11 +100,11 @@ def register_density(
     width: float | None = None,
     description: str = "",
 ) -> None:
-    """Add a density, for `diffusion.density` of a config.
+    """Add a density for the config key `diffusion.density`.
 
     Args:
         name: a letter, then letters, digits and any of _.+-
-        weights, mean, width, description: as of `Density`.
+        weights, mean, width, description: as in `Density`.
 
     Raises:
         UserError: an invalid name, or one that is taken.

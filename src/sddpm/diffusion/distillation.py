@@ -1,10 +1,9 @@
-"""Distillation to few evaluations: where a student is evaluated, how its teacher walks from there, what it learns.
+"""Distillation to few evaluations: the student's time steps, the teacher's path from each, the student's target.
 
-A noise level is known by its angle phi = arccos sqrt(a), a = alphas_cumprod, from 0 (the image) to pi / 2 (noise):
-z_phi = cos(phi) x_0 + sin(phi) epsilon, of which v = d z_phi / d phi (Salimans & Ho, 2022, arXiv
-2202.00512, appendix D). One step of DDIM from phi to phi - d is a rotation, cos(d) z - sin(d) v, so
-a student whose one step is to end at z'', where its teacher came in several, has to predict
-v* = (cos(d) z - z'') / sin(d).
+A noise level is given by its angle phi = arccos sqrt(a), a = alphas_cumprod, from 0 (the image) to pi / 2 (noise):
+z_phi = cos(phi) x_0 + sin(phi) epsilon, and v = d z_phi / d phi (Salimans & Ho, 2022, arXiv 2202.00512, appendix D).
+One step of DDIM from phi to phi - d is a rotation, cos(d) z - sin(d) v. A student that should reach the end z'' of
+several teacher steps in one step must therefore predict v* = (cos(d) z - z'') / sin(d).
 """
 
 from collections.abc import Callable, Sequence
@@ -29,20 +28,20 @@ def angles(alphas_cumprod: Tensor) -> Tensor:
 
 
 def grid_timesteps(grid: str, evaluations: int, alphas_cumprod: Tensor) -> list[int]:
-    """The time steps of so many evaluations, falling from N - 1, the nearest ones to levels that are evenly apart.
+    """The time steps of a number of evaluations, decreasing from N - 1 and nearest to evenly spaced levels.
 
-    Level i of n lies i / n of the way from that of t = N - 1 to that of the clean image. The grid of k n evaluations
-    has that of n as every k-th.
+    Level i of n lies i / n of the way from the level of t = N - 1 to that of the clean image. Every k-th time step of
+    the grid of k n evaluations is in the grid of n.
 
     Args:
-        grid: in what they are evenly apart: "uniform" in t + 1, the number of noising steps, which is
-            `respaced_timesteps`; "angle"; "log-snr", log(a / (1 - a)), which is infinite of the clean image, so that of
-            t = 0 stands in for it.
+        grid: the quantity that is evenly spaced: "uniform" in t + 1, the number of noising steps, which gives
+            `respaced_timesteps`; "angle"; "log-snr", log(a / (1 - a)), which is infinite for the clean image, so the
+            value at t = 0 is used instead.
         evaluations: n, at least 1.
         alphas_cumprod: table [N].
 
     Raises:
-        UserError: an unknown grid, or fewer than 1 evaluation; or evaluations that would coincide.
+        UserError: an unknown grid, or fewer than 1 evaluation; or evaluations that coincide.
     """
     check_choice("grid", grid, GRIDS)
     n, total = evaluations, len(alphas_cumprod)
@@ -74,18 +73,18 @@ def walk(
     x0_scale: float = 1.0,
     clip: bool = True,
 ) -> Tensor:
-    """Follow a teacher over several steps of DDIM (order 1) or DPM-Solver++(2M) (order 2; Lu et al., 2022).
+    """Run a teacher over several steps of DDIM (order 1) or DPM-Solver++(2M) (order 2; Lu et al., 2022).
 
     Args:
         velocity: the teacher.
-        z: where to start [B, ...], at timesteps[0].
-        timesteps: at which it is evaluated, a LongTensor [B] for each step, on the CPU.
-        end: the angle after the last step [B]; 0 is the clean image, to which a step is of first order.
+        z: start [B, ...], at timesteps[0].
+        timesteps: time steps of the evaluations, a LongTensor [B] for each step, on the CPU.
+        end: the angle after the last step [B]; 0 is the clean image; a step to it is of first order.
         phi: `angles` [N], on the CPU.
         order: 1, or 2, where each step but the first extrapolates x_0 from the last two evaluations.
-        x0_scale: times which the predicted clean image is taken.
-        clip: clamp the clean image to [-1, 1], extrapolated too. The step that a student takes instead heads for a mean
-            of these images, so in sampling its own clamp does not touch it.
+        x0_scale: factor of the predicted clean image.
+        clip: clamp the clean image to [-1, 1], also when it is extrapolated. The student's single step predicts a mean
+            of these clamped images, so its own clamp in sampling has no effect on it.
 
     Returns:
         z'' [B, ...] at the angle `end`.
@@ -108,13 +107,13 @@ def walk(
 
 
 def student_target(z: Tensor, z_end: Tensor, phi: Tensor, end: Tensor) -> Tensor:
-    """v* [B, ...] with which one step of DDIM leads from z at the angles phi [B] to z_end at the angles `end` [B]."""
+    """v* [B, ...] with which one DDIM step leads from z at the angles phi [B] to z_end at the angles `end` [B]."""
     d = phi - end
     return (_shaped(d.cos(), z) * z - z_end) / _shaped(d.sin(), z)
 
 
 def _log_snr(of: Tensor, to: Tensor) -> Tensor:
-    """How far log(cos / sin) rises from one angle to the other, [B]; infinite to 0."""
+    """The increase of log(cos / sin) from one angle to the other, [B]; infinite if the second is 0."""
     return torch.log(of.tan()) - torch.log(to.tan())
 
 

@@ -1,14 +1,14 @@
-"""Between two draws of noise."""
+"""Interpolation between two noise samples."""
 
 import torch
 from torch import Tensor
 
 
 def slerp(start: Tensor, end: Tensor, weight: float) -> Tensor:
-    """Spherical interpolation (Shoemake, 1985) of two tensors of the same shape, each seen as one vector.
+    """Spherical interpolation (Shoemake, 1985) of two tensors of the same shape, each treated as one vector.
 
-    At 0 and 1 the tensors themselves, bit for bit. Between, the length changes evenly, where a straight line would pass
-    through points too short to be Gaussian noise.
+    At 0 and 1 this returns the tensors themselves, bit for bit. In between, the norm changes smoothly; a straight line
+    would pass through points whose norm is too small for Gaussian noise.
     """
     a, b = start.double().flatten(), end.double().flatten()
     cosine = torch.dot(a, b) / (a.norm() * b.norm())

@@ -1,4 +1,4 @@
-"""The second moment of the noise that a model predicts, measured: what Analytic-DPM needs to know of a model."""
+"""Measures the second moment of a model's predicted noise, which Analytic-DPM needs."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from sddpm.errors import UserError
 
 @dataclass(frozen=True)
 class Moments:
-    """h: E ||epsilon(x_t, t)||^2 / d for t = 0 .. N - 1; standard_error: of each; samples: how many images tell."""
+    """h: E ||epsilon(x_t, t)||^2 / d for t = 0 .. N - 1; standard_error: of each h; samples: number of images
+    measured."""
 
     h: list[float]
     standard_error: list[float]
@@ -25,12 +26,14 @@ class Moments:
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any], num_train_timesteps: int) -> "Moments":
-        """Raises `UserError` for anything but the moments of a model with so many diffusion steps."""
+        """Raises `UserError` unless these are the moments of a model with `num_train_timesteps` diffusion steps."""
         again = "measure them again with `sddpm moments MODEL`"
         if set(plain) != {"h", "standard_error", "samples"} or not _all_positive(plain["h"]):
             raise UserError(f"the moments of this model are damaged: {again}")
         if (steps := len(plain["h"])) != num_train_timesteps:
-            raise UserError(f"moments of {steps} diffusion steps do not fit a model of {num_train_timesteps}: {again}")
+            raise UserError(
+                f"moments of {steps} diffusion steps do not fit a model with {num_train_timesteps}: {again}"
+            )
         return Moments(list(plain["h"]), list(plain["standard_error"]), plain["samples"])
 
 
@@ -39,15 +42,15 @@ def _all_positive(numbers: Any) -> bool:
 
 
 class MomentSums:
-    """Streams over images: sums from which h(t) and its standard error follow.
+    """Sums accumulated over images, from which h(t) and its standard error are computed.
 
-    The true noise, whose second moment is known to be 1, is the control variate: where the prediction is nearly the
-    noise, h is known far better than from the prediction alone.
+    The true noise, whose second moment is known to be 1, is the control variate: where the prediction is close to the
+    noise, h is far more precise than from the prediction alone.
     """
 
     def __init__(self, num_train_timesteps: int):
         self.samples = 0
-        # About 1, so that squares do not cancel: y = |predicted|^2 / d - 1, z = |true|^2 / d - 1.
+        # Centred at 0, so that squares do not cancel: y = |predicted|^2 / d - 1, z = |true|^2 / d - 1.
         self._sums = torch.zeros(5, num_train_timesteps, dtype=torch.float64)  # y, z, yy, yz, zz
 
     def add(self, predicted: Tensor, true: Tensor) -> None:
@@ -55,7 +58,7 @@ class MomentSums:
 
         Args:
             predicted: mean square over the pixels of the predicted noise, float64 [N, B].
-            true: that of the noise that was there, float64 [B].
+            true: the same for the true noise, float64 [B].
         """
         y, z = predicted.cpu() - 1, (true.cpu() - 1).expand(predicted.shape)
         self._sums += torch.stack([y, z, y * y, y * z, z * z]).sum(2)

@@ -1,5 +1,5 @@
-"""Noise by seed: every sample has a generator of its own, so its noise depends neither on the batch it is in nor on
-the device (the generators live on the CPU)."""
+"""Noise by seed: every sample has its own generator, so its noise depends neither on its batch nor on the device (the
+generators are on the CPU)."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sddpm.errors import UserError
 
-MAX_SEED = 2**32 - 1  # torch's CPU generator (mt19937) takes 32 bits: a larger seed would repeat a smaller one
+MAX_SEED = 2**32 - 1  # torch's CPU generator (mt19937) uses 32 bits: a larger seed would repeat a smaller one
 
 
 def check_seeds(seeds: Iterable[int]) -> None:
@@ -19,7 +19,7 @@ def check_seeds(seeds: Iterable[int]) -> None:
 
 
 def generators_for(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One fresh CPU generator a seed.
+    """One fresh CPU generator per seed.
 
     Raises:
         UserError: a seed outside 0 .. 2^32 - 1.
@@ -34,9 +34,9 @@ def draw_noise(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal noise [B, *shape_of_one], each sample from its own generator, which moves on.
+    """Standard normal noise [B, *shape_of_one], each sample from its own generator, which advances.
 
-    Drawn in float32 and then cast, so that a seed means the same picture in every precision.
+    Drawn in float32 and then cast, so that a seed gives the same picture in every precision.
     """
     samples = [
         torch.randn(tuple(shape_of_one), generator=generator, dtype=torch.float32, device="cpu")
@@ -51,7 +51,7 @@ def seeded_noise(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Standard normal noise [len(seeds), *shape_of_one]: the x_T with which each seed starts.
+    """Standard normal noise [len(seeds), *shape_of_one]: the x_T of each seed.
 
     Raises:
         UserError: a seed outside 0 .. 2^32 - 1.

@@ -1,7 +1,7 @@
-"""What the network predicts and how its error is weighted.
+"""The quantity that the network predicts, and the weights of its error.
 
 "epsilon": the noise (Ho et al., 2020). "v_prediction": v = sqrt(a) epsilon - sqrt(1 - a) x_0 (Salimans & Ho, 2022),
-with a = alphas_cumprod_t. Since x_t = sqrt(a) x_0 + sqrt(1 - a) epsilon, either gives back x_0 and epsilon.
+with a = alphas_cumprod_t. Since x_t = sqrt(a) x_0 + sqrt(1 - a) epsilon, either determines x_0 and epsilon.
 """
 
 import math
@@ -37,7 +37,7 @@ def target(prediction_type: str, alphas_cumprod: Tensor, x0: Tensor, noise: Tens
 def predict_x0(
     prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int
 ) -> Tensor:
-    """The clean image that the network's prediction implies, not clamped; shape of `x_t` [B, ...].
+    """The clean image implied by the network's prediction, not clamped; shape of `x_t` [B, ...].
 
     Raises:
         UserError: unknown prediction type.
@@ -52,7 +52,7 @@ def predict_x0(
 def predict_epsilon(
     prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int
 ) -> Tensor:
-    """The noise that the network's prediction implies; shape of `x_t` [B, ...].
+    """The noise implied by the network's prediction; shape of `x_t` [B, ...].
 
     Raises:
         UserError: unknown prediction type.
@@ -67,7 +67,7 @@ def predict_epsilon(
 def scale_x0(
     prediction_type: str, alphas_cumprod: Tensor, model_output: Tensor, x_t: Tensor, t: Tensor | int, scale: float
 ) -> Tensor:
-    """The prediction whose clean image is that of `model_output`, not clamped, times `scale`; shape of `x_t` [B, ...].
+    """The prediction whose clean image is `scale` times that of `model_output`, not clamped; shape of `x_t` [B, ...].
 
     Raises:
         UserError: unknown prediction type.
@@ -89,13 +89,13 @@ def check_x0_scale(scale: float) -> None:
 
 
 def ddim_weight(prediction_type: str, alphas_cumprod: Tensor) -> Tensor:
-    """How much the prediction at t moves x from t to t - 1 in DDIM, |d x_(t-1) / d prediction|, over the largest.
+    """The sensitivity |d x_(t-1) / d prediction| of a DDIM step from t to t - 1, divided by its maximum over t.
 
-    Of v it is the sine of the angle between the two noise levels, arccos sqrt(a_t) - arccos sqrt(a_(t-1)).
+    For v it is the sine of the angle between the two noise levels, arccos sqrt(a_t) - arccos sqrt(a_(t-1)).
 
     Args:
         prediction_type: "epsilon" or "v_prediction".
-        alphas_cumprod: table [N]. Before t = 0 comes the clean image.
+        alphas_cumprod: table [N]. The step from t = 0 leads to the clean image.
 
     Returns:
         [N], 0 to 1.
@@ -115,7 +115,7 @@ def ddim_weight(prediction_type: str, alphas_cumprod: Tensor) -> Tensor:
 def min_snr_weight(prediction_type: str, alphas_cumprod: Tensor, t: Tensor, gamma: float = 5.0) -> Tensor:
     """Min-SNR weights of the squared error (Hang et al., 2023, eq. 8 and appendix): min(SNR, gamma) on the x_0 error.
 
-    With SNR = a / (1 - a) that is min(SNR, gamma) / SNR on the epsilon error and min(SNR, gamma) / (SNR + 1) on the v
+    With SNR = a / (1 - a) this is min(SNR, gamma) / SNR on the epsilon error and min(SNR, gamma) / (SNR + 1) on the v
     error.
 
     Args:

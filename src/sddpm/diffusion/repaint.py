@@ -1,6 +1,6 @@
-"""RePaint (Lugmayr et al., CVPR 2022): how to walk between noise and image when a part of the image is known.
+"""RePaint (Lugmayr et al., CVPR 2022): the order of steps between noise and image when a part of the image is known.
 
-Levels: 0 is noise, n the clean image; each level in between is where one step of the solver ends.
+Levels: 0 is noise, n the clean image; each level in between is the end of one solver step.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from sddpm.errors import UserError
 
 
 def resampling_walk(steps: int, jump_length: int, resamplings: int) -> list[int]:
-    """The levels one after another: stretches of `jump_length` steps, each walked `resamplings` times.
+    """The sequence of levels: segments of `jump_length` steps, each run `resamplings` times.
 
-    To one level further is a step of the solver (`steps` x `resamplings` in all); back to the beginning of a stretch is
-    noise added at a stroke. One resampling is the plain way down.
+    A move to the next level is a step of the solver (`steps` x `resamplings` in total); a move back to the beginning of
+    a segment adds noise in one go. One resampling is the plain reverse process.
 
     Raises:
-        UserError: a stretch or a number of resamplings below 1.
+        UserError: a segment length or a number of resamplings below 1.
     """
     if jump_length < 1 or resamplings < 1:
         raise UserError(f"jump length and resamplings must be at least 1, not {jump_length} and {resamplings}")
@@ -32,7 +32,7 @@ def resampling_walk(steps: int, jump_length: int, resamplings: int) -> list[int]
 
 
 def add_more_noise(x: Tensor, before: float, after: float, generators: Sequence[torch.Generator]) -> Tensor:
-    """x [B, ...] at the noise level alphas_cumprod = `before`, taken on to the noisier level `after` (q(x_t | x_s))."""
+    """x [B, ...] at the noise level alphas_cumprod = `before`, moved to the noisier level `after` (q(x_t | x_s))."""
     noise = draw_noise(generators, x.shape[1:], x.dtype, x.device)
     kept = after / before
     return kept**0.5 * x + (1 - kept) ** 0.5 * noise
@@ -41,7 +41,7 @@ def add_more_noise(x: Tensor, before: float, after: float, generators: Sequence[
 def with_known(
     x: Tensor, known: Tensor, unknown: Tensor, alpha: float, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """x where `unknown`, elsewhere the known image at the noise level alphas_cumprod = `alpha`; itself at 1."""
+    """x where `unknown`, elsewhere the known image noised to alphas_cumprod = `alpha` (unchanged at 1)."""
     if alpha == 1.0:
         return torch.where(unknown, x, known)
     return torch.where(unknown, x, add_more_noise(known, 1.0, alpha, generators))

@@ -1,15 +1,15 @@
-"""diffusers' schedulers with time steps that are right at both ends for any number of steps.
+"""diffusers' schedulers with time steps that are correct at both ends for any number of steps.
 
 n of N steps means: from pure noise, t = N - 1, in n strides as equal as whole numbers allow, to the clean image (not to
-t = 0, which still carries noise). A stride is always the one from a time step to the next in the table. diffusers
-computes it as N // n instead, which misses its own next time step when n does not divide N, and its spacings stop short
-of one end or the other.
+t = 0, which still contains noise). A stride always goes from a time step to the next in the table. diffusers instead
+uses the stride N // n, which misses the next time step when n does not divide N, and its spacings stop short of one end
+or the other.
 
-Any other falling time steps can be given to `set_timesteps`, or kept in the config as `timesteps`: they hold where no
-number of steps is given, or theirs.
+Any other decreasing time steps can be given to `set_timesteps`, or stored in the config as `timesteps`. Stored ones are
+used if no number of steps is given or if the number matches.
 
 `model_index.json` of a saved pipeline names this module: do not move it, and keep `SchedulerMixin` in its namespace,
-where diffusers looks up how to load the classes.
+because diffusers looks there for how to load the classes.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from sddpm.diffusion.timesteps import respaced_timesteps, timesteps_for
 
 
 def _alpha_pair(scheduler, index: int) -> tuple[float, float]:
-    """alphas_cumprod at the time step of that index, and at the next one or of the clean image."""
+    """alphas_cumprod at the time step with this index, and at the next one or for the clean image."""
     timesteps = scheduler.timesteps
     alpha_prev = float(scheduler.alphas_cumprod[timesteps[index + 1]]) if index + 1 < len(timesteps) else 1.0
     return float(scheduler.alphas_cumprod[timesteps[index]]), alpha_prev
@@ -49,8 +49,8 @@ def _step_to(alpha_prev: float, x0: Tensor, epsilon: Tensor, sigma: float = 0.0)
 
 
 def _adams_bashforth(slopes: list[Tensor], times: list[int] | None) -> Tensor:
-    """Mean slope of the next stride, extrapolated from the last 1 to 4 slopes (Liu et al., 2022, eq. 12): for equal
-    strides, or by the polynomial through the slopes at `times`, of which the last is that of the arrival."""
+    """Mean slope of the next stride, extrapolated from the last 1 to 4 slopes: for equal strides by Liu et al., 2022,
+    eq. 12, else by the polynomial through the slopes at `times`, of which the last is the end of the stride."""
     weights = {
         1: (1.0,),
         2: (-1 / 2, 3 / 2),
@@ -65,7 +65,7 @@ def _adams_bashforth(slopes: list[Tensor], times: list[int] | None) -> Tensor:
 
 
 class _Respaced:
-    """What these schedulers have in common: the right time steps, and a config that may keep those of the model."""
+    """The common part of these schedulers: correct time steps, and a config that can store those of the model."""
 
     def set_timesteps(
         self,
@@ -78,16 +78,16 @@ class _Respaced:
         self.timesteps = torch.tensor(timesteps, device=device)
 
     @classmethod
-    def _get_compatibles(cls) -> list[type]:  # whose settings diffusers lets a config hold without a warning
+    def _get_compatibles(cls) -> list[type]:  # diffusers accepts their settings in a config without a warning
         return [*super()._get_compatibles(), AnalyticDPMScheduler, KeptSettings]  # type: ignore[misc]
 
 
 class RespacedDDPMScheduler(_Respaced, DDPMScheduler):
-    """Ancestral sampling (Ho et al., 2020); fewer steps use the posteriors of the respaced process (Nichol & Dhariwal,
-    2021), whose betas are 1 - a_t / a_prev."""
+    """Ancestral sampling (Ho et al., 2020). Fewer steps use the posteriors of the respaced process (Nichol & Dhariwal,
+    2021) with betas 1 - a_t / a_prev."""
 
     def _get_variance(self, t: int, predicted_variance=None, variance_type=None) -> Tensor:
-        # The step to the clean image takes the posterior's variance, 0: beta would leave noise in the picture.
+        # The step to the clean image uses the posterior's variance, 0: beta would leave noise in the picture.
         last = self.previous_timestep(t) < 0
         return super()._get_variance(t, predicted_variance, "fixed_small" if last else variance_type)
 
@@ -108,18 +108,18 @@ class RespacedDDIMScheduler(_Respaced, DDIMScheduler):
     ) -> DDIMSchedulerOutput | tuple:
         """One step of Song et al., eq. 12, with sigma of eq. 16; arguments and result as in diffusers.
 
-        `use_clipped_model_output` is always in force.
+        `use_clipped_model_output` is always on.
         """
         index = self.timesteps.tolist().index(int(timestep))
         alpha, alpha_prev = _alpha_pair(self, index)
 
-        # 1. clean image and noise that the network sees
+        # 1. clean image and noise from the prediction
         x0 = predict_x0(self.config["prediction_type"], self.alphas_cumprod, model_output, sample, int(timestep))
         if self.config["clip_sample"]:
             x0 = x0.clamp(-self.config["clip_sample_range"], self.config["clip_sample_range"])
         epsilon = (sample - alpha**0.5 * x0) / (1 - alpha) ** 0.5
 
-        # 2. towards them, and eta's share of fresh noise
+        # 2. mean of the step, and eta's share of fresh noise
         sigma = eta * ((1 - alpha_prev) / (1 - alpha) * (1 - alpha / alpha_prev)) ** 0.5
         prev_sample = _step_to(alpha_prev, x0, epsilon, sigma)
         if eta > 0:
@@ -132,7 +132,7 @@ class RespacedDDIMScheduler(_Respaced, DDIMScheduler):
 
 
 class _SigmaTable(_Respaced):
-    """For schedulers that step through a table of sigmas: the right one, ending at 0; `thresholding` clamps x_0."""
+    """For schedulers with a table of sigmas: the correct table, ending at 0; `thresholding` clamps x_0."""
 
     def set_timesteps(
         self,
@@ -145,7 +145,7 @@ class _SigmaTable(_Respaced):
         self.num_inference_steps = len(self.timesteps)
 
     def _threshold_sample(self, sample: Tensor) -> Tensor:
-        # What diffusers computes for sample_max_value = 1, without its quantile, which fails above 16 million values.
+        # Same as diffusers for sample_max_value = 1, but without its quantile, which fails above 16 million values.
         return sample.clamp(-1.0, 1.0)
 
 
@@ -158,15 +158,14 @@ class RespacedUniPCScheduler(_SigmaTable, UniPCMultistepScheduler):
 
 
 class RespacedPNDMScheduler(_Respaced, PNDMScheduler):
-    """PNDM (Liu et al., 2022) with the linear multistep ("PLMS") alone.
+    """PNDM (Liu et al., 2022) with only the linear multistep part ("PLMS").
 
-    A first step of two evaluations (improved Euler) and Adams-Bashforth formulas of rising order stand in for the
-    paper's twelve Runge-Kutta evaluations, so n steps cost n + 1 evaluations. The last stride, to the clean image,
-    takes the newest epsilon alone, as DPM-Solver++ does: the extrapolation multiplies independent errors of the
-    predictions by up to 3.7, and no later stride would take them out of the picture again. A network that predicts v
-    is translated to epsilon before it is combined over time. `clip_sample`, which diffusers' PNDM lacks, clamps the x_0
-    that each stride heads for: at the noisy end of the cosine schedule the smallest difference in epsilon throws it
-    far out.
+    A first step of two evaluations (improved Euler) and Adams-Bashforth formulas of rising order replace the paper's
+    twelve Runge-Kutta evaluations, so n steps cost n + 1 evaluations. The last stride, to the clean image, uses only
+    the newest epsilon, as DPM-Solver++ does: the extrapolation multiplies independent prediction errors by up to 3.7,
+    and no later stride would remove them from the picture. A v prediction is converted to epsilon before predictions
+    are combined over time. `clip_sample`, which diffusers' PNDM lacks, clamps the x_0 of each stride: at the noisy end
+    of the cosine schedule even the smallest difference in epsilon moves x_0 far out of range.
     """
 
     @register_to_config
@@ -203,7 +202,8 @@ class RespacedPNDMScheduler(_Respaced, PNDMScheduler):
     def step(
         self, model_output: Tensor, timestep: int, sample: Tensor, return_dict: bool = True
     ) -> SchedulerOutput | tuple:
-        """One evaluation's step; arguments and result as in diffusers. `timestep` must follow `self.timesteps`."""
+        """One evaluation's step; arguments and result as in diffusers. `timestep` must follow the order of
+        `self.timesteps`."""
         epsilon = predict_epsilon(
             self.config["prediction_type"], self.alphas_cumprod, model_output, sample, int(timestep)
         )

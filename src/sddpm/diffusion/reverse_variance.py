@@ -12,16 +12,16 @@ from torch import Tensor
 
 
 def posterior_variance(alphas_cumprod: Tensor, h: Tensor, limit: float = math.inf) -> Tensor:
-    """What x_t leaves unknown about x_0, E Var(x_0 | x_t) per pixel: (1 - a) / a (1 - h), float64 [N].
+    """The mean posterior variance of x_0 given x_t, E Var(x_0 | x_t) per pixel: (1 - a) / a (1 - h), float64 [N].
 
-    Clipped to 0 .. `limit`, which are the bounds of theorem 2: images in [-1, 1] vary by 1 at most.
+    Clipped to 0 .. `limit`, the bounds of theorem 2: the variance of images in [-1, 1] is at most 1.
     """
     a = alphas_cumprod.double()
     return ((1 - a) / a * (1 - h.double())).clamp(0.0, limit)
 
 
 def optimal_variance(a_t: Tensor, a_s: Tensor, posterior: Tensor, forward: Tensor) -> Tensor:
-    """Variance of the reverse step from noise level a_t to a_s that is nearest in KL divergence (theorem 1).
+    """The variance that minimises the KL divergence of the reverse step from noise level a_t to a_s (theorem 1).
 
     Args:
         a_t, a_s: alphas_cumprod before and after the step; a_s > a_t.
@@ -44,8 +44,8 @@ def trajectory_costs(alphas_cumprod: Tensor, posterior: Tensor) -> Tensor:
     """J[s, t] = log(optimal variance / lambda^2) of DDPM's stride from t to s, infinite unless s < t; float64 [N, N].
 
     Half its sum along a trajectory from N - 1 to 0, times the number of pixels, is the KL divergence to the forward
-    process, up to a constant (section 4). The posterior variance is taken as what it must be, growing with t: a
-    moment measured too high would else offer strides of any length at no cost.
+    process, up to a constant (section 4). The posterior variance is made non-decreasing in t, as it is in theory. A
+    moment that was measured too high would otherwise give strides of any length at no cost.
     """
     a = alphas_cumprod.double()
     posterior = torch.cummax(posterior.double(), 0).values
@@ -57,12 +57,12 @@ def trajectory_costs(alphas_cumprod: Tensor, posterior: Tensor) -> Tensor:
 
 
 def cheapest_path(costs: Tensor, steps: int) -> list[int]:
-    """The `steps` nodes from N - 1 down to 0 whose strides cost least in all, by dynamic programming (Watson et al.,
-    2021).
+    """The `steps` nodes from N - 1 down to 0 with the lowest total cost of strides, by dynamic programming (Watson et
+    al., 2021).
 
     Args:
-        costs: [N, N], of the stride to s from t at [s, t], infinite unless s < t.
-        steps: 1 to N; one is N - 1 alone.
+        costs: [N, N], the cost of the stride from t to s at [s, t], infinite unless s < t.
+        steps: 1 to N; with one step the path is only N - 1.
     """
     last = len(costs) - 1
     if steps == 1:
@@ -70,7 +70,7 @@ def cheapest_path(costs: Tensor, steps: int) -> list[int]:
     best = torch.full((last + 1,), math.inf, dtype=costs.dtype)
     best[0] = 0.0
     came_from = []
-    for _ in range(steps - 1):  # best[t]: least cost of reaching t from 0 in so many strides
+    for _ in range(steps - 1):  # best[t]: lowest cost of reaching t from 0 in this many strides
         best, origin = (best[:, None] + costs).min(0)
         came_from.append(origin)
     path = [last]

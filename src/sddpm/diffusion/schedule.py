@@ -27,7 +27,7 @@ class NoiseSchedule:
     Args:
         num_train_timesteps: number of noising steps N.
         beta_schedule: "linear" (Ho et al., 2020) or "cosine" (Nichol & Dhariwal, 2021, eq. 17; diffusers calls it
-            squaredcos_cap_v2). The cosine schedule takes no notice of `beta_start` and `beta_end`.
+            squaredcos_cap_v2). The cosine schedule ignores `beta_start` and `beta_end`.
         beta_start: variance of the first noising step.
         beta_end: variance of the last noising step.
 
@@ -59,18 +59,19 @@ class NoiseSchedule:
 
     @cached_property
     def alphas_cumprod(self) -> Tensor:
-        """Share of the signal's variance left after step t: product of 1 - beta up to and including t, float64 [N]."""
+        """Fraction of the signal's variance that remains after step t: product of 1 - beta up to and including t,
+        float64 [N]."""
         return torch.cumprod(1.0 - self.betas, dim=0)
 
     def density(self, name: str = "uniform", mean: float | None = None, width: float | None = None) -> Tensor:
-        """How often each noise level is learned: a probability for each time step, float64 [N].
+        """The training density of the noise levels: a probability for each time step, float64 [N].
 
         Args:
             name: one of `sddpm.diffusion.density.DENSITIES`.
-            mean, width: of the density; None for its own.
+            mean, width: parameters of the density; None for its defaults.
 
         Raises:
-            UserError: an unknown name, or as `Density.probabilities`.
+            UserError: an unknown name, or as in `Density.probabilities`.
         """
         return find_density(name).probabilities(self.alphas_cumprod, mean, width)
 
@@ -82,8 +83,8 @@ class NoiseSchedule:
         mean: float | None = None,
         width: float | None = None,
     ) -> Tensor:
-        """Time steps to learn from, LongTensor [count], drawn by the generator alone; `density`, `mean`, `width` and
-        errors as of `density`."""
+        """Time steps for training, LongTensor [count], drawn only from the generator; `density`, `mean`, `width` and
+        errors as in `density`."""
         if density == "uniform" and mean is None and width is None:
             return torch.randint(self.num_train_timesteps, (count,), generator=generator)
         upto = self.density(density, mean, width).cumsum(0)
@@ -94,8 +95,8 @@ class NoiseSchedule:
 def signal_and_noise_rates(alphas_cumprod: Tensor, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(alphas_cumprod_t) and sqrt(1 - alphas_cumprod_t), shaped to multiply `like` [B, ...].
 
-    Looked up in the table's precision and on its device (keep `t` there too and nothing waits for a GPU), then cast:
-    the difference 1 - alphas_cumprod loses its digits in float32.
+    Looked up in the table's precision and on its device (if `t` is there too, nothing waits for a GPU), then cast:
+    in float32 the difference 1 - alphas_cumprod would lose its digits.
 
     Args:
         alphas_cumprod: table [N].

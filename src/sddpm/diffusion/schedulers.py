@@ -1,4 +1,4 @@
-"""The scheduler of each solver, built so that it is correct for the models of this package; see `solver_registry`."""
+"""Functions that make the scheduler of each solver with correct settings for this package; see `solver_registry`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -68,23 +68,24 @@ def pndm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
 
 
 def analytic_dpm(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """Analytic-DPM (Bao et al., 2022): DDPM's steps with the optimal variance, from the model's moments. Stochastic."""
+    """Analytic-DPM (Bao et al., 2022): DDPM's steps with the optimal variance, computed from the model's moments.
+    Stochastic."""
     return AnalyticDPMScheduler(clip_sample=clip_sample, clip_noise=_clip_noise(clip_sample, schedule), **schedule)
 
 
 def analytic_ddim(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """Analytic-DPM with DDIM's mean: noise only for what the model leaves open. Stochastic."""
+    """Analytic-DPM with DDIM's mean: noise only for the model's posterior variance. Stochastic."""
     return AnalyticDPMScheduler(
         form="ddim", clip_sample=clip_sample, clip_noise=1.0 if clip_sample else None, **schedule
     )
 
 
 def analytic_dpm_ot(clip_sample: bool, **schedule: Any) -> SchedulerMixin:
-    """Analytic-DPM on its optimal trajectory, of least KL divergence: for likelihood rather than FID. Stochastic."""
+    """Analytic-DPM on the trajectory of least KL divergence: good for likelihood rather than FID. Stochastic."""
     clip_noise = _clip_noise(clip_sample, schedule)
     return AnalyticDPMScheduler(trajectory="optimal", clip_sample=clip_sample, clip_noise=clip_noise, **schedule)
 
 
 def _clip_noise(clip_sample: bool, schedule: Mapping[str, Any]) -> float | None:
-    """Grey levels for DDPM's form, as in the code of the paper."""
+    """Grey levels for DDPM's form, as in the paper's code."""
     return (2.0 if schedule["beta_schedule"] == "linear" else 1.0) if clip_sample else None

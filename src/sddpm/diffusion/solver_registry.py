@@ -1,7 +1,7 @@
-"""The sampling solvers by name, as records that are read without torch; users add theirs with `register_solver`.
+"""The sampling solvers by name, as records that need no torch import; users add theirs with `register_solver`.
 
-Order: how the error of the deterministic ones falls with the number of steps n, as n^-order, between two fixed noise
-levels. The last stride, to the clean image, is of first order in all of them.
+Order: the error of a deterministic solver falls with the number of steps n as n^-order, between two fixed noise levels.
+The last stride, to the clean image, is of first order in all solvers.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,18 +15,18 @@ from sddpm.registry import register
 
 @dataclass(frozen=True)
 class Solver:
-    """A way of sampling.
+    """A sampling method.
 
     Attributes:
-        make: a function, or where it is found as "module:function", that makes its scheduler from clip_sample (whether
-            to clamp x_0 to [-1, 1] at every step) and, by keyword, what belongs to the model: num_train_timesteps,
-            beta_schedule (in diffusers' names), beta_start, beta_end, prediction_type. The scheduler is of diffusers'
-            kind, starts from unit noise, has a table alphas_cumprod, and keeps these values in its config.
-        scheduler: the class of what `make` gives, or where it is found, as "module:Class".
-        stochastic: whether its steps add fresh noise (DDIM's eta aside).
-        multistep: whether a step depends on those before it, so that time steps can only be walked in their order.
+        make: a function, or its location as "module:function". It makes the scheduler from clip_sample (whether to
+            clamp x_0 to [-1, 1] at every step) and keywords of the model: num_train_timesteps, beta_schedule (in
+            diffusers' names), beta_start, beta_end, prediction_type. The scheduler is a diffusers scheduler, starts
+            from unit noise, has a table alphas_cumprod, and stores these values in its config.
+        scheduler: the class of the scheduler that `make` returns, or its location as "module:Class".
+        stochastic: whether its steps add fresh noise (apart from DDIM's eta).
+        multistep: whether a step depends on earlier ones, so that time steps must be used in order.
         order: of the error, as above; None for stochastic ones.
-        description: one line for people, with the source.
+        description: one line, for help texts, with the source.
         needs_moments: whether the model's moments must have been measured (`sddpm moments`).
     """
 
@@ -39,17 +39,17 @@ class Solver:
     needs_moments: bool = False
 
     def __call__(self, clip_sample: bool, **model: Any) -> Any:
-        """Its scheduler; arguments as of `make`."""
+        """Make the scheduler; arguments as in `make`."""
         return _found(self.make)(clip_sample, **model)
 
     @property
     def scheduler_class(self) -> type:
-        """The class of its scheduler."""
+        """The class of the scheduler."""
         return _found(self.scheduler)
 
 
 def _found(part: Any) -> Any:
-    """What stands at "module:name"; anything but a string is itself."""
+    """Import "module:name"; anything but a string is returned unchanged."""
     if not isinstance(part, str):
         return part
     module, _, name = part.partition(":")
@@ -144,11 +144,11 @@ def register_solver(
     order: int | None = None,
     description: str = "",
 ) -> None:
-    """Add a solver: pipelines, the command line and all messages then know it by that name.
+    """Add a solver: pipelines, the command line and all messages then use it under that name.
 
     Args:
         name: a letter, then letters, digits and any of _.+-
-        make, scheduler, stochastic, multistep, order, description: as of `Solver`.
+        make, scheduler, stochastic, multistep, order, description: as in `Solver`.
 
     Raises:
         UserError: an invalid name, or one that is taken.

@@ -1,4 +1,4 @@
-"""From a solver's name, or another scheduler, to a scheduler for the models of this package; what a scheduler is."""
+"""Makes schedulers for this package's models, from a solver's name or another scheduler; properties of schedulers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,15 +31,16 @@ def make_scheduler(
 
     Args:
         solver: a name of `SOLVERS`.
-        num_train_timesteps, beta_schedule, beta_start, beta_end: as of `NoiseSchedule`.
+        num_train_timesteps, beta_schedule, beta_start, beta_end: as in `NoiseSchedule`.
         prediction_type: "epsilon" or "v_prediction".
         clip_sample: clamp the estimate of x_0 to [-1, 1] at every step.
-        moments: `Moments.to_dict()` of the model, kept in the config of any scheduler; the analytic ones need them.
-        timesteps: chosen for the model, falling; kept in the config, and taken where there are to be so many steps.
-        distilled: whether the model knows no strides but those from each of them to the next.
+        moments: `Moments.to_dict()` of the model, stored in the config of every scheduler; the analytic solvers need
+            them.
+        timesteps: decreasing time steps chosen for the model; stored in the config and used for this number of steps.
+        distilled: whether the model was trained only for the strides between these time steps.
 
     Raises:
-        UserError: an unknown name, values that make no schedule, or time steps that are not on it or do not fall.
+        UserError: an unknown name, an invalid noise schedule, or time steps that are outside it or not decreasing.
     """
     make = registered(SOLVERS, "solver", solver)
     check_prediction_type(prediction_type)
@@ -64,19 +65,19 @@ def make_scheduler(
 
 
 def solver_name(scheduler: SchedulerMixin) -> str | None:
-    """The name in `SOLVERS` of the solver that a scheduler is; None if it is none of them."""
+    """The name in `SOLVERS` of a scheduler's solver; None if it is not one of them."""
     for name in _solvers_of(scheduler):
         try:
             ours = switch_solver(scheduler, name)
         except UserError:
-            return None  # its noise schedule is none of ours
+            return None  # its noise schedule is not one of ours
         if _settings(ours) == _settings(scheduler):
             return name
     return None
 
 
 def _solvers_of(scheduler: SchedulerMixin) -> dict[str, Solver]:
-    """The solvers whose schedulers are of this class."""
+    """The solvers whose scheduler has this class."""
     return {name: solver for name, solver in SOLVERS.items() if solver.scheduler_class is type(scheduler)}
 
 
@@ -91,8 +92,8 @@ def clips_sample(scheduler: SchedulerMixin) -> bool:
     return bool(config.get("clip_sample", config.get("thresholding", False)))
 
 
-# What is known of diffusers' own schedulers that start from unit noise: whether their steps add noise (None: as the
-# config's algorithm_type says; eta aside), and whether a step depends on those before it.
+# Properties of diffusers' own schedulers that start from unit noise: whether their steps add noise (None: depends on
+# the config's algorithm_type; apart from eta), and whether a step depends on earlier ones.
 STOCK: dict[str, tuple[bool | None, bool]] = {
     "DDPMScheduler": (True, False),
     "DDPMParallelScheduler": (True, False),
@@ -113,21 +114,21 @@ STOCK: dict[str, tuple[bool | None, bool]] = {
 
 
 def adds_noise(scheduler: SchedulerMixin, eta: float = 0.0) -> bool:
-    """Whether the steps of a scheduler add fresh noise, so that the noise at the start alone decides nothing; yes for a
-    scheduler of which nothing is known."""
+    """Whether the steps of a scheduler add fresh noise, so that the initial noise does not determine the result; yes
+    for an unknown scheduler."""
     stochastic, _ = _traits(scheduler)
     return eta > 0 or stochastic
 
 
 def is_multistep(scheduler: SchedulerMixin) -> bool:
-    """Whether a step depends on those before it, and the time steps can only be walked in their order; yes for a
-    scheduler of which nothing is known."""
+    """Whether a step depends on earlier ones, so that the time steps must be used in order; yes for an unknown
+    scheduler."""
     return _traits(scheduler)[1]
 
 
 def _traits(scheduler: SchedulerMixin) -> tuple[bool, bool]:
-    """Stochastic, multistep: by the solvers of its class where they agree, else by the very solver, else by what is
-    known of diffusers' classes (not of classes that others derive from them), else yes."""
+    """(stochastic, multistep): from the solvers of its class if they agree, else from the exact solver, else from the
+    table of diffusers' classes (not of their subclasses), else yes."""
     ours = _solvers_of(scheduler)
     found = {(solver.stochastic, solver.multistep) for solver in ours.values()}
     if len(found) > 1 and (name := solver_name(scheduler)) is not None:
@@ -144,14 +145,14 @@ def _traits(scheduler: SchedulerMixin) -> tuple[bool, bool]:
 
 
 def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
-    """A scheduler of another solver for the model that `scheduler` belongs to: same noise schedule, prediction type,
-    moments and kept time steps.
+    """A scheduler of another solver for the model that `scheduler` belongs to, with the same noise schedule, prediction
+    type, moments and stored time steps.
 
     (diffusers' own `from_config` between two schedulers silently changes the spacing and the clamping.)
 
     Raises:
         UserError: unknown solver, a noise schedule that is neither linear nor cosine, or a distilled model, which
-            knows DDIM's strides alone.
+            supports only DDIM.
     """
     config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
     beta_schedule = config.get("beta_schedule")
@@ -161,8 +162,8 @@ def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
         or config.get("rescale_betas_zero_snr")
     ):
         raise UserError(
-            "the scheduler of this model has a noise schedule of its own, which no other solver can take over:"
-            " leave out the solver (solver=None) to sample with the scheduler as it is"
+            "the scheduler of this model has its own noise schedule, which no other solver supports: leave out"
+            " the solver (solver=None) to sample with the model's scheduler"
         )
     timesteps = kept_timesteps(config)
     if timesteps is not None and is_distilled(config) and solver in SOLVERS and solver != "ddim":

@@ -1,4 +1,4 @@
-"""Where n time steps lie: candidates for a search, even in one measure of noise or another as whole numbers allow.
+"""Candidate spacings of n time steps for a search: each is even in one measure of noise, up to rounding.
 
 All start at N - 1 and make n strides, the last one to the clean image; a = alphas_cumprod, sigma = sqrt((1 - a) / a).
 """
@@ -17,12 +17,12 @@ def trailing(n: int, alphas_cumprod: Tensor) -> list[int]:
 
 
 def quadratic(n: int, alphas_cumprod: Tensor) -> list[int]:
-    """Even in the root of t (Song et al., 2021, appendix D.3)."""
+    """Even in the square root of t (Song et al., 2021, appendix D.3)."""
     return _falling([len(alphas_cumprod) * ((n - i) / n) ** 2 - 1 for i in range(n)], len(alphas_cumprod))
 
 
 def log_snr(n: int, alphas_cumprod: Tensor) -> list[int]:
-    """Even in log sigma, down to that of t = 0 (Lu et al., 2022)."""
+    """Even in log sigma, down to its value at t = 0 (Lu et al., 2022)."""
     levels = ((1 - alphas_cumprod) / alphas_cumprod).double().log() / 2
     return _at(levels, torch.linspace(float(levels[-1]), float(levels[0]), n + 1, dtype=torch.float64)[:n])
 
@@ -42,13 +42,13 @@ SPACINGS: dict[str, Callable[[int, Tensor], list[int]]] = {
 
 
 def _at(levels: Tensor, wanted: Tensor) -> list[int]:
-    """The time steps whose growing `levels` [N] are nearest to those wanted [n]."""
+    """The time steps whose increasing `levels` [N] are nearest to the `wanted` ones [n]."""
     nearest = (levels[None] - wanted[:, None]).abs().argmin(1)
     return _falling(nearest.tolist(), len(levels))
 
 
 def _falling(wanted: list[float], total: int) -> list[int]:
-    """Rounded, from N - 1, each below the one before, and with room for those after it."""
+    """Round to decreasing time steps from N - 1, leaving room for those that follow."""
     n = len(wanted)
     check_steps(n, total)
     found = [total - 1]

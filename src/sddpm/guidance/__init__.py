@@ -1,5 +1,5 @@
-"""Threshold guidance: other firing thresholds than the trained ones, found, validated and kept (SDDPM section 4.3);
-and x0_scale, in the same way. Names are imported on first use (torch is slow to load)."""
+"""Threshold guidance (SDDPM section 4.3): searches for firing thresholds other than the trained ones, validates and
+saves them; x0_scale in the same way. Names are imported on first use because torch is slow to load."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -1,4 +1,5 @@
-"""How sure a difference is: the paired bootstrap over samples (Efron and Tibshirani 1993), and rank correlation."""
+"""The uncertainty of a difference: the paired bootstrap over samples (Efron and Tibshirani 1993), and rank
+correlation."""
 
 import itertools
 import math
@@ -22,27 +23,27 @@ class Estimate:
 
     @property
     def below_zero(self) -> bool:
-        """Whether it is below zero beyond noise: the whole interval is."""
+        """Whether it is significantly below zero: the whole interval is."""
         return self.interval[1] < 0
 
     @property
     def above_zero(self) -> bool:
-        """Whether it is above zero beyond noise."""
+        """Whether it is significantly above zero: the whole interval is."""
         return self.interval[0] > 0
 
 
 def draw_weights(count: int, resamples: int, seed: int) -> Tensor:
-    """How often each of `count` samples is drawn in each resample, float64 [resamples, count]; the same for a seed."""
+    """How often each of `count` samples is drawn in each resample, float64 [resamples, count]; fixed by the seed."""
     rng = np.random.default_rng(seed)
     rows = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamples)]
     return torch.from_numpy(np.stack(rows).astype(np.float64))
 
 
 def estimate(value: float, resampled: Tensor) -> Estimate:
-    """A value with the interval of its resampled values [R].
+    """A value with the confidence interval from its resampled values [R].
 
-    Their percentiles are moved so that their mean lies at the value: samples drawn twice make covariances look poorer,
-    which shifts resampled Fréchet distances; the shift would otherwise be taken for a difference.
+    The percentiles are shifted so that their mean is the value. Repeated samples reduce the variation in a resample,
+    which biases resampled Fréchet distances; without the shift this bias would look like a difference.
     """
     centred = resampled - resampled.mean() + value
     edges = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=resampled.dtype)
@@ -51,9 +52,10 @@ def estimate(value: float, resampled: Tensor) -> Estimate:
 
 
 def spearman(a: list[float], b: list[float], seed: int = 0) -> tuple[float, float]:
-    """Spearman's rank correlation, and the share of permutations that correlate as strongly, either way (its p-value).
+    """Spearman's rank correlation, and its two-sided p-value: the share of permutations with at least as strong a
+    correlation.
 
-    All permutations of up to 8 pairs count, else 10,000 random ones. NaN, 1 if either side is constant.
+    Uses all permutations for up to 8 pairs, else 10,000 random ones. Returns (NaN, 1) if either list is constant.
     """
     x, y = _centred_ranks(a), _centred_ranks(b)
     norm = math.sqrt(float(x @ x) * float(y @ y))
@@ -69,7 +71,7 @@ def spearman(a: list[float], b: list[float], seed: int = 0) -> tuple[float, floa
 
 
 def _centred_ranks(values: list[float]) -> np.ndarray:
-    """Ranks 1 .. N, equal values sharing their mean rank, less the mean of all."""
+    """Ranks 1 .. N, equal values share their mean rank, minus the mean of all ranks."""
     array = np.asarray(values, dtype=np.float64)
     below = (array[:, None] > array[None]).sum(1)
     equal = (array[:, None] == array[None]).sum(1)

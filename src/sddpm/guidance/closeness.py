@@ -1,7 +1,7 @@
-"""The cheap stand-in for a sampler's quality: how near its pictures are to those of a long deterministic solver.
+"""A cheap proxy for a sampler's quality: the distance of its pictures to those of a long deterministic solver.
 
-It ranks solvers and time steps at x0_scale 1. It cannot choose a scale, since the distance grows with it where quality
-does not fall, nor judge a stochastic solver, whose pictures of a seed are others.
+It ranks solvers and time steps at x0_scale 1. It cannot choose a scale, because the distance grows with the scale even
+where quality improves. It cannot judge a stochastic solver, whose pictures of a seed are different ones.
 """
 
 import math
@@ -26,9 +26,9 @@ LONG = "dpm++"
 
 @dataclass(frozen=True)
 class Closeness:
-    """Pictures of the same seeds, compared; what was compared is kept in `work`.
+    """Compares pictures of the same seeds; results are kept in `work`.
 
-    digest: of the model. sampling: all but solver and time steps. count: seeds, from sampling.first_seed on.
+    digest: of the model. sampling: all settings except solver and time steps. count: seeds, from sampling.first_seed.
     """
 
     pipeline: SpikingDiffusionPipeline
@@ -40,7 +40,7 @@ class Closeness:
     processes: Processes
 
     def __call__(self, solver: str, timesteps: Sequence[int]) -> float:
-        """The root mean square difference of all pixels, which reach from -1 to 1."""
+        """The root mean square difference over all pixels, whose range is -1 to 1."""
         settings = self._settings(solver=solver, timesteps=tuple(timesteps))
         return math.sqrt(float(self._errors(settings).mean()))
 
@@ -72,7 +72,7 @@ class Closeness:
         return shards
 
     def _pictures(self, settings: SamplingSettings, i: int) -> Tensor:
-        """Of batch i, float32 [B, C, H, W] in [-1, 1]."""
+        """The pictures of batch i, float32 [B, C, H, W] in [-1, 1]."""
         size = settings.batch_size or 50
         seeds = range(i * size, min((i + 1) * size, self.count))
         batches = self.pipeline.stream(
@@ -86,7 +86,7 @@ class Closeness:
 
 @dataclass(frozen=True)
 class Near:
-    """A solver at time steps, and how far its pictures are from the long solver's."""
+    """A solver with its time steps, and the distance of its pictures to the long solver's."""
 
     solver: str
     timesteps: tuple[int, ...]
@@ -102,15 +102,15 @@ def nearest_samplers(
 ) -> list[Near]:
     """The best time steps of each solver, nearest first.
 
-    All spacings of all solvers are tried; from the nearest of all, compass search over whole time steps goes on: each
-    but the first moves up or down, by strides that are halved when none helps, down to 1.
+    First all spacings of all solvers are measured. From the nearest one, a compass search over whole time steps
+    continues: each time step but the first moves up or down, by strides that are halved when none helps, down to 1.
 
     Args:
-        distance: (solver, time steps) -> what is to be small.
-        steps: (solver, number of steps) that are allowed.
+        distance: (solver, time steps) -> the value to minimise.
+        steps: allowed pairs (solver, number of steps).
         alphas_cumprod: table [N].
-        budget: of distances measured.
-        say: called with a line of progress now and then.
+        budget: number of distances to measure.
+        say: called with lines of progress.
     """
     allowed = list(steps)
     names = list(dict.fromkeys(solver for solver, _ in allowed))
@@ -138,7 +138,7 @@ def nearest_samplers(
 
 
 def _descend(objective: Objective, total: int) -> None:
-    """From the best point on; raises `BudgetSpent`."""
+    """Search from the best point; raises `BudgetSpent`."""
     solver, *best = map(int, objective.best)
     value = objective((solver, *best))
     stride = max(total // (4 * len(best)), 1)

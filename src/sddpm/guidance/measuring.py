@@ -1,4 +1,4 @@
-"""What all searches share: opening the trials of an evaluation, and comparing two points on the same seeds."""
+"""Common to all searches: opening the trials of an evaluation, and comparing two points on the same seeds."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ def open_trials(
     processes: Processes,
     noisy: NoisyImages | None = None,
 ) -> tuple[Trials, dict[str, Any]]:
-    """The trials, and what is to be said of the network and the reference."""
+    """The trials, and facts about the network and the reference for the report."""
     evaluation, samples, metric = sides.settings, sides.samples, sides.plan.metrics[0]
     target = sides.target(metric, sides.features_of_reference(processes))
-    assert target is not None and metric.distance is not None  # as of the metrics that guide
+    assert target is not None and metric.distance is not None  # true of all metrics for guidance
     extractor = next(iter(sides.extractors.values()))
     trials = Trials(
         pipeline=pipeline,
@@ -50,7 +50,7 @@ def open_trials(
 
 
 def compare(trials: Trials, point: Point, seed_sets: list[int], against: Point | None = None) -> Comparison:
-    """The metric at a point, and its difference to another (the origin unless said) on the same seeds."""
+    """The metric at a point, and its difference to another point (by default the origin) on the same seeds."""
     origin = trials.space.origin if against is None else against
 
     def difference(seeds: list[int]) -> Estimate:

@@ -1,4 +1,4 @@
-"""The cheap stand-in for sample quality: how well the model predicts the noise at other thresholds."""
+"""A cheap proxy for sample quality: how well the model predicts the noise at other thresholds."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,10 +20,10 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class NoisyImages:
-    """Images and the noise levels at which the model is asked about them, the same for all thresholds.
+    """Images and the noise levels at which the model is evaluated on them, the same for all thresholds.
 
-    images: uint8 [N, C, H, W]. t: LongTensor [N, BINS], for each image one diffusion step in each tenth of them.
-    first_seed: of the noise; there are N * BINS.
+    images: uint8 [N, C, H, W]. t: LongTensor [N, BINS], for each image one diffusion step in each tenth of the range.
+    first_seed: first of the N * BINS seeds of the noise.
     """
 
     images: Tensor
@@ -32,7 +32,7 @@ class NoisyImages:
 
     @classmethod
     def of(cls, images: Tensor, num_train_timesteps: int) -> "NoisyImages":
-        """Steps spread evenly over each tenth, in an order of their own for each."""
+        """Spread the steps evenly over each tenth, in an independent order for each tenth."""
         generator = torch.Generator().manual_seed(0)
         count = len(images)
         columns = []
@@ -51,7 +51,7 @@ def bin_edges(num_train_timesteps: int) -> list[tuple[int, int]]:
 def noise_losses(pipeline: Any, noisy: NoisyImages, thresholds: PlainThresholds) -> Tensor:
     """Mean squared error of the predicted noise for each image and tenth of the diffusion steps, float64 [N, BINS].
 
-    A model that predicts v is judged by the noise that this implies.
+    For a model that predicts v, the noise implied by v is used.
     """
     count = len(noisy.images)
     t = noisy.t.flatten()
@@ -68,7 +68,7 @@ def noise_losses(pipeline: Any, noisy: NoisyImages, thresholds: PlainThresholds)
 
 
 def _losses(pipeline: Any, noisy: NoisyImages, chosen: Tensor, t: Tensor, thresholds: Any) -> Tensor:
-    """[B], for the pairs of image and tenth of those numbers."""
+    """The losses [B] of the pairs of image and tenth with these numbers."""
     scheduler, device = pipeline.scheduler, pipeline.device
     table = scheduler.alphas_cumprod.cpu()
     x0 = to_model(noisy.images[chosen // BINS]).to(device)

@@ -1,4 +1,4 @@
-"""What guidance found as data: all of it as JSON, with everything to repeat it, and what is kept with a model."""
+"""The result of guidance as data: as JSON with everything needed to repeat it, and the part saved with a model."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from sddpm.pipelines.threshold_guidance import PlainThresholds, to_json
 
 
 def kept_with_model(report: GuidanceReport) -> dict[str, Any]:
-    """What is worth keeping beside the chosen thresholds: which they replace, and why. (An x0_scale alone is kept as a
-    number.)"""
+    """The entries to save with the chosen thresholds: which thresholds they replace, and why. (An x0_scale alone is
+    saved as a number.)"""
     found = report.validation or next(each for each in report.trials if each.point == report.chosen)
     seeds = report.search.validation_seeds if report.validation is not None else report.search.search_seeds
     return {
@@ -41,9 +41,9 @@ def as_json(report: GuidanceReport, command: str, stored: bool) -> str:
     """The whole search as JSON text.
 
     Args:
-        report: what was found.
-        command: the command line that does it again.
-        stored: whether the choice was kept with the model.
+        report: the result.
+        command: the command line that repeats it.
+        stored: whether the choice was saved with the model.
     """
     search, space, proxy = report.search, report.space, report.proxy
     return json.dumps(

@@ -1,4 +1,4 @@
-"""What guidance found in words and as a figure: a table, verdicts, the curve."""
+"""The result of guidance as text and as a figure: a table, verdicts, the curve."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from sddpm.guidance.space import Point
 
 
 def table(report: GuidanceReport) -> str:
-    """A line for each choice, in their order; differences are to the model as it was trained, on the same seeds."""
+    """One line for each choice, in order; differences are to the trained model, on the same seeds."""
     losses = {loss.point: loss for loss in report.proxy.losses} if report.proxy is not None else {}
     sets = len(report.search.search_seeds)
     header = [*report.space.axes, report.label, "difference", "95 % interval"]
@@ -38,7 +38,7 @@ def table(report: GuidanceReport) -> str:
 
 
 def verdict(report: GuidanceReport) -> list[str]:
-    """What was chosen and whether it is better beyond noise; whether the loss could have told."""
+    """The choice, whether it is significantly better, and whether the loss is a usable proxy."""
     name, start = report.space.describe, report.space.start
     if report.validation is None:
         return [f"chosen: {start}{_in_numbers(report)}; none tried was better", *_proxy(report)]
@@ -60,7 +60,7 @@ def verdict(report: GuidanceReport) -> list[str]:
 
 
 def in_words(guidance: Mapping[str, Any]) -> str:
-    """What `kept_with_model` gave, in a line; what is missing in it is left out."""
+    """The result of `kept_with_model` in one line; missing entries are left out."""
     plain = guidance["v_threshold"]
     if isinstance(plain, Mapping):
         stages = [f"{key} {value}" for key, value in plain.items() if key != "boundary"]
@@ -87,15 +87,15 @@ def _proxy(report: GuidanceReport) -> list[str]:
         return []
     if proxy is None:
         return ["proxy: the noise-prediction loss was not measured (no images: give `reference` or `held_out`)"]
-    seen = "" if proxy.held_out else ", not held out as far as is known"
+    seen = "" if proxy.held_out else ", not known to be held out"
     if math.isnan(proxy.correlation):
         return [f"proxy: too few different values to rank the noise-prediction loss ({proxy.images}{seen})"]
     if proxy.trusted:
-        advice = "it ranks these thresholds much as the metric does"
+        advice = "it ranks these thresholds almost as the metric does"
     elif proxy.correlation <= -0.7 and proxy.p_value < 0.05:
-        advice = "it ranks these thresholds the other way round: do not choose by it"
+        advice = "it ranks these thresholds in the opposite order: do not use it to choose"
     else:
-        advice = "it does not say which thresholds sample best: do not choose by it"
+        advice = "it does not show which thresholds sample best: do not use it to choose"
     return [
         f"proxy: noise-prediction loss ({proxy.images}{seen}): rank correlation with {report.label} "
         f"{proxy.correlation:+.2f}, p = {proxy.p_value:.2g}; {advice}; it would have chosen "
@@ -112,7 +112,7 @@ def _interval(estimate: Estimate) -> str:
 
 
 def draw(report: GuidanceReport) -> Any:
-    """The metric over the choices, and the loss if it was measured, a matplotlib figure: save it with
+    """The metric over the choices, and the loss if it was measured, as a matplotlib figure; save it with
     `figure.savefig(path)`."""
     from sddpm.figures.thresholds import Curve, threshold_curves, threshold_trials
 

@@ -1,4 +1,4 @@
-"""What guidance finds."""
+"""The results of guidance."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,8 @@ from sddpm.guidance.space import Point, Space
 
 @dataclass(frozen=True)
 class Comparison:
-    """The metric at a point, and its difference to the model as trained on the same seeds (below 0 is better):
-    of all samples together, and of each seed set by itself."""
+    """The metric at a point, and its difference to the trained model on the same seeds (below 0 is better): over all
+    samples together, and for each seed set."""
 
     point: Point
     value: float
@@ -21,7 +21,7 @@ class Comparison:
 
     @property
     def trained_value(self) -> float:
-        """The metric of the model as trained, on the same seeds."""
+        """The metric of the trained model, on the same seeds."""
         return self.value - self.difference.value
 
 
@@ -38,9 +38,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Proxy:
-    """How the loss ranks the points, against how the metric does.
+    """A comparison of the loss's ranking of the points with the metric's.
 
-    images: what the loss was measured on. held_out: whether the model was not trained on them, as far as is known.
+    images: the images used for the loss. held_out: whether they are known not to be training images.
     """
 
     losses: list[Loss]
@@ -52,21 +52,21 @@ class Proxy:
 
     @property
     def best(self) -> Point:
-        """What a search by the loss alone would have chosen among the same points."""
+        """The point with the lowest loss."""
         return min(self.losses, key=lambda loss: loss.value).point
 
     @property
     def trusted(self) -> bool:
-        """Whether the ranks agree well and not by chance."""
+        """Whether the ranks agree well and significantly."""
         return self.correlation >= 0.7 and self.p_value < 0.05
 
 
 @dataclass(frozen=True)
 class GuidanceReport:
-    """What `guide` found.
+    """The result of `guide`.
 
-    trials: on the seeds of the search, in the order tried; the model as trained is among them.
-    chosen: the best of them. validation: chosen, on fresh seeds; None if nothing was better than as trained.
+    trials: on the seeds of the search, in the order tried, including the trained model. chosen: the best of them.
+    validation: `chosen` on fresh seeds; None if nothing was better than the trained model.
     """
 
     label: str
@@ -81,5 +81,5 @@ class GuidanceReport:
 
     @property
     def beats_trained(self) -> bool:
-        """Whether the choice is better beyond noise on seeds that the search never saw."""
+        """Whether the choice is significantly better on seeds that the search did not use."""
         return self.validation is not None and self.validation.difference.below_zero

@@ -1,4 +1,4 @@
-"""Guidance from beginning to end: search, validate on fresh seeds, judge the cheap proxy."""
+"""Guidance: search, validate on fresh seeds, judge the cheap proxy."""
 
 import math
 import time
@@ -31,18 +31,18 @@ _LEAST_FOR_RANKS = 4
 
 
 def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: None) -> GuidanceReport | None:
-    """Find firing thresholds, or an x0_scale, with which a model samples better than as it was trained.
+    """Find firing thresholds, or an x0_scale, with which a model samples better than with the trained ones.
 
-    Samples, features, losses and resampled distances are kept in `evaluation.work`, so that an interrupted search goes
-    on where it was. Started by torchrun, several processes share the sampling; the first returns the report, the others
-    None. Nothing is stored with the model: see `sddpm.guidance.store`.
+    Samples, features, losses and resampled distances are kept in `evaluation.work`, so that an interrupted search can
+    continue. If several processes were started by torchrun, they share the sampling; the first returns the report, the
+    others None. Nothing is saved with the model: see `sddpm.guidance.store`.
 
     Args:
         settings: what to search for, and how to measure.
-        say: called with a line of progress now and then.
+        say: called with lines of progress.
 
     Raises:
-        UserError: whatever cannot be searched or measured, in one line.
+        UserError: invalid settings, or nothing that can be searched or measured.
     """
     started = time.perf_counter()
     settings = replace(settings, evaluation=with_run_data(given := settings.evaluation))
@@ -52,7 +52,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     if evaluation.sampling.x0_scale is not None and settings.search.endswith("x0-scale"):
         raise UserError("guidance chooses the scale itself: leave out x0_scale")
     if len(evaluation.metrics or ()) != 1 or (evaluation.metrics or ("",))[0] not in guiding_metrics():
-        raise UserError(f"guidance goes by one metric: choose one of {', '.join(guiding_metrics())}")
+        raise UserError(f"guidance uses one metric: choose one of {', '.join(guiding_metrics())}")
     plan = make_plan(evaluation)
     metric = plan.metrics[0]
     device = local_device(evaluation.device)
@@ -69,7 +69,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         sides = open_sides(evaluation, plan, device)
         samples = sides.samples
         noisy, images, held_out = _noisy_images(settings, given, samples, total)
-        if space.scaled:  # the loss of each prediction is best without a scale: it says nothing of samples
+        if space.scaled:  # the loss is lowest without a scale, so it is no proxy here
             noisy = None
         trials, about = open_trials(sides, pipeline, space, settings.resamples, processes, noisy)
         label = metric.label(plan.dim)
@@ -82,7 +82,7 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
                 trials.value(point, search.validation_seeds)
         if not processes.first:
             return None
-        trials = replace(trials, processes=Processes())  # the others have gone
+        trials = replace(trials, processes=Processes())  # the other processes have returned
         say("intervals")
         found = [compare(trials, point, search.search_seeds) for point in values]
         validation = None if chosen == space.origin else compare(trials, chosen, search.validation_seeds)
@@ -124,12 +124,14 @@ def _search(
     say: Callable[[str], None],
     label: str,
 ) -> dict[Point, float]:
-    """The metric at every point tried, the model as trained first."""
+    """The metric at every point tried; the trained model is the first."""
 
     def measure(point: Point) -> float:
         value = processes.agree(trials.value(point, search.search_seeds))
         if not math.isfinite(value):
-            raise UserError(f"{label} is not finite at {space.describe(point)}: nothing can be compared with it")
+            raise UserError(
+                f"{label} is not finite at {space.describe(point)} and cannot be compared: choose a smaller range"
+            )
         say(f"{space.describe(point)}: {label} {value:.6g}")
         return value
 
@@ -149,9 +151,9 @@ def _search(
 def _noisy_images(
     settings: GuidanceSettings, given: EvaluationSettings, samples: Samples, num_train_timesteps: int
 ) -> tuple[NoisyImages | None, str, bool]:
-    """Images for the loss, evenly spaced over the held-out set; what they are; whether they are held out.
+    """Images for the loss, evenly spaced over the held-out set; their description; whether they are held out.
 
-    given: the settings of the evaluation before those of the run came in, whose data may be other images.
+    given: the evaluation settings before the run's settings were added, which may name other images.
     """
     where = default_held_out(settings)
     if settings.proxy_images == 0 or where is None:

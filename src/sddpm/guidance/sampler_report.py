@@ -1,4 +1,4 @@
-"""What a search for a sampler found: a table, verdicts, JSON, and what is kept with the model."""
+"""The result of a sampler search: a table, verdicts, JSON, and the entry saved with the model."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from sddpm.pipelines import Sampler
 
 
 def sampler_table(report: SamplerReport) -> str:
-    """A line for each sampler that the metric was measured of, best first."""
+    """One line for each sampler with a measured metric, best first."""
     lines = [f"  {report.label:>12}  {'difference':>12}  {'95 % interval':>24}  sampler"]
     for each in sorted(report.trials, key=lambda each: each.value):
         own = each.point == report.space.origin
@@ -26,8 +26,8 @@ def sampler_table(report: SamplerReport) -> str:
 
 
 def sampler_verdict(report: SamplerReport) -> list[str]:
-    """What was chosen, whether it beats the model's own solver within as many evaluations, and how it compares with how
-    the model samples now."""
+    """The choice, whether it beats the model's own solver with the same number of evaluations, and a comparison with
+    the model's current sampler."""
     space, sets = report.space, len(report.facts["fresh_first_seeds"])
     lines = [f"chosen: {space.describe(report.chosen)}, at most {report.evaluations} evaluations"]
     if report.validation is None:
@@ -50,7 +50,7 @@ def sampler_verdict(report: SamplerReport) -> list[str]:
 
 
 def kept_sampler(report: SamplerReport) -> Sampler:
-    """The choice with what is worth knowing of it, for `store_sampler`."""
+    """The choice and the facts to save with it, for `store_sampler`."""
     found = report.against_now if report.validation is None else report.validation
     about = {
         "metric": report.label,
@@ -66,7 +66,7 @@ def kept_sampler(report: SamplerReport) -> Sampler:
 
 
 def sampler_json(report: SamplerReport, command: str, stored: str | None) -> str:
-    """All there is to know, and what repeats it: `command`; under which name it was `stored` with the model."""
+    """The whole result; `command` repeats it; `stored` is its name in the model, if saved."""
     return json.dumps(
         {
             "command": command,

@@ -1,4 +1,4 @@
-"""The search for a sampler within a number of evaluations: near pictures first, then a metric, then fresh seeds."""
+"""The search for a sampler within a number of evaluations: by near pictures, then by a metric, then on fresh seeds."""
 
 import math
 import time
@@ -23,15 +23,15 @@ from sddpm.guidance.trials import Trials
 from sddpm.opening.files import user_path
 from sddpm.pipelines import Sampler, SamplingOptions, SpikingDiffusionPipeline, load_pipeline
 
-FULL_GRIDS = 2  # samplers of which all scales are tried
+FULL_GRIDS = 2  # samplers for which all scales are tried
 
 
 @dataclass(frozen=True)
 class SamplerSpace:
     """Samplers and scales as points (number of the sampler, x0_scale).
 
-    samplers: the first is the model's own solver in even steps, which all others are compared with.
-    own_scale: of the model. now: the number of the sampler that is as the model samples now.
+    samplers: the first is the model's own solver in even steps, the baseline of all comparisons. own_scale: x0_scale of
+    the model. now: the number of the model's current sampler.
     """
 
     samplers: Sequence[Sampler]
@@ -44,11 +44,11 @@ class SamplerSpace:
 
     @property
     def present(self) -> Point:
-        """As the model samples now, however many evaluations that takes."""
+        """The model's current sampler, whatever its number of evaluations."""
         return len(self.samplers), self.own_scale if self.now.x0_scale is None else self.now.x0_scale
 
     def sampler(self, point: Point) -> Sampler:
-        """What a point stands for."""
+        """The sampler at a point."""
         return replace([*self.samplers, self.now][int(point[0])], x0_scale=point[1])
 
     def options(self, point: Point) -> dict[str, Any]:
@@ -62,11 +62,11 @@ class SamplerSpace:
 
 @dataclass(frozen=True)
 class SamplerReport:
-    """What `guide_sampler` found.
+    """The result of `guide_sampler`.
 
-    near: the nearest of each deterministic solver to the long one. trials: on the seeds of the search, in the order
-    tried. chosen: the best of them. validation: chosen, against the origin, on fresh seeds; None if it is the origin.
-    against_now: chosen, against how the model samples now, on fresh seeds.
+    near: for each deterministic solver, the choice nearest to the long solver. trials: on the seeds of the search, in
+    the order tried. chosen: the best of them. validation: `chosen` against the origin on fresh seeds; None if it is the
+    origin. against_now: `chosen` against the model's current sampler on fresh seeds.
     """
 
     label: str
@@ -87,20 +87,20 @@ class SamplerReport:
 
     @property
     def beats_own(self) -> bool:
-        """Whether it is better than the model's own solver within as many evaluations, beyond noise, on fresh seeds."""
+        """Whether it is significantly better than the model's own solver, with as many evaluations, on fresh seeds."""
         return self.validation is not None and self.validation.difference.below_zero
 
 
 def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda line: None) -> SamplerReport | None:
     """Find the solver, its steps or time steps and the x0_scale that sample best within `settings.evaluations`.
 
-    Deterministic solvers are ranked by how near their pictures come to those of a long one (`Closeness`); stochastic
-    ones are candidates with even steps. The metric then chooses among them, and their scales, on the same seeds; the
-    choice is judged on fresh ones. All that was sampled is kept in `evaluation.work`, so that an interrupted search
-    goes on; torchrun's processes share the work, of which the first returns the report, the others None.
+    Deterministic solvers are ranked by the distance of their pictures to those of a long one (`Closeness`); stochastic
+    ones are candidates with even steps. The metric then chooses among them and their scales, on the same seeds; the
+    choice is validated on fresh ones. All samples are kept in `evaluation.work`, so that an interrupted search can
+    continue. Processes of torchrun share the work; the first returns the report, the others None.
 
     Raises:
-        UserError: whatever cannot be searched or measured, in one line.
+        UserError: invalid settings, or nothing that can be searched or measured.
     """
     started = time.perf_counter()
     evaluation = with_run_data(settings.evaluation)
@@ -113,7 +113,7 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
     pipeline.require_images()
     config = pipeline.scheduler.config
     if is_distilled(config):
-        raise UserError(f"{described(kept_timesteps(config) or [])}: there is no other sampler to find")
+        raise UserError(f"{described(kept_timesteps(config) or [])}: it has no other sampler")
     steps, noisy = allowed_steps(pipeline, settings)
     with launched_processes() as processes:
         if not processes.first:
@@ -143,7 +143,7 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
             trials.value(point, fresh)
         if not processes.first:
             return None
-        trials = replace(trials, processes=Processes())  # the others have gone
+        trials = replace(trials, processes=Processes())  # the other processes have returned
         found = [compare(trials, point, seeds) for point in values]
         validation = None if chosen == space.origin else compare(trials, chosen, fresh)
         against_now = compare(trials, chosen, fresh, space.present)
@@ -165,15 +165,15 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
 
 
 def evaluations_of(pipeline: SpikingDiffusionPipeline, solver: str | None, steps: int) -> int:
-    """How often a solver evaluates the network in so many steps."""
+    """The number of network evaluations of a solver with this number of steps."""
     return pipeline.evaluations_of(SamplingOptions(steps, solver))
 
 
 def _most_steps(pipeline: SpikingDiffusionPipeline, solver: str | None, settings: SamplerSettings) -> int:
-    """The most steps of a solver that fit, 0 if none do."""
+    """The largest number of steps of a solver that fits, 0 if none does."""
     evaluations = settings.evaluations
     if settings.evaluation.sampling.guidance_scale != 1:
-        evaluations //= 2  # with the class and without
+        evaluations //= 2  # one evaluation with the class and one without
     total = int(pipeline.scheduler.config.num_train_timesteps)
     fitting = range(min(evaluations, total), 0, -1)
     return next((n for n in fitting if evaluations_of(pipeline, solver, n) <= evaluations), 0)
@@ -182,15 +182,15 @@ def _most_steps(pipeline: SpikingDiffusionPipeline, solver: str | None, settings
 def _own_steps(pipeline: SpikingDiffusionPipeline, settings: SamplerSettings) -> int:
     most = _most_steps(pipeline, None, settings)
     if most == 0:
-        raise UserError(f"no sampler fits into `evaluations={settings.evaluations}`: give more")
+        raise UserError(f"no sampler fits into `evaluations={settings.evaluations}`: choose a larger number")
     return most
 
 
 def allowed_steps(
     pipeline: SpikingDiffusionPipeline, settings: SamplerSettings
 ) -> tuple[list[tuple[str, int]], list[Sampler]]:
-    """(solver, steps) of the deterministic ones, the most steps that fit and one less; the stochastic ones, with the
-    most."""
+    """(solver, steps): for deterministic solvers the largest number of steps that fits and one less, for stochastic
+    ones the largest."""
     quiet, noisy = searched_solvers(pipeline.scheduler.config.get("moments") is not None)
     most = {name: _most_steps(pipeline, name, settings) for name in (*quiet, *noisy)}
     steps = [(name, n) for name in quiet for n in (most[name], most[name] - 1) if n > 0]
@@ -204,7 +204,7 @@ def open_space(
     noisy: Sequence[Sampler],
     own_steps: int,
 ) -> SamplerSpace:
-    """The own solver in even steps, the nearest two deterministic solvers, and the stochastic ones."""
+    """The model's own solver in even steps, the nearest two deterministic solvers, and the stochastic ones."""
     now = pipeline.resolve_options(replace(sampling, engine="eager"))
     present = Sampler(now.solver, now.num_inference_steps, None if now.timesteps is None else tuple(now.timesteps))
     present = replace(present, x0_scale=now.x0_scale)
@@ -222,8 +222,8 @@ def search_scales(
     say: Callable[[str], None],
     label: str,
 ) -> dict[Point, float]:
-    """The metric at every point tried, the origin first: all samplers at scale 1, the best two away from it until it
-    gets worse, and finer ones around the best."""
+    """The metric at every point tried, the origin first: all samplers at scale 1, then the best two at other scales
+    until the metric gets worse, then finer scales around the best."""
     space: Any = trials.space
     grid = sorted({*settings.grid, 1.0})
     samplers = len(space.samplers)
@@ -234,7 +234,9 @@ def search_scales(
     def measure(point: Point) -> float:
         value = processes.agree(trials.value(point, seeds))
         if not math.isfinite(value):
-            raise UserError(f"{label} is not finite at {space.describe(point)}: nothing can be compared with it")
+            raise UserError(
+                f"{label} is not finite at {space.describe(point)} and cannot be compared: choose other scales"
+            )
         say(f"{space.describe(point)}: {label} {value:.6g}")
         return value
 
@@ -256,8 +258,8 @@ def search_scales(
 
 
 def _follow(objective: Objective, sampler: int, scales: Sequence[float]) -> None:
-    """Try scales one after another until two in a row are worse than the best of that sampler: the metric has one
-    minimum in the scale, and far from it every trial costs as much."""
+    """Try scales one after another until two in a row are worse than the best of that sampler. The metric has one
+    minimum in the scale, so trials far from it are a waste."""
     worse = 0
     for scale in scales:
         value = objective((float(sampler), scale))

@@ -1,4 +1,4 @@
-"""What a search for a sampler is asked to do."""
+"""Settings of a search for a sampler."""
 
 import math
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from sddpm.guidance.settings import FRESH, guiding_metrics
 
 SCALES = (1.0, 1.005, 1.01, 1.02, 1.03, 1.05, 1.08)
 ENOUGH = 10_000
-"""Samples from which on a biased metric may judge."""
+"""Number of samples from which a biased metric may be used."""
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """What a search for a sampler is told; the fields are options of `sddpm guide`.
+    """Settings of a search for a sampler; the fields are options of `sddpm guide`.
 
-    evaluation: the model, one metric, the reference, how to sample but for what is searched; `samples` are those of one
-    seed set.
-    evaluations: of the network, at most, for a picture.
-    seed_sets, validation_sets: on which the search by the metric and the verdict measure.
-    grid, refinements: x0_scales that are tried, and how often they are refined around the best.
-    budget: samplers with a scale tried by the metric at most; None: what the grid needs.
-    proxy_seeds: pictures that are compared with those of a long solver; proxy_budget: samplers so tried at most.
-    long_steps: steps of that solver, DPM-Solver++.
-    resamples: of the bootstrap.
+    evaluation: the model, one metric, the reference, and all sampling settings that are not searched; `samples` are
+    those of one seed set.
+    evaluations: maximum number of network evaluations per picture.
+    seed_sets, validation_sets: numbers of seed sets for the search by the metric and for the verdict.
+    grid, refinements: x0_scales to try, and how often they are refined around the best.
+    budget: maximum number of pairs of sampler and scale to measure; None: as many as the grid needs.
+    proxy_seeds: number of pictures to compare with a long solver's; proxy_budget: maximum number of such samplers.
+    long_steps: steps of the long solver, DPM-Solver++.
+    resamples: number of bootstrap resamples.
     """
 
     evaluation: EvaluationSettings
@@ -44,10 +44,10 @@ class SamplerSettings:
     resamples: int = 300
 
     def check(self, samples: int) -> None:
-        """Raise `UserError` for values that are out of range, in one line that says what is in it.
+        """Raise `UserError` for values that are out of range.
 
         Args:
-            samples: of a seed set.
+            samples: number of samples in a seed set.
         """
         for name, least in (
             ("evaluations", 1),
@@ -71,11 +71,12 @@ class SamplerSettings:
             if getattr(sampling, name) not in (None, 0):
                 raise UserError(f"the search chooses solver, steps and scale itself: leave out `{name}`")
         if len(names) != 1 or names[0] not in guiding_metrics():
-            raise UserError(f"guidance goes by one metric: choose one of {', '.join(guiding_metrics())}")
+            raise UserError(f"guidance uses one metric: choose one of {', '.join(guiding_metrics())}")
         if not METRICS[names[0]].unbiased and samples < ENOUGH:
             fair = ", ".join(name for name, metric in METRICS.items() if metric.unbiased and metric.distance)
             raise UserError(
-                f"{names[0]} of {samples:,} samples prefers those that vary less: choose one of {fair}, or at least "
+                f"{names[0]} of {samples:,} samples is biased towards less variation: choose one of {fair}, or at "
+                "least "
                 f"{ENOUGH:,} `samples`"
             )
         first = sampling.first_seed
@@ -88,7 +89,7 @@ class SamplerSettings:
 
 
 def searched_solvers(moments: bool) -> tuple[Mapping[str, bool], Mapping[str, bool]]:
-    """The deterministic solvers, and the stochastic ones; those that need moments only where there are `moments`."""
+    """The deterministic solvers, and the stochastic ones; those that need moments only if `moments` is true."""
     usable = {name: each.stochastic for name, each in SOLVERS.items() if moments or not each.needs_moments}
     return (
         {name: noisy for name, noisy in usable.items() if not noisy},

@@ -1,4 +1,4 @@
-"""Searches for the thresholds with the lowest value, within a budget of thresholds tried."""
+"""Searches for the thresholds with the lowest value, within a budget of trials."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,11 +8,11 @@ SMALLEST_STEP = 5e-4  # in multiples of the trained thresholds; half the spacing
 
 
 class BudgetSpent(Exception):
-    """No further thresholds may be tried."""
+    """The budget is used up."""
 
 
 class Objective:
-    """A function of a point, lower is better, that remembers its values and allows `budget` different points."""
+    """A function of a point, lower is better, that caches its values and allows `budget` different points."""
 
     def __init__(self, measure: Callable[[Point], float], budget: int):
         self.measure, self.budget = measure, budget
@@ -29,13 +29,13 @@ class Objective:
 
     @property
     def best(self) -> Point:
-        """The point with the lowest value so far, the earliest of equals."""
+        """The point with the lowest value so far, the earliest if several are equal."""
         return min(self.values, key=self.values.__getitem__)
 
 
 def grid_search(objective: Objective, grid: Sequence[float], refinements: int) -> None:
-    """One threshold over a grid, then `refinements` times the middles between the best and its neighbours; a best one
-    at the end of the grid is followed outwards, by the distance to its neighbour."""
+    """Measure one threshold over a grid, then `refinements` times the midpoints between the best and its neighbours. If
+    the best is at the end of the grid, the grid is extended by the distance to its neighbour."""
     for multiple in grid:
         objective((multiple,))
     for _ in range(refinements):
@@ -44,7 +44,7 @@ def grid_search(objective: Objective, grid: Sequence[float], refinements: int) -
 
 
 def neighbours(tried: Sequence[float], best: float) -> list[float]:
-    """The middles between the best of the numbers that were tried and those next to it; beyond an end, as far again."""
+    """The midpoints between the best number tried and its neighbours; beyond an end, one more step of the same size."""
     tried = sorted(tried)
     i = tried.index(best)
     below, above = tried[max(i - 1, 0)], tried[min(i + 1, len(tried) - 1)]
@@ -53,8 +53,8 @@ def neighbours(tried: Sequence[float], best: float) -> list[float]:
 
 
 def coordinate_search(objective: Objective, start: Point, low: float, high: float, step: float) -> None:
-    """Compass search (Kolda, Lewis, Torczon 2003, section 1.2): from `start` a step up or down each axis by turns,
-    taken if it is better; half the step when none is. The direction that helped last is tried first."""
+    """Compass search (Kolda, Lewis, Torczon 2003, section 1.2): from `start`, take a step up or down each axis in turn
+    if it is better; halve the step when none is. The direction that helped last is tried first."""
     best, signs = start, [-1.0] * len(start)
     value = objective(best)
     while step >= SMALLEST_STEP:
@@ -71,5 +71,5 @@ def coordinate_search(objective: Objective, start: Point, low: float, high: floa
 
 
 def smallest_budget(method: str, axes: int, grid: Sequence[float]) -> int:
-    """How many thresholds a method has to try to be worth its name, the trained ones included."""
+    """The smallest useful number of trials of a method, including the trained thresholds."""
     return {"grid": len(grid), "coordinate": 2 * axes + 1}[method]

@@ -1,4 +1,4 @@
-"""What guidance is asked to do."""
+"""Settings of guidance."""
 
 import math
 from dataclasses import dataclass, field
@@ -20,23 +20,23 @@ GRIDS = {
 DEFAULT_GRID = tuple(sorted({*GRIDS["paper"], *GRIDS["wide"]}))
 METHODS = ("grid", "coordinate")
 FRESH = 2**31
-"""Seeds from here on are for validation only: no search reaches them, whatever its settings."""
+"""Seeds from this one are for validation only: no search uses them, whatever its settings."""
 
 
 @dataclass(frozen=True)
 class GuidanceSettings:
-    """As the options of `sddpm guide`. Thresholds are multiples of the trained ones (which are 1 in SDDPM),
-    x0_scale is what it is.
+    """The options of `sddpm guide`. Thresholds are multiples of the trained ones (which are 1 in SDDPM); x0_scale is
+    absolute.
 
-    evaluation: the model, one metric, the reference, how to sample; `samples` are those of one seed set.
-    seed_sets, validation_sets: on which the search and the validation measure.
-    search: a name of `SEARCHES`. method: one of `METHODS`; None: grid where one number is free, else coordinate.
-    grid, refinements: of the method grid; None: `DEFAULT_GRID`, or that of scales. low, high: the range of the others.
-    budget: choices tried, the model as trained included; None: what the grid needs.
-    groups, boundary: of layers and of the denoising, as of `make_space`.
-    resamples: of the bootstrap.
-    proxy_images: on which the noise-prediction loss is measured; 0 for none. held_out: whence (a data set, of which the
-    test split is taken if it has one, or a folder, zip or .npz); None: the reference.
+    evaluation: the model, one metric, the reference, sampling settings; `samples` are those of one seed set.
+    seed_sets, validation_sets: numbers of seed sets for the search and for the validation.
+    search: a name of `SEARCHES`. method: one of `METHODS`; None: grid if one number is free, else coordinate.
+    grid, refinements: for the method grid; None: `DEFAULT_GRID` or the grid of scales. low, high: range otherwise.
+    budget: number of choices to try, including the trained model; None: as many as the grid needs.
+    groups, boundary: groups of layers and boundary of the denoising, as in `make_space`.
+    resamples: number of bootstrap resamples.
+    proxy_images: number of images for the noise-prediction loss; 0 for none. held_out: their source (a data set, with
+    its test split if it has one, or a folder, zip or .npz); None: the reference.
     """
 
     evaluation: EvaluationSettings
@@ -58,7 +58,7 @@ class GuidanceSettings:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """The settings with their defaults filled in. `grid` holds 1, the model as trained, too."""
+    """The settings with their defaults filled in. `grid` also contains 1, the trained model."""
 
     method: str
     grid: tuple[float, ...]
@@ -68,7 +68,7 @@ class SearchPlan:
 
 
 def guiding_metrics() -> list[str]:
-    """The metrics that guidance can go by: those that have a distance of weighted samples."""
+    """The metrics that guidance can use: those with a distance for weighted samples."""
     return [name for name, metric in METRICS.items() if metric.distance is not None]
 
 
@@ -76,17 +76,17 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
     """Fill in the defaults.
 
     Args:
-        settings: what is asked.
-        axes: how many numbers are free.
-        samples: of a seed set.
+        settings: the given settings.
+        axes: number of free numbers.
+        samples: number of samples in a seed set.
 
     Raises:
-        UserError: values that cannot be, in one line that says what can.
+        UserError: values out of range.
     """
     method = settings.method or ("grid" if settings.search in ("scalar", "x0-scale") else "coordinate")
     check_choice("method", method, METHODS)
     if method == "grid" and axes > 1:
-        raise UserError(f"a grid is for one number, not for {axes}: choose `method=coordinate`")
+        raise UserError(f"a grid searches one number, not {axes}: choose `method=coordinate`")
     default = GRIDS["scales"] if settings.search == "x0-scale" else DEFAULT_GRID
     grid = default if settings.grid is None else settings.grid
     for multiple in (*grid, settings.low, settings.high):
@@ -110,12 +110,10 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
     budget = settings.budget
     if budget is None:
         if method != "grid":
-            raise UserError(f"`budget` is needed: how many choices may be tried, at least {least}")
+            raise UserError(f"`budget`, the number of choices to try, is needed: at least {least}")
         budget = len(grid) + 3 * settings.refinements
     if budget < least:
-        raise UserError(
-            f"`budget={budget}` is too small: {method} needs at least {least}, the model as trained included"
-        )
+        raise UserError(f"`budget={budget}` is too small: {method} needs at least {least}, including the trained model")
     first = settings.evaluation.sampling.first_seed
     if first < 0 or first + settings.seed_sets * samples > FRESH:
         raise UserError(f"the seeds of the search must lie in 0 to {FRESH - 1}: choose another `first_seed`")

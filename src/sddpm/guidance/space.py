@@ -1,4 +1,4 @@
-"""Among what guidance searches: multiples of the trained thresholds, by group of layers and part of the denoising, and
+"""The search space of guidance: multiples of the trained thresholds, by group of layers and part of the denoising, and
 the scale of the predicted clean image."""
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from sddpm.pipelines.threshold_guidance import PlainThresholds, StagedThresholds
 
 Point = tuple[float, ...]
 """One number for each axis of a space: multiples of the trained thresholds, then the x0_scale if it is free; all 1 is
-the model as it was trained."""
+the trained model."""
 
 SEARCHES = {
     "scalar": "one threshold for all, as in the paper",
     "layers": "one for each group of layers",
     "time": "one for each part of the denoising",
     "layers-time": "one for each group of layers and part of the denoising",
-    "x0-scale": "how many times the predicted clean image is taken; the thresholds are the model's own",
+    "x0-scale": "a factor of the predicted clean image; the thresholds are the model's own",
     "scalar-x0-scale": "one threshold for all, and x0_scale",
 }
 GROUPS = {"encoder": ("encoder.*", "down.*"), "middle": ("middle.*",), "decoder": ("up.*", "readout.*")}
@@ -31,11 +31,11 @@ GROUPS = {"encoder": ("encoder.*", "down.*"), "middle": ("middle.*",), "decoder"
 class Space:
     """Thresholds, and x0_scale, as points.
 
-    trained: layer name -> the threshold it was trained with.
-    groups: group -> patterns of layer names, no layer in two of them; none if the thresholds are not free.
+    trained: {layer name: trained threshold}.
+    groups: {group: patterns of layer names}, no layer in two groups; empty if the thresholds are not free.
     stages: ("early", "late"), or ("",) if the thresholds stay the same over the denoising.
-    boundary: the diffusion step t from which on (towards noise) the denoising is early.
-    scaled: whether x0_scale is free, the last axis.
+    boundary: the diffusion step t from which (towards noise) the denoising counts as early.
+    scaled: whether x0_scale is free; it is the last axis.
     """
 
     trained: Mapping[str, float]
@@ -46,7 +46,7 @@ class Space:
 
     @property
     def axes(self) -> list[str]:
-        """What each number of a point is for: "threshold", "encoder", "late", "encoder late", "x0_scale"."""
+        """The name of each axis: "threshold", "encoder", "late", "encoder late", "x0_scale"."""
         names = [
             " ".join(filter(None, (group, stage))) or "threshold" for stage in self.stages for group in self.groups
         ]
@@ -54,17 +54,17 @@ class Space:
 
     @property
     def origin(self) -> Point:
-        """The thresholds as trained, no scale."""
+        """The trained thresholds, and scale 1."""
         return (1.0,) * len(self.axes)
 
     @property
     def start(self) -> str:
-        """What the origin is, in words."""
+        """The origin in words."""
         return "the trained thresholds" if self.groups else "x0_scale 1"
 
     def thresholds(self, point: Point) -> PlainThresholds | None:
-        """What a pipeline takes as `v_threshold` for that point, in its shortest form; None, the model's own, where
-        they are not free."""
+        """The value of a pipeline's `v_threshold` for that point, in its shortest form; None (the model's own) if the
+        thresholds are not free."""
         width = len(self.groups)
         if width == 0:
             return None
@@ -74,7 +74,7 @@ class Space:
         return StagedThresholds(stages[0], stages[1], self.boundary)
 
     def x0_scale(self, point: Point) -> float | None:
-        """What a pipeline takes as `x0_scale` for that point; None, the model's own, where it is not free."""
+        """The value of a pipeline's `x0_scale` for that point; None (the model's own) if it is not free."""
         return point[-1] if self.scaled else None
 
     def options(self, point: Point) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Space:
         return {"v_threshold": self.thresholds(point), **scale}
 
     def values(self, point: Point) -> list[float]:
-        """Multiples as the thresholds they mean, if all layers were trained with one; x0_scale as it is."""
+        """Multiples as absolute thresholds, if all layers were trained with the same one; x0_scale unchanged."""
         trained = set(self.trained.values())
         unit = trained.pop() if len(trained) == 1 else 1.0
         multiples = point[:-1] if self.scaled else point
@@ -117,11 +117,11 @@ def make_space(
     """The space of a search of `SEARCHES`.
 
     Args:
-        trained: layer name -> threshold of the model.
+        trained: {layer name: threshold of the model}.
         search: which numbers are free.
         groups: names of `GROUPS` or patterns of layer names; other layers keep their thresholds.
-        boundary: first diffusion step t of the early part; None for the middle.
-        num_train_timesteps: diffusion steps in all.
+        boundary: first diffusion step t of the early part; None for half of the steps.
+        num_train_timesteps: total number of diffusion steps.
 
     Raises:
         UserError: no neurons, an unknown search or group, layers in two groups, a boundary outside the denoising.
@@ -130,7 +130,7 @@ def make_space(
     if search == "x0-scale":
         return Space(dict(trained), {}, ("",), 0, scaled=True)
     if not trained:
-        raise UserError("this model has no spiking neurons, and so no threshold to guide it by")
+        raise UserError("this model has no spiking neurons, and so no threshold to search for")
     boundary = num_train_timesteps // 2 if boundary is None else boundary
     if not 0 < boundary < num_train_timesteps:
         raise UserError(f"the boundary must be a diffusion step from 1 to {num_train_timesteps - 1}, not {boundary}")
@@ -141,7 +141,7 @@ def make_space(
 
 def _groups(layers: list[str], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     if not names:
-        raise UserError(f"no group of layers given: choose among {', '.join(GROUPS)}")
+        raise UserError(f"no group of layers given: choose from {', '.join(GROUPS)}")
     found: dict[str, tuple[str, ...]] = {}
     owner: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -149,7 +149,7 @@ def _groups(layers: list[str], names: Sequence[str]) -> dict[str, tuple[str, ...
         matching = tuple(p for p in patterns if any(fnmatchcase(layer, p) for layer in layers))
         if not matching:
             raise UserError(
-                f"unknown group of layers {name!r}: choose among {', '.join(GROUPS)}, or a pattern of layer names such"
+                f"unknown group of layers {name!r}: choose from {', '.join(GROUPS)}, or a pattern of layer names such"
                 f" as {layers[0]!r}"
             )
         for layer in layers:

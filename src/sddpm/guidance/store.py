@@ -1,4 +1,4 @@
-"""Keeping with a saved model what guidance chose, beside the thresholds it was trained with."""
+"""Saves the choice of guidance in a saved model, in addition to the trained thresholds."""
 
 import json
 from collections.abc import Mapping
@@ -18,35 +18,35 @@ from sddpm.pretrained import INDEX_NAME
 def store_guidance(
     model: str | PathLike[str], guidance: Mapping[str, Any] | None, x0_scale: float | None = None
 ) -> None:
-    """Write `threshold_guidance` into the model_index.json of a saved model, or with None take it out, and if given an
-    x0_scale, which 1 takes out.
+    """Write `threshold_guidance` into the model_index.json of a saved model, or remove it if None; also x0_scale if it
+    is given, where 1 removes it.
 
-    The weights and the thresholds of the training stay as they are. The file is replaced whole or not at all.
+    The weights and the trained thresholds do not change. The file is replaced atomically.
 
     Raises:
-        UserError: no saved model there, or one that comes with the package; guidance without thresholds; a scale that
-            is none; a file that cannot be written.
+        UserError: no saved model there, or one that comes with the package; guidance without thresholds; an invalid
+            scale; a file that cannot be written.
     """
     kept_thresholds(guidance)
     _write(model, {"threshold_guidance": dict(guidance) if guidance is not None else None} | _scale(x0_scale))
 
 
 def store_x0_scale(model: str | PathLike[str], x0_scale: float) -> None:
-    """Write `x0_scale` into the model_index.json of a saved model, or with 1 take it out; as `store_guidance`."""
+    """Write `x0_scale` into the model_index.json of a saved model, or remove it if 1; as `store_guidance`."""
     _write(model, _scale(x0_scale))
 
 
 def store_sampler(model: str | PathLike[str], name: str, sampler: Sampler | None, *, default: bool = True) -> None:
-    """Keep a named sampler in the model_index.json of a saved model, or with None take it out; as `store_guidance`.
+    """Save a named sampler in the model_index.json of a saved model, or remove it if None; as `store_guidance`.
 
     Args:
         model: a saved model or a run.
         name: a letter, then letters, digits and any of _.+-
-        sampler: what to keep.
-        default: whether it is used unless another is given.
+        sampler: the sampler to save.
+        default: whether it becomes the default sampler.
 
     Raises:
-        UserError: as of `store_guidance`; an invalid name, or none that is kept to take out.
+        UserError: as in `store_guidance`; an invalid name, or no sampler of that name to remove.
     """
     check_sampler_name(name)
     index = read_json(own_folder(model) / INDEX_NAME)
@@ -69,9 +69,9 @@ def _scale(x0_scale: float | None) -> dict[str, Any]:
 
 
 def _write(model: str | PathLike[str], entries: Mapping[str, Any]) -> None:
-    """Set entries, or take out those that are None."""
+    """Set entries, or remove those that are None."""
     path = own_folder(model) / INDEX_NAME
     index = {key: value for key, value in read_json(path).items() if key not in entries}
     index |= {key: value for key, value in entries.items() if value is not None}
-    with atomic_path(path) as temporary:  # in the form of diffusers, so that nothing else in the file changes
+    with atomic_path(path) as temporary:  # in diffusers' formatting, so that nothing else in the file changes
         temporary.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the samples of each choice score, kept in the work folder, so that nothing is done twice."""
+"""Scores of the samples of each choice, stored in the work folder so that nothing is computed twice."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from sddpm.pipelines.threshold_guidance import to_json
 
 
 class Points(Protocol):
-    """A space of points: what is searched. origin: what all are compared with."""
+    """A search space of points. origin: the baseline of all comparisons."""
 
     @property
     def origin(self) -> Point: ...
@@ -44,9 +44,9 @@ class Points(Protocol):
 class Trials:
     """Samples, distances and losses at the points of a space.
 
-    digest: of the model. sampling: all but seeds and what the space has. count: samples of a seed set; a seed set is
-    named by its first seed. feature: of the extractor's, in which `distance` measures. noisy: what the loss is
-    measured on. stores: the features that were opened, by choice and seed set.
+    digest: of the model. sampling: all settings except seeds and those of the space. count: samples in a seed set; a
+    seed set is named by its first seed. feature: the extractor's feature in which `distance` measures. noisy: the
+    images for the loss. stores: the opened features, by choice and seed set.
     """
 
     pipeline: SpikingDiffusionPipeline
@@ -97,7 +97,7 @@ class Trials:
         return torch.cat([torch.from_numpy(self._store(point, first)[:]).double() for first in seed_sets])
 
     def _store(self, point: Point, first_seed: int) -> Shards:
-        """The features of a seed set; its samples are made if they are not there."""
+        """The features of a seed set; missing samples are computed."""
         name = json.dumps([point, first_seed])
         if name not in self.stores:
             sampling = replace(self.sampling, **self.space.options(point), first_seed=first_seed)
