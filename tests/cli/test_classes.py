@@ -128,7 +128,7 @@ def test_painting_without_a_class_has_nothing_to_be_guided_to(folder, tmp_path):
         (["--class", "7"], "unknown class '7': choose 0 to 2 (cat, T-shirt/top, dog), or none"),
         (["--class", "dgo"], "did you mean dog"),
         (["--class", "cat,0"], "names a class twice"),
-        (["--class", "cat,random"], "all and random stand alone"),
+        (["--class", "cat,random"], "all and random cannot be combined"),
         (["--class", "cat", "--guidance-scale", "-2"], "at least 0"),
     ],
 )

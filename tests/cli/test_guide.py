@@ -190,7 +190,7 @@ def test_a_sampler_is_found_kept_listed_and_cleared(sddpm, model, tmp_path):
         (["--steps", "3"], "leave out --num-inference-steps"),
         (["--sampler", "own"], "leave out --sampler"),
         (["--metric", "fad"], "fad of 100 samples is biased towards less variation: choose one of kid, kad"),
-        (["--keep-as", "own"], "no sampler can be called 'own'"),
+        (["--keep-as", "own"], "a sampler cannot be named 'own'"),
         (["--figure", "x.png"], "--figure is of the other searches"),
         (["--clear"], "unknown sampler 'fast'"),
     ],

@@ -117,7 +117,7 @@ def test_a_folder_is_never_replaced_by_a_file(sddpm, model, tmp_path):
         (("--steps", -1), "1 to 1000"),
         (("--steps", 1001), "1 to 1000"),
         (("--solver", "euler"), "ddpm, ddim"),
-        (("--solver", "unipc", "--eta", 0.5), "eta belongs to the ddim solver"),
+        (("--solver", "unipc", "--eta", 0.5), "eta needs the solver ddim"),
         (("--count", 0), "at least 1"),
         (("--count", 1, "--seeds", "1"), "not both"),
         (("--seeds", "5-3"), "neither a seed nor a range"),

@@ -52,7 +52,7 @@ def test_trains_and_resumes_without_naming_the_config(sddpm, tmp_path):
 def test_init_from(sddpm, tmp_path):
     assert sddpm("digits", "--out", tmp_path / "a", *SETTINGS)[0] == 0
     assert sddpm("digits", "--out", tmp_path / "b", "--init-from", tmp_path / "a", *SETTINGS)[0] == 0
-    assert_one_error(sddpm("digits", "--out", tmp_path / "c", "--init-from", tmp_path, *SETTINGS), "is no model")
+    assert_one_error(sddpm("digits", "--out", tmp_path / "c", "--init-from", tmp_path, *SETTINGS), "is not a model")
 
 
 def test_dry_run_says_what_would_be_and_writes_nothing(sddpm, tmp_path, monkeypatch):

@@ -117,9 +117,9 @@ def test_from_a_file_to_samples_in_its_units(tmp_path, monkeypatch):
     assert Image.open(tmp_path / "s.png").width > 100
     for arguments, words in (
         (("sample", tmp_path / "run"), "need FILE.npz"),
-        (("interpolate", tmp_path / "run"), "makes signals of one dimension"),
-        (("evaluate", tmp_path / "run", "--metric", "is"), "makes signals of one dimension"),
-        (("inpaint", tmp_path / "run", out, "--mask", "left"), "makes signals of one dimension"),
+        (("interpolate", tmp_path / "run"), "samples one-dimensional signals"),
+        (("evaluate", tmp_path / "run", "--metric", "is"), "samples one-dimensional signals"),
+        (("inpaint", tmp_path / "run", out, "--mask", "left"), "samples one-dimensional signals"),
     ):
         result = run(*arguments)
         assert isinstance(result.exception, UserError) and words in str(result.exception), (arguments, result.output)

@@ -108,7 +108,7 @@ def test_steps_that_do_not_fit_them_and_schedulers_that_take_none():
     with pytest.raises(UserError, match="`num_inference_steps=3` does not fit 2 `timesteps`"):
         run("ddim", (999, 5), num_inference_steps=3)
     x = torch.zeros(1, 1, 1, 1)
-    with pytest.raises(UserError, match="DDIMScheduler takes no time steps"):
+    with pytest.raises(UserError, match="DDIMScheduler does not support `timesteps`"):
         denoise(Oracle(DATA.eps), DDIMScheduler(), x, [torch.Generator()], timesteps=(999, 5))
     with pytest.raises(UserError, match="a number of steps"):
         make_scheduler("ddim").set_timesteps()

@@ -110,7 +110,7 @@ def test_an_ann_is_an_ann(make_model):
     once = measure_network(twin, torch.randn(1, 1, 8, 8), 50, "twin")
     # An ANN's operations do not depend on the data.
     assert once.per_evaluation(COST).total == pytest.approx(ledger.per_evaluation(COST).total, rel=1e-12)
-    with pytest.raises(UserError, match="cannot be made a table"):
+    with pytest.raises(UserError, match="cannot become a table"):
         deployed(pipeline, tabulate_time=True)
     with pytest.raises(UserError, match="needs a spiking U-Net"):
         measure_sampling(pipeline, [0], num_inference_steps=1, exit_tolerance=0.1)

@@ -31,5 +31,5 @@ def test_keys(pipeline):
 
 
 def test_no_compiled_engine_leaves_early(pipeline):
-    with pytest.raises(UserError, match="early exit goes through the eager network"):
+    with pytest.raises(UserError, match="early exit needs engine"):
         sampling_key("digest", SamplingSettings(num_inference_steps=2, engine="exact", exit_tolerance=0.1), pipeline)

@@ -119,5 +119,5 @@ def test_thresholds_for_layers_that_the_model_lacks(model):
 
 
 def test_no_model_there(tmp_path):
-    with pytest.raises(UserError, match="is no model"):
+    with pytest.raises(UserError, match="is not a model"):
         store_guidance(tmp_path, GUIDANCE)

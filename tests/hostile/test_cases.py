@@ -182,7 +182,7 @@ FILES = [
     Case("quantisation", with_json(UNET, quantization_config={"a": 1}), SAMPLE, "quantised weights"),
     Case("v_reset of x", with_json(UNET, v_reset="x"), SAMPLE, "v_reset must be a finite number"),
     Case("no attention", with_json(UNET, attention_resolutions=3), SAMPLE, "makes no network"),
-    Case("moments of x", with_json(SCHEDULER, moments="x"), SAMPLE, "moments should be those"),
+    Case("moments of x", with_json(SCHEDULER, moments="x"), SAMPLE, "moments must be from"),
     Case("statistics of none", statistics_of([], np.zeros((0, 0))), f"{EVALUATE} bad.npz", "no feature at all"),
     Case("statistics of 1e308", statistics_of([1e308], [[1e308]]), f"{EVALUATE} bad.npz", "beyond any feature"),
     Case("statistics of NaN", statistics_of([np.nan], [[1]]), f"{EVALUATE} bad.npz", "not finite"),

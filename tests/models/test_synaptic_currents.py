@@ -153,7 +153,7 @@ def test_other_solvers_without_noise_work_too(model, solver):
 
 @pytest.mark.parametrize(("solver", "eta"), [("ddpm", 0.0), ("ddim", 0.5)])
 def test_solvers_with_noise_are_refused(model, solver, eta):
-    with pytest.raises(UserError, match="synaptic currents need a solver without noise of its own"):
+    with pytest.raises(UserError, match="synaptic currents need a solver that adds no noise"):
         denoise(model, scheduler(solver=solver), torch.randn(1, 1, 8, 8), generators_for([0]), eta=eta)
 
 

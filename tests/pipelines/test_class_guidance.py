@@ -224,5 +224,5 @@ def test_names_are_kept_with_the_model(conditional, tmp_path):
     )
     index = tmp_path / "model_index.json"
     index.write_text(index.read_text().replace('"b/c"', "7"))
-    with pytest.raises(UserError, match="class_names should list names"):
+    with pytest.raises(UserError, match="class_names must be a list of names"):
         load_pipeline(tmp_path)

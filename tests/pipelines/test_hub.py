@@ -92,7 +92,7 @@ def test_sending_and_fetching(saved):
         assert done.returncode == 0, done.stderr
         assert not any(line.endswith("pipeline.py") for line in server.log if line.startswith("GET"))
         done = python("-m", "sddpm", "guide", "user/clothes", "--clear", folder=saved.parent, **places)
-        assert done.returncode == 2 and "is of the hub and is not changed here" in done.stderr
+        assert done.returncode == 2 and "is from the hub and must not be changed" in done.stderr
         fetch = "from sddpm import SpikingDiffusionPipeline as P; print(P.from_pretrained('user/clothes').x0_scale)"
         done = python("-c", fetch, folder=saved.parent, **places)
         assert done.stdout.strip() == "1.01", done.stderr

@@ -183,13 +183,13 @@ def test_evaluations_and_steps(pipe, pictures):
 
 def test_what_cannot_be(pipe, pictures):
     for solver in ("dpm++", "sde-dpm++", "unipc", "pndm"):
-        with pytest.raises(UserError, match="back and forth"):
+        with pytest.raises(UserError, match="inpainting repeats steps"):
             pipe.inpaint(pictures, HALF, solver=solver, **QUICK)
     with pytest.raises(UserError, match="2 seeds, but 3 images"):
         pipe.inpaint(pictures, HALF, seeds=[1, 2], **QUICK)
     with pytest.raises(UserError, match="1 x 4 x 4, these are 1 x 4 x 3"):
         pipe.inpaint(pictures[..., :3], HALF, **QUICK)
-    with pytest.raises(UserError, match="nothing to paint"):
+    with pytest.raises(UserError, match="the mask is false everywhere"):
         pipe.inpaint(pictures, HALF & False, **QUICK)
     with pytest.raises(UserError, match="mask must be 4 x 4"):
         pipe.inpaint(pictures, HALF[:3], **QUICK)

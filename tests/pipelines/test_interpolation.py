@@ -42,7 +42,7 @@ def test_between_them_the_way_is_even(pipe):
 
 def test_what_cannot_be(pipe):
     for solver in ("ddpm", "sde-dpm++", "analytic-dpm"):
-        with pytest.raises(UserError, match="solver without noise of its own: ddim, dpm"):
+        with pytest.raises(UserError, match="solver that adds no noise: ddim, dpm"):
             pipe.interpolate([0, 1], solver=solver, **QUICK)
     for seeds, frames in (([1], 5), ([1, 2], 1)):
         with pytest.raises(UserError, match="at least 2"):

@@ -80,7 +80,7 @@ def test_what_is_no_model_is_told_the_names():
 
 def test_the_package_is_not_written_to():
     before = (find_pretrained("mnist") / "model_index.json").read_bytes()
-    with pytest.raises(UserError, match=r"comes with sddpm and is not changed: copy it first"):
+    with pytest.raises(UserError, match=r"comes with sddpm and must not be changed: copy it first"):
         store_guidance("mnist", {"v_threshold": 0.99})
     for command in (["guide", "mnist", "--metric", "fad"], ["moments", "mnist"]):
         result = CliRunner().invoke(app, command)

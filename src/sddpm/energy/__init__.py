@@ -1,4 +1,4 @@
-"""The energy ledger: what every spike costs. Names are imported on first use (torch is slow to load)."""
+"""The energy estimate: the cost of every spike. Names are imported on first use because torch is slow to load."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

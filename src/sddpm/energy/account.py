@@ -1,4 +1,4 @@
-"""Everything a report is about, in one place."""
+"""All data of a report, in one place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from sddpm.energy.published import Difference, compare
 
 @dataclass(frozen=True)
 class Account:
-    """Everything a report is about. costs: the first is the one of figures that show one. twin: of the ANN, None if the
-    model is one. activity: what the neurons did, if it was recorded."""
+    """All data of a report. costs: the cost models; figures that show one use the first. twin: ledger of the ANN, None
+    if the model is one. activity: recordings of the neurons, if made."""
 
     ledger: Ledger
     costs: Sequence[CostModel]
@@ -21,7 +21,7 @@ class Account:
 
     @property
     def differences(self) -> list[Difference]:
-        """Against the published formula, pJ for one evaluation of one image."""
+        """Differences to the published formula, in pJ for one evaluation of one image."""
         runs = self.ledger.network_runs
         differences = compare(self.ledger.layers, self.costs[0])
         return [Difference(d.name, d.published / runs, d.honest / runs, d.reason) for d in differences]
@@ -32,7 +32,7 @@ class Account:
         return sum(difference.published for difference in self.differences)
 
     def saving(self, cost: CostModel) -> float | None:
-        """Share of the twin's energy that is saved; negative where the spiking network costs more."""
+        """The saved share of the ANN's energy; negative if the spiking network costs more."""
         if self.twin is None:
             return None
         return 1 - self.ledger.per_evaluation(cost).total / self.twin.per_evaluation(cost).total

@@ -1,4 +1,4 @@
-"""What neurons do, beyond how often they fire: which channels, when, and how far from the threshold."""
+"""Activity of neurons beyond their rate: which channels fire, when, and how far membranes are from the threshold."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,16 +12,16 @@ from sddpm.neurons import SpikingNeuron
 from sddpm.neurons.functional import steps
 
 RASTER_NEURONS = 60
-MEMBRANE_EDGES = torch.linspace(-4.1, 4.1, 83)  # in thresholds; the outer bins take all that lies beyond -4 and 4
+MEMBRANE_EDGES = torch.linspace(-4.1, 4.1, 83)  # in units of the threshold; the outer bins are open
 SATURATED = 0.99
 
 
 @dataclass
 class LayerActivity:
-    """One layer of neurons over everything that was recorded.
+    """One layer of neurons over the whole recording.
 
-    channel_spikes: [C] spikes of each channel. opportunities: how many there could have been in each.
-    raster: one bool [N, T] an evaluation, of up to 60 neurons spread over the layer, for the first image.
+    channel_spikes: [C] spikes of each channel. opportunities: the maximum possible number of spikes per channel.
+    raster: one bool [N, T] per evaluation, for up to 60 neurons spread over the layer, for the first image.
     membrane: [bins] counts of h[n] / v_threshold, the membrane before firing, for the first image.
     """
 
@@ -37,12 +37,12 @@ class LayerActivity:
 
     @property
     def dead(self) -> int:
-        """Channels that never fired."""
+        """Number of channels that never fired."""
         return int((self.channel_spikes == 0).sum())
 
     @property
     def saturated(self) -> int:
-        """Channels that fired at 99 % of the time steps or more."""
+        """Number of channels that fired at 99 % of the time steps or more."""
         return int((self.channel_rates >= SATURATED).sum())
 
     def joined_raster(self) -> Tensor:
@@ -66,7 +66,7 @@ class Activity:
 def recording(model: nn.Module) -> Iterator[Activity]:
     """Record the neurons of `model` in every evaluation inside the block.
 
-    With early exit the membranes, which then live elsewhere, and the rasters are not recorded.
+    With early exit, membranes and rasters are not recorded, because the network then runs step by step.
     """
     activity = Activity()
     T = model.config["T"] if spiking_neurons(model) else 0  # type: ignore[index]
@@ -90,7 +90,7 @@ def recording(model: nn.Module) -> Iterator[Activity]:
 
 
 def _raster(spikes: Tensor) -> Tensor:
-    """[T, C, H, W] of one image -> bool [N, T] of neurons that are evenly spread over it."""
+    """[T, C, H, W] of one image -> bool [N, T] of neurons evenly spread over the layer."""
     flat = spikes.flatten(1)
     chosen = torch.linspace(0, flat.shape[1] - 1, min(RASTER_NEURONS, flat.shape[1]), device=flat.device).long()
     return (flat[:, chosen] != 0).T.cpu()

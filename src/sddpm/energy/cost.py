@@ -1,4 +1,4 @@
-"""What an operation costs: cost models as data, those of the package (cost_models/*.yaml) or one's own YAML."""
+"""The cost of an operation: cost models as data, from the package (cost_models/*.yaml) or a user's YAML file."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ FOLDER = files("sddpm.energy") / "cost_models"
 class CostModel(Strict):
     """Energy of an operation in pJ.
 
-    name, description: for tables; source: where the numbers are from.
+    name, description: for tables; source: the source of the numbers.
     mac_pj: a multiply-accumulate; ac_pj: an accumulate; update_pj: one neuron for one SNN time step (it adds its
     current, compares, resets); leak_pj: the multiplication of a leaky neuron, on top.
-    memory: traffic to memory on top of the arithmetic; null for arithmetic alone.
-    Parts of `PARTS` with a section have it under their name, or not at all.
+    memory: memory traffic in addition to the arithmetic; null for arithmetic only.
+    Parts of `PARTS` with their own section have it under their name; it is optional.
     """
 
     name: str
@@ -39,13 +39,13 @@ class CostModel(Strict):
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy in pJ by where it goes, {name of `PARTS`: pJ}; each is an attribute too."""
+    """Energy in pJ by part, {name of `PARTS`: pJ}; each part is also an attribute."""
 
     parts: Mapping[str, float]
 
     def __getattr__(self, name: str) -> float:
         if name.startswith("_") or name not in (parts := self.__dict__.get("parts", {})):
-            raise AttributeError(f"no part of the energy is called {name!r}")
+            raise AttributeError(f"no part of the energy is named {name!r}")
         return parts[name]
 
     @property
@@ -60,13 +60,13 @@ class Energy:
 
 
 def energy_of(layers: Iterable[LayerCount], cost: CostModel) -> Energy:
-    """What the operations of `layers` cost, over all their images."""
+    """The cost of the operations of `layers`, over all their images."""
     layers = list(layers)
     return Energy({name: sum((part.energy(layer, cost) for layer in layers), 0.0) for name, part in PARTS.items()})
 
 
 def cost_model_type() -> type[CostModel]:
-    """`CostModel` with the sections of parts that bring their own."""
+    """`CostModel` with the additional sections of parts."""
     sections = {name: (part.section | None, None) for name, part in PARTS.items() if part.section is not None}
     return create_model("CostModel", __base__=CostModel, **sections) if sections else CostModel  # type: ignore[call-overload]
 
@@ -77,10 +77,10 @@ def cost_model_names() -> list[str]:
 
 
 def load_cost_model(name: str | Path) -> CostModel:
-    """A cost model by its name in the package, or from one's own YAML of the same keys.
+    """A cost model by its name in the package, or from a YAML file with the same keys.
 
     Raises:
-        UserError: no such model, no YAML, a key that is missing or unknown, a number that is negative or none.
+        UserError: no such model, invalid YAML, a missing or unknown key, or a value that is not a number of at least 0.
     """
     text, source = _read(str(name))
     values = parse_yaml(text, source)
@@ -97,7 +97,7 @@ def _read(name: str) -> tuple[str, str]:
     if name in names:
         return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), name
     if not Path(name).is_file():
-        hint = did_you_mean(name, names, f"known are {', '.join(names)}, or give a YAML file")
+        hint = did_you_mean(name, names, f"the cost models are {', '.join(names)}, or give a YAML file")
         raise UserError(f"no cost model {name!r}: {hint}")
     return read_text(name, MOST_BYTES, "cost model"), name
 
@@ -108,6 +108,6 @@ def _explain(error: ValidationError) -> str:
     if detail["type"] == "missing":
         return f"the key {key} is missing"
     if detail["type"] == "extra_forbidden":
-        return f"unknown key {key}; known are {', '.join(cost_model_type().model_fields)}"
+        return f"unknown key {key}; the keys are {', '.join(cost_model_type().model_fields)}"
     problem = detail["msg"].replace("Input should be", "should be").replace("valid ", "")
     return f"{key} = {detail['input']!r} {problem}"

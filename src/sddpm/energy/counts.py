@@ -1,4 +1,4 @@
-"""What one layer did in evaluations of the network: counts of synapses, and of neurons."""
+"""Operation counts of one layer: of layers with synapses, and of neurons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,14 +7,15 @@ from typing import ClassVar, TypeVar
 
 @dataclass(frozen=True, kw_only=True)
 class _Count:
-    """What is counted of every layer. Tuples have an entry for each SNN time step in which it ran: T of them, or 1 for
-    a layer that runs once (the first convolution, which sees the same image at each step, and what depends on t alone).
+    """Counts that every layer has. Tuples have an entry for each SNN time step in which the layer ran: T of them, or 1
+    for a layer that runs once (the first convolution, which receives the same image at each step, and layers that
+    depend only on t).
 
-    name: of the module.
-    shape: of its output for one image and time step, (C, H, W) or (C,).
-    parameters: weights and biases.
-    images: how many images it saw.
-    binary: whether all that was looked at were spikes or none, 0, 1 or -1.
+    name: name of the module.
+    shape: shape of its output for one image and time step, (C, H, W) or (C,).
+    parameters: number of weights and biases.
+    images: number of images it processed.
+    binary: whether all inspected values were 0, 1 or -1.
     """
 
     per_step: ClassVar[tuple[str, ...]] = ("images",)
@@ -27,15 +28,15 @@ class _Count:
 
 @dataclass(frozen=True, kw_only=True)
 class SynapticCount(_Count):
-    """What a layer with synapses did: what it was given, and the operations of that.
+    """Counts of a layer with synapses: its inputs, and the resulting operations.
 
     kind: "conv", "linear", "product" (of spikes with spikes, in attention) or "other".
-    macs: dense multiply-accumulates for one image and time step as they are usually given, with those on zero padding.
-    synapses: those without padding, which are the ones there are to be done.
-    inputs: how many there are for one image and time step.
-    active: inputs that were not 0. binary: whether every input was a spike or none.
-    sops: synaptic operations, each spike times its fan-out; 0 where the input was not binary.
-    multiplications: multiply-accumulates, one a synapse and image; 0 where the input was binary.
+    macs: dense multiply-accumulates for one image and time step as usually reported, including those on zero padding.
+    synapses: the same without those on padding, which need no operation.
+    inputs: number of inputs for one image and time step.
+    active: number of nonzero inputs. binary: whether every input was 0, 1 or -1.
+    sops: synaptic operations, each spike times its fan-out; 0 if the input was not binary.
+    multiplications: multiply-accumulates, one per synapse and image; 0 if the input was binary.
     """
 
     per_step: ClassVar[tuple[str, ...]] = ("images", "active", "sops", "multiplications")
@@ -50,12 +51,12 @@ class SynapticCount(_Count):
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """Share of inputs that were not 0, for each time step."""
+        """Share of nonzero inputs, for each time step."""
         return _shares(self.active, self.inputs, self.images)
 
     @property
     def rate(self) -> float:
-        """Share of inputs that were not 0."""
+        """Share of nonzero inputs."""
         return sum(self.active) / (self.inputs * sum(self.images))
 
     @property
@@ -65,22 +66,22 @@ class SynapticCount(_Count):
 
     @property
     def ac(self) -> int:
-        """Accumulates: the synaptic operations, where the input was binary."""
+        """Accumulates: the synaptic operations, if the input was binary."""
         return sum(self.sops)
 
     @property
     def mac(self) -> int:
-        """Multiply-accumulates, where the input was anything else."""
+        """Multiply-accumulates, if the input was not binary."""
         return sum(self.multiplications)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronCount(_Count):
-    """What a layer of neurons did: what it fired. It has no synapses, and so neither MACs nor ACs.
+    """Counts of a layer of neurons: its spikes. It has no synapses, and therefore neither MACs nor ACs.
 
-    neurons: how many there are for one image.
-    fired: spikes. binary: whether every output was a spike or none.
-    leaks: multiplications of an update, 1 for LIF.
+    neurons: number of neurons for one image.
+    fired: number of spikes. binary: whether every output was 0, 1 or -1.
+    leaks: multiplications per update, 1 for LIF.
     """
 
     per_step: ClassVar[tuple[str, ...]] = ("images", "fired")
@@ -128,7 +129,7 @@ def _shares(active: Sequence[int], among: int, images: Sequence[int]) -> tuple[f
 
 
 def merge(counts: Sequence[Count]) -> Count:
-    """The same layer in several evaluations as one: sums, and binary only if it always was."""
+    """Merge the counts of one layer in several evaluations: sums; binary only if all were binary."""
 
     def added(values: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         longest = max(map(len, values))  # with early exit the last time steps may be missing
@@ -139,13 +140,13 @@ def merge(counts: Sequence[Count]) -> Count:
 
 
 def in_sequence(parts: Sequence[Count]) -> Count:
-    """One evaluation that came time step by time step."""
+    """Join the counts of one evaluation that ran time step by time step."""
     joined = {name: sum((getattr(part, name) for part in parts), ()) for name in parts[0].per_step}
     return replace(parts[0], **joined, binary=all(part.binary for part in parts))
 
 
 def each_step(layer: LayerCount) -> list[LayerCount]:
-    """The layer's SNN time steps, each as a count of its own."""
+    """Split a count into one count per SNN time step."""
     return [
         replace(layer, **{name: (getattr(layer, name)[n],) for name in layer.per_step})
         for n in range(len(layer.images))

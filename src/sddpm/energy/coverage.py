@@ -1,4 +1,4 @@
-"""What no layer accounts for: multiplications between activations, such as those of attention without spikes."""
+"""Operations outside layers: multiplications between activations, such as those of attention without spikes."""
 
 import copy
 from typing import Any
@@ -12,10 +12,10 @@ from sddpm.models.config import sample_shape
 
 
 def macs_outside_layers(model: nn.Module) -> int:
-    """Multiply-accumulates of one evaluation of one image that no convolution, linear layer or product of spikes does,
-    all T together.
+    """Multiply-accumulates of one evaluation of one image, over all T, that are not in any convolution, linear layer or
+    product of spikes.
 
-    PyTorch's FLOP counter says how many there are in all. Runs on the meta device: no arithmetic, no memory.
+    The total is from PyTorch's FLOP counter. Runs on the meta device: no arithmetic, no memory.
     """
     config: Any = model.config
     ghost = copy.deepcopy(model).to("meta").eval()
@@ -32,7 +32,7 @@ def macs_outside_layers(model: nn.Module) -> int:
         in_layers += product.macs(out.shape[2], out[0, 0, 0].numel()) * len(out)
 
     for layer in ghost.modules():
-        layer._forward_hooks.clear()  # of those who listen to the model itself
+        layer._forward_hooks.clear()  # hooks of users on the model itself
         layer._forward_pre_hooks.clear()
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count)

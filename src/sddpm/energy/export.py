@@ -1,4 +1,4 @@
-"""The account for other programs: JSON and CSV."""
+"""The energy estimate as JSON and CSV."""
 
 import csv
 import io
@@ -16,9 +16,9 @@ from sddpm.energy.ledger import Ledger, firing_rate
 
 
 def as_json(account: Account, command: str) -> str:
-    """Everything, for other programs. Energies are in pJ for one evaluation of one image unless the key says so."""
+    """The whole estimate as JSON. Energies are in pJ for one evaluation of one image unless the key says otherwise."""
     ledger, twin = account.ledger, account.twin
-    evaluations = ledger.evaluations_per_sample  # the twin would need as many for a sample
+    evaluations = ledger.evaluations_per_sample  # the ANN needs as many for a sample
     content: dict[str, Any] = {
         "command": command,
         "sddpm": sddpm.__version__,
@@ -42,7 +42,7 @@ def as_json(account: Account, command: str) -> str:
         content["published_formula_pj"] = account.published
         content["differences"] = [asdict(difference) for difference in account.differences]
     if account.activity is not None:
-        # Between the bins of the histograms, in thresholds; the first and the last bin are open.
+        # Edges of the histograms, in units of the threshold; the first and the last bin are open.
         content["membrane_edges"] = [round(edge, 6) for edge in MEMBRANE_EDGES[1:-1].tolist()]
         content["neurons"] = {
             name: {
@@ -96,7 +96,7 @@ def _layer_json(layer: LayerCount, runs: int, costs: Sequence[CostModel]) -> dic
 
 
 def as_csv(account: Account) -> str:
-    """A row for each diffusion step, layer and SNN time step, all for one image."""
+    """One row for each diffusion step, layer and SNN time step, for one image."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(

@@ -1,4 +1,4 @@
-"""Synaptic operations, exactly: every spike times the number of synapses it really reaches."""
+"""Exact synaptic operations: every spike times the number of synapses that it reaches."""
 
 from functools import lru_cache
 
@@ -11,10 +11,10 @@ from sddpm.models.attention import SpikeProduct
 
 @lru_cache(maxsize=256)
 def reach(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Tensor:
-    """How many outputs each input position of one axis contributes to, LongTensor [size].
+    """The number of outputs that each input position of one axis contributes to, LongTensor [size].
 
-    Output o takes the input o * stride - padding + k * dilation through tap k. Positions at the border are taken by
-    fewer taps than the kernel has, and with a stride by only some of them.
+    Output o reads the input at o * stride - padding + k * dilation through tap k. Positions at the border are read by
+    fewer taps than the kernel has, and with a stride only by some of them.
     """
     outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     taken = torch.arange(outputs)[:, None] * stride - padding + torch.arange(kernel)[None, :] * dilation
@@ -22,19 +22,20 @@ def reach(size: int, kernel: int, stride: int, padding: int, dilation: int) -> T
 
 
 def fan_out(layer: nn.Conv2d | nn.Linear, shape: torch.Size) -> Tensor:
-    """Synapses that start at each position of the input, whatever its channel: int64 [H, W], or [] for linear layers.
+    """Number of synapses from each position of the input, the same for all channels: int64 [H, W], or [] for linear
+    layers.
 
     Args:
         layer: a convolution with zero padding, or a linear layer.
-        shape: of its input, whose last axes are H, W.
+        shape: shape of its input, whose last axes are H, W.
 
     Raises:
-        UserError: a convolution that is padded with anything but zeros.
+        UserError: a convolution with padding other than zeros.
     """
     if isinstance(layer, nn.Linear):
         return torch.tensor(layer.out_features)
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
-        raise UserError(f"fan-out is known for zero padding of a given width, not for {layer.padding!r}")
+        raise UserError(f"fan-out needs zero padding of a given width, not {layer.padding!r}")
     rows, columns = (
         reach(shape[axis], layer.kernel_size[axis], layer.stride[axis], layer.padding[axis], layer.dilation[axis])
         for axis in (-2, -1)
@@ -46,8 +47,8 @@ def synapses(layer: nn.Conv2d | nn.Linear, shape: torch.Size) -> int:
     """Connections from the inputs of one image to its outputs: the layer's MACs without those on zero padding.
 
     Args:
-        layer: as of `fan_out`.
-        shape: of its input, [..., C, H, W] or [..., C]; what comes before is not multiplied in.
+        layer: as in `fan_out`.
+        shape: shape of its input, [..., C, H, W] or [..., C]; leading dimensions are ignored.
     """
     if isinstance(layer, nn.Linear):
         return layer.in_features * layer.out_features
@@ -59,11 +60,11 @@ def synaptic_operations(spikes: Tensor, layer: nn.Conv2d | nn.Linear) -> list[in
 
     Args:
         spikes: 0, 1 or -1; [T, B, C, H, W] into a convolution, [T, B, ..., C] into a linear layer.
-        layer: what they go into. Behind an upsampling the spikes are those that it copied.
+        layer: the layer that receives them. After an upsampling, pass the upsampled spikes.
     """
     if isinstance(layer, nn.Linear):
         return [int(torch.count_nonzero(now != 0)) * layer.out_features for now in spikes]
-    # Sums of ones are exact in float32 up to 2^24 a position; bfloat16 would round from 256 on. The norm is the sum of
+    # Sums of ones are exact in float32 up to 2^24 per position; bfloat16 would round above 256. The norm is the sum of
     # |spikes| without a copy of them.
     exact = torch.promote_types(spikes.dtype, torch.float32)
     fired = torch.linalg.vector_norm(spikes, 1, dim=(1, 2), dtype=exact).cpu().double()
@@ -71,11 +72,11 @@ def synaptic_operations(spikes: Tensor, layer: nn.Conv2d | nn.Linear) -> list[in
 
 
 def product_operations(product: SpikeProduct, q: Tensor, k: Tensor, v: Tensor) -> list[int]:
-    """Accumulates of Q K^T V in the order that `product` takes, for each SNN time step.
+    """Accumulates of Q K^T V in the order of `product`, for each SNN time step.
 
-    In the product of two trains of spikes each pair that meets is one accumulate. What it gives are numbers, which a
-    spike of the third train adds to as many outputs as it reaches: the positions (of values, after Q K^T) or the
-    channels of a head (of queries, after K^T V).
+    In a product of two spike trains each pair of coinciding spikes is one accumulate. The result consists of numbers.
+    Each spike of the third tensor adds one of them to all outputs that it reaches: the positions (for values, after Q
+    K^T) or the channels of a head (for queries, after K^T V).
 
     Args:
         q, k, v: 0 or 1 (or -1), [T, B, C, H, W].

@@ -1,4 +1,4 @@
-"""The account as one HTML file that needs nothing else: styles and pictures are inside."""
+"""The energy estimate as one self-contained HTML file with styles and pictures."""
 
 import base64
 import io
@@ -16,11 +16,11 @@ ROW_CLASSES = {"real": "real", "neurons": "neurons"}  # by the column "input" of
 
 
 def as_html(account: Account, command: str) -> str:
-    """The whole report, from the template beside this file.
+    """The whole report, from the template next to this file.
 
     Args:
-        account: what it is about.
-        command: the command line that makes it again.
+        account: the data of the report.
+        command: the command line that reproduces it.
     """
     drawn = pictures(account)
     ledger = account.ledger
@@ -80,5 +80,5 @@ def _data(figure: Figure) -> str:
 
 
 def _numbers(cost: CostModel) -> str:
-    """What the cost model charges for each part, in words."""
+    """The costs of each part in a cost model, in words."""
     return "; ".join(filter(None, (part.numbers(cost) for part in PARTS.values())))

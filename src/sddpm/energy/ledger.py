@@ -1,4 +1,4 @@
-"""The account of a model: what its layers did at every diffusion step, and what that costs."""
+"""The ledger of a model: the operation counts of its layers at every diffusion step, and their cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from sddpm.energy.counts import LayerCount, NeuronCount, merge
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All images going through the network once, at one diffusion step.
+    """One evaluation of all images, at one diffusion step.
 
-    index: 0 for the first; t: diffusion step; images: how many (under classifier-free guidance each counts twice: with
-    its class and without); layers: what each did, in the order in which they ran.
+    index: 0 for the first; t: diffusion step; images: how many (with classifier-free guidance each counts twice: with
+    and without its class); layers: the counts of each, in the order in which they ran.
     """
 
     index: int
@@ -23,18 +23,18 @@ class Evaluation:
 
     @property
     def snn_steps(self) -> float:
-        """SNN time steps that an image took on average: T, unless it left early."""
+        """Average number of SNN time steps per image: T, unless there is early exit."""
         ran = max(self.layers, key=lambda layer: len(layer.images))
         return sum(ran.images) / self.images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """What `measure_sampling` and `measure_images` return.
+    """The result of `measure_sampling` and `measure_images`.
 
-    title: whose account it is. parameters: of the network. spiking: whether it has neurons. T: SNN time steps, 1
-    without neurons. inputs: what went through the network, in words. solver: by whose diffusion steps. images: how
-    many. evaluations: one a diffusion step.
+    title: the name of the model. parameters: number of parameters. spiking: whether it has neurons. T: SNN time steps,
+    1 without neurons. inputs: the input of the network, in words. solver: the solver that sets the diffusion steps.
+    images: how many. evaluations: one per diffusion step.
     """
 
     title: str
@@ -48,22 +48,22 @@ class Ledger:
 
     @property
     def layers(self) -> tuple[LayerCount, ...]:
-        """Every layer over all evaluations."""
+        """Every layer, merged over all evaluations."""
         return merge_layers([evaluation.layers for evaluation in self.evaluations])
 
     @property
     def network_runs(self) -> int:
-        """Evaluations times images: divide the layers' totals by it for one evaluation of one image."""
+        """Evaluations times images: divide the layers' totals by this for one evaluation of one image."""
         return sum(evaluation.images for evaluation in self.evaluations)
 
     @property
     def evaluations_per_sample(self) -> int:
-        """How often the network runs for one sample: once a diffusion step, or twice under classifier-free guidance."""
+        """Network evaluations per sample: one per diffusion step, or two with classifier-free guidance."""
         return self.network_runs // self.images
 
     @property
     def snn_steps(self) -> float:
-        """SNN time steps that an image took on average."""
+        """Average number of SNN time steps per image."""
         return sum(evaluation.snn_steps for evaluation in self.evaluations) / len(self.evaluations)
 
     def per_evaluation(self, cost: CostModel) -> Energy:
@@ -88,7 +88,7 @@ class Ledger:
 
 
 def merge_layers(evaluations: Sequence[Sequence[LayerCount]]) -> tuple[LayerCount, ...]:
-    """The layers of several evaluations, each over all of them."""
+    """The layers of several evaluations, each merged over all evaluations."""
     by_name: dict[str, list[Any]] = {}
     for layers in evaluations:
         for layer in layers:
@@ -97,7 +97,7 @@ def merge_layers(evaluations: Sequence[Sequence[LayerCount]]) -> tuple[LayerCoun
 
 
 def firing_rate(layers: Sequence[LayerCount]) -> float:
-    """Spikes over neurons and time steps of all neuron layers; 0 without neurons."""
+    """Spikes per neuron and time step, over all neuron layers; 0 without neurons."""
     neurons = [layer for layer in layers if isinstance(layer, NeuronCount)]
     updates = sum(layer.updates for layer in neurons)
     return sum(sum(layer.fired) for layer in neurons) / updates if updates else 0.0

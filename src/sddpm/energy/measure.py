@@ -1,4 +1,4 @@
-"""From a pipeline to its ledger: real samples, or given images with noise, go through the network and are counted."""
+"""Measures the ledger of a pipeline: counts operations for real samples, or for given images with noise."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,14 +29,14 @@ COUNTED = SamplingOptions(batch_size=16)
 
 
 def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = None) -> SpikingDiffusionPipeline:
-    """The pipeline whose account is that of a deployed network; the given one stays as it is.
+    """The pipeline of the deployed network, for the estimate; the given pipeline is not changed.
 
     Args:
-        pipeline: of any model.
+        pipeline: a pipeline with any model.
         tabulate_time: whether the time embedding becomes a table of biases (`fold_time`); None: for pure networks.
 
     Raises:
-        UserError: a table for a model that is no spiking U-Net.
+        UserError: a table for a model that is not a spiking U-Net.
     """
     unet = pipeline.unet
     spiking = isinstance(unet, SpikingUNet2DModel)
@@ -45,7 +45,10 @@ def deployed(pipeline: SpikingDiffusionPipeline, tabulate_time: bool | None = No
     if not tabulate_time:
         return pipeline
     if not spiking:
-        raise UserError(f"the time embedding of a {type(unet).__name__} cannot be made a table")
+        raise UserError(
+            f"the time embedding of a {type(unet).__name__} cannot become a table: only that of a SpikingUNet2DModel "
+            "can"
+        )
     return SpikingDiffusionPipeline(fold_time(unet), pipeline.scheduler, **pipeline.about)
 
 
@@ -61,20 +64,20 @@ def measure_sampling(
     title: str = "model",
     **keywords: Unpack[SamplingKeywords],
 ) -> Ledger:
-    """Count every evaluation of the network while it samples.
+    """Count the operations of every evaluation while the pipeline samples.
 
     Args:
-        pipeline: counted as it is; see `deployed`.
-        seeds, batch_size, class_labels, options, progress, keywords: as of calling it; always the eager network.
-        callback: called after every evaluation of a batch, with its step and what it counted.
-        title: whose account it is.
+        pipeline: measured unchanged; see `deployed`.
+        seeds, batch_size, class_labels, options, progress, keywords: as when calling it; the engine is always eager.
+        callback: called after every evaluation of a batch, with its step and its counts.
+        title: the name of the model.
 
     Raises:
-        UserError: as of the pipeline and of `counting`.
+        UserError: as in the pipeline and in `counting`.
     """
     options = replace(with_keywords(options, keywords, batch_size), engine="eager")
     rows = _Rows(pipeline.unet)
-    runs = 1 if options.guidance_scale == 1 else 2  # with the class and without
+    runs = 1 if options.guidance_scale == 1 else 2  # one with and one without the class
     with counting(pipeline.unet) as counter:
 
         def after(step: DenoisingStep) -> None:
@@ -96,16 +99,16 @@ def measure_images(
     title: str = "model",
     **keywords: Unpack[SamplingKeywords],
 ) -> Ledger:
-    """Count the network on given images, noised to each diffusion step of the solver; image i has the noise of seed i.
+    """Count operations on given images, noised to each diffusion step of the solver; image i has the noise of seed i.
 
     Args:
-        images: uint8 [N, C, H, W] of the size that the model was trained on.
+        images: uint8 [N, C, H, W] of the model's training size.
 
-    The other arguments are as of `measure_sampling`; of the options num_inference_steps, timesteps, solver,
-    v_threshold and exit_tolerance count.
+    The other arguments are as in `measure_sampling`; of the options only num_inference_steps, timesteps, solver,
+    v_threshold and exit_tolerance are used.
 
     Raises:
-        UserError: images of another kind or number of channels; as of `measure_sampling`.
+        UserError: images of another dtype or number of channels; otherwise as in `measure_sampling`.
     """
     channels = pipeline.unet.config.in_channels
     if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0 or images.shape[1] != channels:
@@ -139,14 +142,14 @@ def measure_network(model: nn.Module, x: Tensor, t: int, title: str) -> Ledger:
 
 
 class _Rows:
-    """Evaluations of a model by index, those of further batches merged into them."""
+    """Evaluations of a model by index, merged over batches."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model, self._outside = model, macs_outside_layers(model)
         self._rows: dict[int, Evaluation] = {}
 
     def add(self, index: int, t: int, images: int, counter: OperationCounter) -> Evaluation:
-        """Keep what was counted since the last time, and return it."""
+        """Add the counts since the last call, and return them."""
         layers = tuple(counter.take())
         if self._outside:
             layers = (*layers, _elsewhere(self._outside, images))

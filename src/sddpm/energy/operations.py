@@ -1,4 +1,4 @@
-"""Counting operations with forward hooks: what every layer did in one evaluation of the network, from its data."""
+"""Counts operations with forward hooks, for every layer in one evaluation of the network, from its data."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +16,7 @@ from sddpm.neurons import NEURONS, SpikingNeuron
 
 
 class OperationCounter:
-    """Collects what the layers of a model do, until it is taken."""
+    """Collects the counts of a model's layers until `take`."""
 
     def __init__(self) -> None:
         self._parts: dict[str, list[Any]] = {}
@@ -27,8 +27,8 @@ class OperationCounter:
         return [in_sequence(parts) for parts in taken.values()]
 
     def synaptic(self, name: str, layer: nn.Conv2d | nn.Linear, x: Tensor, out: Tensor) -> None:
-        """Note what a convolution or linear layer was given and gave."""
-        if not (isinstance(layer, nn.Conv2d) and x.ndim == 5):  # no time axis: it runs once, however T is gone through
+        """Count the inputs and outputs of a convolution or linear layer."""
+        if not (isinstance(layer, nn.Conv2d) and x.ndim == 5):  # no time axis: it runs once for all T
             if name in self._parts:
                 return
             x, out = x.unsqueeze(0), out.unsqueeze(0)
@@ -55,7 +55,7 @@ class OperationCounter:
         )
 
     def product(self, name: str, layer: SpikeProduct, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        """Note which spikes a product of attention was given: queries, keys and values."""
+        """Count the input spikes of an attention product: queries, keys and values."""
         found = [look(x) for x in inputs]
         binary = all(each for _, each in found)
         macs = layer.macs(out.shape[2], out[0, 0, 0].numel())
@@ -78,7 +78,7 @@ class OperationCounter:
         )
 
     def neurons(self, name: str, layer: SpikingNeuron, spikes: Tensor) -> None:
-        """Note what a layer of neurons fired."""
+        """Count the spikes of a layer of neurons."""
         active, binary = look(spikes)
         self._add(
             NeuronCount(
@@ -98,9 +98,9 @@ class OperationCounter:
 
 
 def look(x: Tensor) -> tuple[tuple[int, ...], bool]:
-    """Entries of [T, ...] that are not 0, for each time step, and whether all entries are 0, 1 or -1 (NaN is none).
+    """Number of nonzero entries of [T, ...] for each time step, and whether all are 0, 1 or -1 (NaN is not).
 
-    Takes one mask of one time step of memory.
+    Needs the memory of one mask for one time step.
     """
 
     def count(of: Tensor) -> int:
@@ -115,30 +115,31 @@ def look(x: Tensor) -> tuple[tuple[int, ...], bool]:
 
 
 def check_measurable(model: nn.Module, x: Tensor) -> None:
-    """Raise `UserError` for a sample on which the account would not be that of the trained network.
+    """Raise `UserError` for a sample for which the estimate would not be that of the trained network.
 
-    That is NaN or infinity, another image size than it was trained on, or a T that is not the trained one.
+    These are NaN or infinity, another image size than in training, or another T than in training.
     """
     config: Any = model.config
     if not x.isfinite().all():
-        raise UserError("the network was given NaN or infinity: there is no energy to account for")
+        raise UserError("the network's input is NaN or infinity: the energy needs finite inputs")
     expected = sample_shape(config)[1:]
     if (size := tuple(x.shape[-len(expected) :])) != expected:
         trained, given = (" x ".join(map(str, each)) for each in (expected, size))
-        raise UserError(f"the model was trained on images of {trained}, not {given}: give it images of that size")
+        raise UserError(f"the model was trained on images of {trained}, not {given}: use images of that size")
     encoder = getattr(model, "encoder", None)
     if encoder is not None and config["T"] != encoder.T:
         raise UserError(
-            f"the model was trained with T = {config['T']}, not {encoder.T}: its readout holds for no other"
+            f"the model was trained with T = {config['T']}, not {encoder.T}: its readout is only valid for the trained "
+            "T"
         )
 
 
 @contextmanager
 def counting(model: nn.Module) -> Iterator[OperationCounter]:
-    """Count the operations of every evaluation of `model` inside the block. Outside it nothing is hooked.
+    """Count the operations of every evaluation of `model` inside the block. The hooks are removed afterwards.
 
     Raises:
-        UserError: as of `check_measurable`, from the evaluation.
+        UserError: as in `check_measurable`, raised by the evaluation.
     """
     counter = OperationCounter()
 

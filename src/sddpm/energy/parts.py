@@ -1,4 +1,4 @@
-"""Where energy goes: the one table of parts. Adding a part is one entry: what it costs, how it is drawn and called."""
+"""The table of the parts of the energy. A new part is one entry: its cost, colour and name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ Picojoule = Annotated[float, Field(ge=0)]
 
 
 class Strict(BaseModel):
-    """Keys of a cost model: none unknown, none missing, numbers that are finite."""
+    """Keys of a cost model: no unknown or missing keys, only finite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class MemoryTraffic(Strict):
-    """Bits that each operation moves, and what moving one costs."""
+    """Bits that each operation moves, and the energy per bit."""
 
     pj_per_bit: Picojoule
     bits_per_mac: Picojoule
@@ -28,12 +28,12 @@ class MemoryTraffic(Strict):
 
 @dataclass(frozen=True)
 class Part:
-    """Something that energy goes to.
+    """A part of the energy.
 
-    title: in figures. colour: likewise.
-    energy: (what a layer did, the cost model) -> pJ over all its images.
-    numbers: cost model -> what it charges, in words for tables; "" if nothing.
-    section: the keys of a cost model under the part's name, which may be left out; None if `CostModel` has them itself.
+    title, colour: in figures.
+    energy: (counts of a layer, cost model) -> pJ over all its images.
+    numbers: cost model -> its costs, in words for tables; "" if there are none.
+    section: optional keys of a cost model under the part's name; None if `CostModel` has them itself.
     """
 
     title: str
@@ -61,8 +61,8 @@ def _memory_numbers(cost: Any) -> str:
     if memory is None:
         return ""
     return (
-        f"{memory.pj_per_bit:g} pJ a bit, {memory.bits_per_mac:g} bits a MAC, {memory.bits_per_ac:g} an AC, "
-        f"{memory.bits_per_update:g} an update"
+        f"{memory.pj_per_bit:g} pJ per bit, {memory.bits_per_mac:g} bits per MAC, {memory.bits_per_ac:g} per AC, "
+        f"{memory.bits_per_update:g} per update"
     )
 
 
@@ -87,4 +87,4 @@ PARTS = {
     ),
     "memory": Part("memory", "#9a9a9a", _memory, _memory_numbers),
 }
-"""By the name that energies have in JSON, in the order in which bars are stacked."""
+"""Keys are the names in JSON; the order is that of the stacked bars."""

@@ -1,4 +1,4 @@
-"""The figures of an account: plain numbers for `sddpm.figures`, with what each shows in a sentence."""
+"""The figures of a report: plain numbers for `sddpm.figures`, each with a one-sentence caption."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ RASTERS = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """name: a short one for files; title and caption: for readers."""
+    """name: short, for file names; title and caption: for readers."""
 
     name: str
     title: str
@@ -27,7 +27,7 @@ class Picture:
 
 
 def pictures(account: Account) -> list[Picture]:
-    """All figures that the account has the numbers for."""
+    """All figures for which the account has data."""
     found = [_relative, _by_layer, _by_diffusion_step]
     if account.ledger.spiking:
         found += [_rate_map, _rate_by_diffusion_step]
@@ -60,9 +60,10 @@ def _relative(account: Account) -> Picture | None:
     shares = [1 - (account.saving(cost) or 0.0) for cost in account.costs]
     return Picture(
         "relative",
-        "Against the ANN twin",
-        "One evaluation of the spiking network (all its time steps) as a share of one of an ANN U-Net of the same "
-        "widths, under each cost model. Bars beyond the line cost more than the ANN.",
+        "Compared with the ANN",
+        "Energy of one evaluation of the spiking network (all its time steps) as a share of that of an ANN U-Net of "
+        "the "
+        "same widths, for each cost model. Bars beyond the line cost more than the ANN.",
         energy_figures.relative_energy([cost.name for cost in account.costs], shares),
     )
 
@@ -87,7 +88,7 @@ def _by_diffusion_step(account: Account) -> Picture:
     return Picture(
         "diffusion-steps",
         "Energy by diffusion step",
-        f"Each evaluation on the way from noise to image, for one image, cost model {cost.name}.",
+        f"Each evaluation from noise to image, for one image, cost model {cost.name}.",
         energy_figures.energy_by_diffusion_step([e.t for e in evaluations], _parts(energies, scale), unit, _colours()),
     )
 
@@ -100,7 +101,7 @@ def _rate_map(account: Account) -> Picture:
     return Picture(
         "rates",
         "Firing rate by layer and SNN time step",
-        "Spikes a neuron and time step, over all images and diffusion steps.",
+        "Spikes per neuron and time step, over all images and diffusion steps.",
         spike_figures.rate_map([layer.name for layer in neurons], rates),
     )
 
@@ -114,7 +115,7 @@ def _rate_by_diffusion_step(account: Account) -> Picture:
     return Picture(
         "rates-diffusion",
         "Firing rate by diffusion step",
-        "From noise (left) to image (right): all neurons above, layer by layer below.",
+        "From noise (left) to image (right): mean of all neurons (top), and each layer (bottom).",
         spike_figures.rate_by_diffusion_step(names, [e.t for e in evaluations], np.array(columns).T),
     )
 
@@ -124,8 +125,9 @@ def _channels(account: Account) -> Picture:
     return Picture(
         "channels",
         "Channels",
-        "A dot for each channel: its firing rate over all images, places, time and diffusion steps. Grey channels "
-        f"never fired; red ones fire at {SATURATED:.0%} of the time steps or more. Neither carries information.",
+        "A dot for each channel: its firing rate over all images, positions, time steps and diffusion steps. Grey "
+        "channels "
+        f"never fired; red ones fired at {SATURATED:.0%} of the time steps or more. Neither carries information.",
         spike_figures.channel_rates(list(layers), [layer.channel_rates.numpy() for layer in layers.values()]),
     )
 
@@ -136,8 +138,8 @@ def _membranes(account: Account) -> Picture:
     return Picture(
         "membranes",
         "Membranes against the threshold",
-        "The membrane potential right before firing, for the first image over all time and diffusion steps. What lies "
-        "right of the line fires.",
+        "The membrane potential right before firing, for the first image over all time and diffusion steps. Values "
+        "to the right of the line fire.",
         spike_figures.membrane_histograms(list(layers), MEMBRANE_EDGES.numpy(), counts),
     )
 
@@ -155,7 +157,7 @@ def _rasters(account: Account) -> list[Picture]:
             Picture(
                 f"raster-{name}",
                 f"Spikes of {name}",
-                f"{len(spikes)} of its neurons while the first image is made; every diffusion step is "
+                f"{len(spikes)} of its neurons while the first image is sampled; every diffusion step has "
                 f"{account.ledger.T} SNN time steps.",
                 spike_figures.raster(spikes, account.ledger.T, timesteps),
             )

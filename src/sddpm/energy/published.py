@@ -1,8 +1,8 @@
-"""The published energies of SDDPM and of the ANN beside it, the formula behind them, and what it leaves out.
+"""The published energies of SDDPM and of its ANN baseline, the formula behind them, and what it leaves out.
 
     E = 4.6 pJ x MACs(first convolution) + 0.9 pJ x sum over the other layers of rate x T x MACs
 
-(SDDPM, section 5; SDM, arXiv 2408.16467.) It charges every layer but the first as if it received spikes.
+(SDDPM, section 5; SDM, arXiv 2408.16467.) It treats every layer but the first as if it received spikes.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.models.macs import layer_macs
 
 MILLIJOULE = 1e9  # pJ
-ANN_MJ, SDDPM_MJ = 29.23, {4: 10.97, 8: 22.96}  # CIFAR-10, one evaluation of one image; the latter with TSM, by T
-SINUSOIDS = 1000 * 128  # of the time embedding, which the published sizes count
+ANN_MJ, SDDPM_MJ = 29.23, {4: 10.97, 8: 22.96}  # CIFAR-10, one evaluation of one image; SDDPM with TSM, by T
+SINUSOIDS = 1000 * 128  # of the time embedding, included in the published sizes
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A layer's energy by the published formula and by what it really does, pJ, and why they differ."""
+    """A layer's energy by the published formula and by counted operations, in pJ, and the reason for the difference."""
 
     name: str
     published: float
@@ -34,7 +34,7 @@ class Difference:
 
 
 def mean_rate(layers: Sequence[LayerCount]) -> float:
-    """Firing rate of the inputs of the spiking layers, weighted by their MACs: what the formula multiplies with."""
+    """Firing rate of the inputs of the spiking layers, weighted by their MACs: the rate in the formula."""
     spiking = [layer for layer in layers if layer.binary and layer.macs]
     dense = sum(layer.dense_macs for layer in spiking)
     return sum(layer.rate * layer.dense_macs for layer in spiking) / dense if dense else 0.0
@@ -43,7 +43,7 @@ def mean_rate(layers: Sequence[LayerCount]) -> float:
 def compare(layers: Sequence[LayerCount], cost: CostModel) -> list[Difference]:
     """Each layer by the formula (with the MAC and AC of `cost`) and by its operations, largest difference first.
 
-    A layer with real-valued input has no firing rate; the formula is given the mean over the others.
+    A layer with real-valued input has no firing rate; the mean over the others is used in the formula.
     """
     synaptic = [layer for layer in layers if layer.kind in ("conv", "linear")]
     first = next(layer for layer in synaptic if layer.kind == "conv")
@@ -64,10 +64,10 @@ def compare(layers: Sequence[LayerCount], cost: CostModel) -> list[Difference]:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A published energy of one evaluation of one image, in mJ, beside what its network costs.
+    """A published energy of one evaluation of one image, in mJ, and the cost of its network as computed here.
 
-    name: which. published: the figure. rate: the firing rate that the formula needs for it (None for the ANN).
-    honest: with multiply-accumulates charged where inputs are real-valued. gmac: dense MACs of the network, in
+    name: of the network. published: the value. rate: the firing rate that gives it in the formula (None for the ANN).
+    honest: with multiply-accumulates for real-valued inputs. gmac: dense MACs of the network, in
     billions for one time step. parameters: its parameters.
     """
 
@@ -80,7 +80,7 @@ class PublishedRow:
 
 
 def published_ann() -> PublishedRow:
-    """The U-Net of Ho et al. (2020) as w86763777/pytorch-ddpm has it, with one block of attention in its middle.
+    """The U-Net of Ho et al. (2020) as in w86763777/pytorch-ddpm, with one attention block in the middle.
 
     67,602,691 parameters.
     """
@@ -93,7 +93,8 @@ def published_ann() -> PublishedRow:
 
 
 def published_snn(T: int) -> PublishedRow:
-    """SDDPM (TSM) at T = 4 or 8: the firing rate that its published figure stands for, and the honest figure there."""
+    """SDDPM (TSM) at T = 4 or 8: the firing rate implied by its published energy, and the honest energy at that
+    rate."""
     with torch.device("meta"):
         model = SpikingUNet2DModel(temporal_modulation=True, T=T)
     macs = layer_macs(model)
@@ -110,15 +111,16 @@ def published_snn(T: int) -> PublishedRow:
 
 
 def real_valued_layers() -> tuple[set[str], set[str]]:
-    """Names of SDDPM's layers whose input is not binary, and of those that run once whatever T is, found on data.
+    """Names of SDDPM's layers whose input is not binary, and of those that run once for all T, found by running a
+    network.
 
-    Where spikes go does not depend on the widths: a network of the same plan, a sixteenth as wide, shows it.
+    This does not depend on the widths, so a network of the same structure with a sixteenth of the width is used.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = SpikingUNet2DModel(sample_size=16, base_channels=8, temporal_modulation=True).eval()
         for parameter in model.parameters():
-            nn.init.normal_(parameter, std=0.5)  # so that every layer has something to say
+            nn.init.normal_(parameter, std=0.5)  # so that no layer outputs zeros
         with counting(model) as counter, torch.no_grad():
             model(torch.randn(2, 3, 16, 16), 500)
     layers = [layer for layer in counter.take() if layer.macs]

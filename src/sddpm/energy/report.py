@@ -1,4 +1,4 @@
-"""The account in words and tables."""
+"""The report as text and tables."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,14 +10,14 @@ from sddpm.energy.ledger import Ledger, firing_rate
 from sddpm.energy.published import PublishedRow
 
 NOT_COUNTED = (
-    "Not counted: additions of residuals, of folded batch norms and of the readout, SiLU where the wiring has it, "
+    "Not counted: additions of residuals, of folded batch norms and of the readout, SiLU if the wiring has it, "
     "control, leakage, spike routing, and the solver's arithmetic."
 )
 SHOWN_DIFFERENCES = 8
 
 
 def joules(picojoules: float) -> str:
-    """A number people can read: 145.9 uJ."""
+    """An energy with its unit: 145.9 uJ."""
     for factor, unit in ((1e12, "J"), (1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ")):
         if abs(picojoules) >= factor:
             return f"{picojoules / factor:.4g} {unit}"
@@ -37,7 +37,7 @@ def percent(share: float | None) -> str:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Columns beside each other, the first to the left, the others to the right."""
+    """Aligned columns: the first left-aligned, the others right-aligned."""
     rows = [list(row) for row in rows]
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     lines = []
@@ -59,7 +59,7 @@ def heading(ledger: Ledger) -> str:
 
 
 def operations_table(account: Account) -> list[list[str]]:
-    """Rows of the operations of one evaluation of one image, with a header."""
+    """A header and rows with the operations of one evaluation of one image."""
     ledgers = [ledger for ledger in (account.ledger, account.twin) if ledger is not None]
     totals = [ledger.totals() for ledger in ledgers]
     rates = [f"{firing_rate(ledger.layers):.4f}" if ledger.spiking else "" for ledger in ledgers]
@@ -83,7 +83,7 @@ def _spiking_share(layers: Sequence[LayerCount]) -> str:
 
 
 def energy_table(account: Account) -> list[list[str]]:
-    """Rows of the energy by cost model, with a header."""
+    """A header and rows with the energy by cost model."""
     ledger, twin = account.ledger, account.twin
     header = ["energy", "one evaluation", "one sample"]
     rows = [[*header, "ANN twin, evaluation", "ANN twin, sample", "saving"] if twin else header]
@@ -125,7 +125,7 @@ def diffusion_table(ledger: Ledger, cost: CostModel, columns: int = 7) -> list[l
 
 
 def layer_table(account: Account) -> list[list[str]]:
-    """Every layer for one evaluation of one image, with a header."""
+    """A header and one row per layer, for one evaluation of one image."""
     runs, cost = account.ledger.network_runs, account.costs[0]
     rows = [["layer", "output", "MACs", "input", "rate", "AC", "AC by rate", "MAC", "updates", f"energy {cost.name}"]]
     for layer in account.ledger.layers:
@@ -140,13 +140,13 @@ def layer_table(account: Account) -> list[list[str]]:
 
 
 def difference_lines(account: Account) -> list[str]:
-    """The published formula beside what was counted, and the layers that make the difference."""
+    """The published formula compared with the counts, and the layers with the largest differences."""
     cost, differences = account.costs[0], account.differences
     honest = sum(d.honest for d in differences)
     lines = [
         f"Published formula ({cost.mac_pj:g} pJ x MACs of the first convolution + {cost.ac_pj:g} pJ x rate x T x MACs "
-        f"of the others): {joules(account.published)} an evaluation",
-        f"what was counted costs {joules(honest)} ({honest / account.published - 1:+.1%}); the difference is made by",
+        f"of the others): {joules(account.published)} per evaluation",
+        f"counted operations: {joules(honest)} ({honest / account.published - 1:+.1%}); largest differences:",
     ]
     shown = differences[:SHOWN_DIFFERENCES]
     width = max(len(d.name) for d in shown)
@@ -173,7 +173,7 @@ def as_text(account: Account, layers: bool = False) -> str:
 
 
 def activity_line(activity: Activity) -> str:
-    """Silent layers, dead and saturated channels in a sentence."""
+    """Silent layers, dead and saturated channels, in one sentence."""
     channels = sum(len(layer.channel_spikes) for layer in activity.layers.values())
     dead = sum(layer.dead for layer in activity.layers.values())
     saturated = sum(layer.saturated for layer in activity.layers.values())
@@ -184,7 +184,7 @@ def activity_line(activity: Activity) -> str:
 
 
 def published_text(rows: Sequence[PublishedRow]) -> str:
-    """The published figures beside what their networks cost."""
+    """The published energies compared with the cost of their networks."""
     header = ["one evaluation, CIFAR-10", "published", "honest", "parameters", "GMAC a step", "implied rate", "saving"]
     ann = next(row for row in rows if row.rate is None)
     body = [

@@ -1,4 +1,4 @@
-"""The ANN to compare with: the same U-Net with activations instead of spikes."""
+"""The ANN for comparison: the same U-Net with activations instead of spikes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,19 +14,19 @@ SHARED = ("sample_size", "in_channels", "out_channels", "base_channels", "channe
 
 
 def ann_twin(config: Mapping[str, Any], middle_attention: bool = False) -> ANNUNet2DModel:
-    """An untrained diffusers U-Net of the widths, depth, patches and image size of a spiking network.
+    """An untrained diffusers U-Net with the widths, depth, patches and image size of a spiking network.
 
-    It evaluates once where the spiking network does T time steps.
+    It runs once, where the spiking network runs T time steps.
 
     Args:
-        config: of the `SpikingUNet2DModel`.
-        middle_attention: whether the middle has a block of attention, which the spiking network has not.
+        config: config of the `SpikingUNet2DModel`.
+        middle_attention: whether the middle has an attention block, which the spiking network lacks.
     """
     return ANNUNet2DModel(**{key: config[key] for key in SHARED}, middle_attention=middle_attention).eval()
 
 
 def twin_ledger(pipeline: SpikingDiffusionPipeline) -> Ledger:
-    """The ledger of one evaluation of a network's ANN twin: what goes in decides nothing, as nothing is binary."""
+    """The ledger of one evaluation of a network's ANN twin. The input does not matter, as no activation is binary."""
     twin = ann_twin(pipeline.unet.config)
     size = twin.config["sample_size"]
     return measure_network(twin, torch.randn(1, twin.config["in_channels"], size, size), 500, "ANN twin")

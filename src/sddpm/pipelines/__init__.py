@@ -1,4 +1,4 @@
-"""The meeting place of a model and a scheduler: a picture from a seed."""
+"""Pipelines: a model and a scheduler together make a picture from a seed."""
 
 from sddpm.pipelines.denoise import DenoisingStep, denoise
 from sddpm.pipelines.loading import load_pipeline

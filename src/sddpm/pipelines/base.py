@@ -1,4 +1,4 @@
-"""What every way of sampling shares: model, scheduler and engine, noise by seed, batches one after another."""
+"""Common to all ways of sampling: model, scheduler and engine, noise by seed, batches in sequence."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,14 +40,14 @@ Options = TypeVar("Options", bound=SamplingOptions)
 
 @dataclass(frozen=True)
 class Prepared:
-    """Checked options and what they mean for a pipeline: what is the same for all batches of a call.
+    """Checked and resolved options of a pipeline: everything that is the same for all batches of a call.
 
     Attributes:
-        model: gives the form of the model that samples; it is compiled when this is first called.
-        scheduler: of the solver.
-        options: with the model's own values instead of None, and the engine by what it means; solver stays None for
-            the pipeline's own.
-        evaluations: of the network, a batch.
+        model: returns the form of the model that samples; the first call compiles it.
+        scheduler: the scheduler of the solver.
+        options: with the model's own values instead of None, and the engine resolved; the solver stays None for the
+            pipeline's own.
+        evaluations: network evaluations per batch.
     """
 
     model: Callable[[], nn.Module]
@@ -57,7 +57,7 @@ class Prepared:
 
 
 class SamplingPipeline(DiffusionPipeline):
-    """The part of `SpikingDiffusionPipeline` that is no way of sampling by itself; arguments as there."""
+    """The base of `SpikingDiffusionPipeline`, without the sampling methods; same arguments."""
 
     model_cpu_offload_seq = "unet"
 
@@ -78,9 +78,9 @@ class SamplingPipeline(DiffusionPipeline):
         self.scheduler: Any
         self.register_modules(unet=unet, scheduler=scheduler)
         self._engines = Engines()
-        self._interrupt = False  # set by a callback_on_step_end that has seen enough, as in diffusers
+        self._interrupt = False  # a callback_on_step_end sets it to stop, as in diffusers
         kept_thresholds(threshold_guidance)  # for its checks
-        if threshold_guidance is not None:  # a model without guidance is saved as it always was
+        if threshold_guidance is not None:  # a model without guidance is saved in the old format
             self.register_to_config(threshold_guidance=dict(threshold_guidance))
         if class_names is not None:
             self.register_to_config(class_names=list(class_names))
@@ -100,15 +100,15 @@ class SamplingPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
-        """As of diffusers, of whatever `load_pipeline` takes: the name of a model that comes with the package, a saved
-        model, a run, or user/model of the hub. Code that lies with a model is not executed. Raises `UserError` if there
-        is no such model."""
+        """As in diffusers, from everything that `load_pipeline` accepts: the name of a model that comes with the
+        package, a saved model, a run, or user/model on the hub. Code in a model's folder is not executed. Raises
+        `UserError` if there is no such model."""
         folder = pipeline_folder(pretrained_model_name_or_path)
         return super().from_pretrained(folder, **kwargs)
 
     @classmethod
     def load_config(cls, *arguments: Any, **keywords: Any) -> Any:
-        """As of diffusers; the class is this one, not that of a file beside the model."""
+        """As in diffusers, but always for this class, not for one defined by a file in the model's folder."""
         config: Any = super().load_config(*arguments, **keywords)
         if isinstance(config, dict) and isinstance(config.get("_class_name"), list):
             config["_class_name"] = config["_class_name"][-1]
@@ -117,8 +117,8 @@ class SamplingPipeline(DiffusionPipeline):
     def save_pretrained(
         self, save_directory: str | PathLike[str], *arguments: Any, push_to_hub: bool = False, **keywords: Any
     ) -> None:
-        """As of diffusers, with the hashes of the weights beside them, which `load_pipeline` compares, and so that
-        `DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)` loads it too."""
+        """As in diffusers, and also saves hashes of the weights, which `load_pipeline` compares, and a file with which
+        `DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)` loads the model."""
         folder, name = Path(save_directory), keywords.pop("repo_id", None)
         super().save_pretrained(folder, *arguments, **keywords)
         write_checksums(folder / "unet")
@@ -128,61 +128,60 @@ class SamplingPipeline(DiffusionPipeline):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What is kept beside model and scheduler: the other arguments of the constructor."""
+        """What is saved in addition to model and scheduler: the other arguments of the constructor."""
         return {name: self.config.get(name) for name in ABOUT}
 
     @property
     def solver(self) -> str:
-        """The solver that samples unless another is given: its name in `SOLVERS`, or the class of a scheduler that has
-        none there."""
+        """The default solver: its name in `SOLVERS`, or the class of a scheduler that is not there."""
         return solver_name(self.scheduler) or type(self.scheduler).__name__
 
     @property
     def num_inference_steps(self) -> int:
-        """Steps of the solver unless others are given: those that are kept with the model, or else 50."""
+        """The default number of solver steps: the number saved with the model, else 50."""
         return self.config.get("num_inference_steps") or own_steps(self.scheduler.config) or DEFAULT_STEPS
 
     @property
     def timesteps(self) -> tuple[int, ...] | None:
-        """The time steps that are kept with the model, in the config of its scheduler; None for even ones."""
+        """The time steps saved with the model, in the config of its scheduler; None for even ones."""
         kept = kept_timesteps(self.scheduler.config)
         return None if kept is None else tuple(kept)
 
     @property
     def samplers(self) -> dict[str, Sampler]:
-        """The named ways of sampling that are kept with the model."""
+        """The named samplers saved with the model."""
         return read_samplers(self.config.get("samplers"), None, self.scheduler.config.num_train_timesteps)
 
     @property
     def default_sampler(self) -> str | None:
-        """The name of the sampler that is used unless another, or solver, steps or time steps are given; None for the
+        """The name of the sampler that is used if no sampler, solver, steps or time steps are given; None for the
         model's own solver, steps and x0_scale."""
         name = self.config.get("sampler")
         return None if name == OWN else name
 
     @property
     def guided_thresholds(self) -> PlainThresholds | None:
-        """The firing thresholds to sample with unless others are given, as kept with the model; None: as trained."""
+        """The default firing thresholds for sampling, as saved with the model; None: the trained ones."""
         return kept_thresholds(self.config.get("threshold_guidance"))
 
     @property
     def x0_scale(self) -> float:
-        """Factor of the predicted clean image, unless another is given."""
+        """The default factor of the predicted clean image."""
         return self.config.get("x0_scale") or 1.0
 
     @property
     def num_classes(self) -> int | None:
-        """How many classes images may have; None if the model knows none."""
+        """The number of image classes; None for an unconditional model."""
         return self.unet.config.get("num_classes")
 
     @property
     def class_names(self) -> list[str] | None:
-        """Their names, if they have any."""
+        """The names of the classes, if they have any."""
         return self.config.get("class_names")
 
     @property
     def signal_range(self) -> tuple[float, float] | None:
-        """What -1 and 1 of a model of signals stand for; None of a model of images."""
+        """The data values of -1 and 1 for a model of signals; None for a model of images."""
         if self.unet.config.get("dims", 2) == 2:
             return None
         low, high = self.config.get("signal_range") or (-1.0, 1.0)
@@ -191,34 +190,33 @@ class SamplingPipeline(DiffusionPipeline):
     def require_images(self) -> None:
         """Raise `UserError` for a model of signals."""
         if self.signal_range is not None:
-            raise UserError("this model makes signals of one dimension; this needs one that makes images")
+            raise UserError("this model samples one-dimensional signals; a model of images is needed")
 
     def resolve_engine(self, engine: str, exit_tolerance: float | None = None) -> str:
-        """What `engine` means for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
+        """Resolve `engine` for this model: "eager", "exact" or "fast". Raises `UserError`, as a call would."""
         if exit_tolerance is not None:
             EarlyExit(self.unet, exit_tolerance)  # for its checks
             if engine not in ("auto", "eager"):
-                raise UserError(f"early exit goes through the eager network, which engine {engine!r} is not")
+                raise UserError(f"early exit needs engine 'eager' or 'auto', not {engine!r}")
             return "eager"
         return self._engines.resolve(self.unet, engine)
 
     def model_for(self, engine: str) -> nn.Module:
-        """The form of the model that `engine` means, compiled if need be. Raises `UserError`, as a call would."""
+        """The form of the model for `engine`, compiled if needed. Raises `UserError`, as a call would."""
         return self._engines.choose(self.unet, engine)
 
     def resolve_options(self, options: Options) -> Options:
-        """The options with the model's own number of steps, thresholds and x0_scale where they are None, and the engine
-        by what it means. The solver stays None for the pipeline's own. Raises `UserError`, as a call would."""
+        """The options with the model's own number of steps, thresholds and x0_scale instead of None, and with the
+        engine resolved. The solver stays None for the pipeline's own. Raises `UserError`, as a call would."""
         return cast(Options, self._prepare(options).options)
 
     def scheduler_of(self, options: SamplingOptions) -> Any:
-        """The scheduler that resolved options mean: the pipeline's own for no solver, else that of the solver, for the
-        same noise schedule. Raises `UserError` as `switch_solver`."""
+        """The scheduler of resolved options: the pipeline's own if no solver is given, else that of the solver, for the
+        same noise schedule. Raises `UserError` as `switch_solver` does."""
         return self.scheduler if options.solver is None else switch_solver(self.scheduler, options.solver)
 
     def evaluations_of(self, options: SamplingOptions) -> int:
-        """Evaluations of the network, a batch, of options with steps or time steps. Raises `UserError`, as a call
-        would."""
+        """Network evaluations per batch, from options with steps or time steps. Raises `UserError`, as a call would."""
         return len(prepare_scheduler(self.scheduler_of(options), options)[0].timesteps)
 
     def sampler(self, options: SamplingOptions) -> str:
@@ -231,8 +229,8 @@ class SamplingPipeline(DiffusionPipeline):
         return f"{options.solver or self.solver} with {steps or self.num_inference_steps} steps"
 
     def _with_sampler(self, options: Options) -> Options:
-        """The options with what the sampler that they mean says where they say nothing. Raises `UserError` for an
-        unknown one."""
+        """The options, completed from the sampler that they name or the default one. Raises `UserError` for an unknown
+        sampler."""
         aside = options.solver or options.num_inference_steps is not None or options.timesteps is not None
         name = options.sampler or (None if aside else self.default_sampler)
         kept: dict[str, Any] = {}
@@ -245,7 +243,7 @@ class SamplingPipeline(DiffusionPipeline):
         return replace(options.filled(**kept), sampler=None)
 
     def _prepare(self, options: SamplingOptions) -> Prepared:
-        """Raises `UserError` for options that this model cannot be sampled with."""
+        """Check and resolve the options. Raises `UserError` if this model cannot be sampled with them."""
         options = self._with_sampler(options)
         steps = options.num_inference_steps
         timesteps = chosen_timesteps(steps, options.timesteps, self.scheduler.config)
@@ -257,7 +255,7 @@ class SamplingPipeline(DiffusionPipeline):
             v_threshold=self.guided_thresholds,
             x0_scale=self.x0_scale,
         )
-        wanted = options.engine  # "auto" is decided for each batch: the model may get a hook on the way
+        wanted = options.engine  # "auto" is resolved for each batch: the model may get a hook in between
         options = replace(options, engine=self.resolve_engine(options.engine, options.exit_tolerance))
         scheduler = self.scheduler_of(options)
         evaluations = len(prepare_scheduler(scheduler, options)[0].timesteps)
@@ -282,10 +280,10 @@ class SamplingPipeline(DiffusionPipeline):
         callback: Callable[[DenoisingStep], None] | None,
         total: int | None,
     ) -> Iterator[tuple[list[Any], Tensor]]:
-        """Each chunk and its images, [B, C, H, W] in [0, 1] on the CPU: where the steps that `begin` gives arrive.
-        Signals [B, C, L] come in the units of their data."""
+        """Each chunk and its images, [B, C, H, W] in [0, 1] on the CPU: the results of the steps that `begin` returns.
+        Signals [B, C, L] are in the units of their data."""
         low, high = self.signal_range or (0.0, 1.0)
-        # The bar is diffusers' own, so that pipe.set_progress_bar_config works; no total means no bar.
+        # Uses diffusers' own bar, so that pipe.set_progress_bar_config works; without a total there is no bar.
         with self.progress_bar(total=total) if total else tqdm(disable=True) as bar:  # type: ignore[misc]
             done = 0
             for chunk in chunks:
@@ -312,7 +310,7 @@ class SamplingPipeline(DiffusionPipeline):
 
 
 def check_own_steps(num_inference_steps: Any, scheduler: Any) -> None:
-    """Raise `UserError` for a number of steps that cannot be kept with a model of that scheduler."""
+    """Raise `UserError` for a number of steps that is invalid for a model with that scheduler."""
     if is_distilled(scheduler.config) and num_inference_steps != (known := own_steps(scheduler.config)):
         raise UserError(f"num_inference_steps must be {known}, for which it was distilled, not {num_inference_steps!r}")
     total = scheduler.config.num_train_timesteps
@@ -331,7 +329,7 @@ def check_output_type(output_type: str) -> None:
 
 
 def split_batches(items: Sequence[Any], batch_size: int | None) -> list[list[Any]]:
-    """Lists of `batch_size` items (64 unless said). Raises `UserError` if there are none."""
+    """Lists of `batch_size` items (64 by default). Raises `UserError` if there are none."""
     batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
     if batch_size < 1 or len(items) < 1:
         raise UserError(f"nothing to sample: {len(items)} seeds, {batch_size} at a time")

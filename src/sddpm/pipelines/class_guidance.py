@@ -1,4 +1,4 @@
-"""Images of a class: the names it may be given by, and classifier-free guidance towards it."""
+"""Images of a class: names of classes, and classifier-free guidance towards a class."""
 
 import hashlib
 import math
@@ -20,11 +20,12 @@ NO_CLASS, RANDOM = "none", "random"
 
 @dataclass(frozen=True)
 class ClassGuidance:
-    """The class of each sample, and how strongly it is guided (Ho & Salimans, 2021, arXiv 2207.12598).
+    """The class of each sample, and the guidance scale (Ho & Salimans, 2021, arXiv 2207.12598).
 
-    labels: LongTensor [B]. no_class: the label that stands for no class.
-    scale: s, where the prediction is taken to be u + s (c - u), from c for the class and u for no class. (The paper's
-        w is s - 1.) At 1 this is c, and the model is evaluated once instead of twice.
+    labels: LongTensor [B]. no_class: the label for "no class".
+    scale: s in the prediction u + s (c - u), from c with the class and u without. (The paper's w is s - 1.) At 1 this
+    is c,
+        and the model is evaluated once instead of twice.
     """
 
     labels: Tensor
@@ -32,7 +33,7 @@ class ClassGuidance:
     scale: float = 1.0
 
     def ask(self, model: nn.Module, x: Tensor, t: int | Tensor) -> Tensor:
-        """The guided prediction at x_t [B, ...]; classes and no class are one batch."""
+        """The guided prediction at x_t [B, ...]; evaluates with and without class in one batch."""
         if self.scale == 1:
             return model(x, t, self.labels).sample
         steps = torch.as_tensor(t).expand(len(x)).repeat(2)
@@ -42,18 +43,18 @@ class ClassGuidance:
 
 
 def check_guidance(num_classes: int | None, class_labels: ClassLabels, scale: float) -> None:
-    """Raise `UserError` for classes that a model does not know, or a scale that is none or has nothing to act upon."""
+    """Raise `UserError` for classes of an unconditional model, or a guidance scale that is invalid or has no effect."""
     if class_labels is not None and num_classes is None:
         raise UserError("this model has no classes: it was trained without model.num_classes")
     if not (0 <= scale < math.inf):
         raise UserError(f"the guidance scale must be a number of at least 0, not {scale}")
     if class_labels is None and scale != 1:
         kind = "a model that was trained with classes" if num_classes is None else "class labels"
-        raise UserError(f"a guidance scale needs {kind}: it strengthens the class against none")
+        raise UserError(f"a guidance scale needs {kind}: it guides towards a class")
 
 
 def drawn_by_seed(num_classes: int | None) -> str | None:
-    """The `class_labels` of a sample that is to be of any class, for a model of so many: None if it knows none."""
+    """The `class_labels` for a sample of a random class; None for an unconditional model."""
     return None if num_classes is None else RANDOM
 
 
@@ -64,25 +65,25 @@ def resolve_labels(
     names: Sequence[str] | None = None,
     of: str = "seeds",
 ) -> list[int]:
-    """The class of each seed, `num_classes` standing for none.
+    """The class of each seed; `num_classes` means no class.
 
     Args:
-        class_labels: a class for all, or one for each seed: a number or its name, "none", or "random", which is drawn
-            uniformly, by the seed alone. None means "none".
-        seeds: of the samples.
-        num_classes: of the model.
-        names: of the classes, if they have any.
-        of: what the labels are one each of, for the refusal.
+        class_labels: a class for all, or one for each seed: a number, a name, "none", or "random" (drawn uniformly,
+            from the seed only). None means "none".
+        seeds: seeds of the samples.
+        num_classes: number of classes of the model.
+        names: names of the classes, if they have any.
+        of: what each label is for, for the error message.
 
     Raises:
-        UserError: a class that there is not, or another number of them than of seeds.
+        UserError: an unknown class, or the number of labels is neither 1 nor that of the seeds.
     """
     labels = listed_labels(class_labels)
     if labels is None:
         one: Any = class_labels.item() if isinstance(class_labels, Tensor) else class_labels
         labels = [NO_CLASS if one is None else one] * len(seeds)
     if len(labels) != len(seeds):
-        raise UserError(f"{len(seeds)} {of}, but {len(labels)} class labels: as many, or one, are needed")
+        raise UserError(f"{len(seeds)} {of}, but {len(labels)} class labels: give {len(seeds)} or 1")
     return [
         _drawn(seed, num_classes) if label == RANDOM else class_index(label, num_classes, names)
         for seed, label in zip(seeds, labels, strict=True)
@@ -90,7 +91,7 @@ def resolve_labels(
 
 
 def listed_labels(class_labels: ClassLabels) -> list[ClassLabel] | None:
-    """The labels of a list or of a tensor [N]; None for one label, or none, for all."""
+    """The labels of a list or of a tensor [N]; None if there is one label or none for all."""
     if isinstance(class_labels, Tensor):
         return class_labels.tolist() if class_labels.ndim else None
     if class_labels is None or isinstance(class_labels, str) or not isinstance(class_labels, Sequence):
@@ -99,7 +100,8 @@ def listed_labels(class_labels: ClassLabels) -> list[ClassLabel] | None:
 
 
 def class_index(label: ClassLabel, num_classes: int, names: Sequence[str] | None = None) -> int:
-    """The number of a class from its number or name ("Ankle boot", in any case); "none" is the one after the last.
+    """The number of a class from its number or name ("Ankle boot", in any case); "none" is the number after the last
+    class.
 
     Raises:
         UserError: there is no such class.
@@ -118,7 +120,7 @@ def class_index(label: ClassLabel, num_classes: int, names: Sequence[str] | None
 
 
 def class_name(index: int, names: Sequence[str] | None) -> str:
-    """What to call a class in a picture: its name, or else its number."""
+    """The label of a class in a picture: its name, else its number."""
     return names[index] if names is not None and index < len(names) else str(index)
 
 
@@ -128,6 +130,6 @@ def _choices(num_classes: int, names: Sequence[str] | None) -> str:
 
 
 def _drawn(seed: int, num_classes: int) -> int:
-    """A class by the seed, unrelated to the noise that the seed draws."""
+    """A class drawn from the seed, independently of the seed's noise."""
     digest = hashlib.blake2b(f"class/{seed}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % num_classes

@@ -1,4 +1,4 @@
-"""From noise to images: the loop in which a model and a scheduler meet, as a plain generator without side effects."""
+"""From noise to images: the sampling loop of a model and a scheduler, as a plain generator without side effects."""
 
 import copy
 import inspect
@@ -27,21 +27,21 @@ from sddpm.pipelines.options import (
     with_keywords,
 )
 
-_LOCK = threading.Lock()  # of the table
+_LOCK = threading.Lock()  # protects the table
 _LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class DenoisingStep:
-    """One evaluation of the network and what the solver made of it. Tensors are [B, C, H, W], nominally in [-1, 1].
+    """One evaluation of the network and the resulting solver step. Tensors are [B, C, H, W], nominally in [-1, 1].
 
     index: 0 for the first evaluation.
     t: diffusion step at which the network was evaluated, N - 1 (noise) to 0.
     x_t: the input.
-    x0: the clean image that its prediction implies, scaled, and clamped if the scheduler clamps.
-    x_prev: what the solver goes on with; the images, after the last step.
-    snn_steps: SNN time steps that each sample took, LongTensor [B], if the model leaves early; else None. [2 B] if the
-        model was evaluated for both a class and none.
+    x0: the clean image implied by the prediction, scaled, and clamped if the scheduler clamps.
+    x_prev: the input of the next step; after the last step, the images.
+    snn_steps: SNN time steps used by each sample, LongTensor [B], with early exit; else None. [2 B] if the model was
+        evaluated both with and without a class.
     """
 
     index: int
@@ -54,7 +54,7 @@ class DenoisingStep:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside the block; afterwards every module is in the mode it was in."""
+    """Evaluation mode without gradients inside the block; afterwards every module is in its previous mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -66,7 +66,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _lock_of(model: nn.Module) -> AbstractContextManager[Any]:
-    """The lock of the network in which the thresholds of a call are set: its compiled form shares its neurons."""
+    """The lock of the network whose thresholds a call sets; the compiled form shares the network's neurons."""
     while isinstance(inner := getattr(model, "unet", None), nn.Module):
         model = inner
     with _LOCK:
@@ -88,18 +88,18 @@ def predict(
     thresholds: Thresholds | None = None,
     guidance: ClassGuidance | None = None,
 ) -> Tensor:
-    """The model's prediction at x_t [B, ...] in the precision of `x`; the model is left as it was. Threads that
-    evaluate the same model take turns, so that each has its own thresholds.
+    """The model's prediction at x_t [B, ...] in the precision of `x`; the model is not changed. Threads that evaluate
+    the same model wait for each other, so that each uses its own thresholds.
 
     Args:
-        model: gives model(x_t, t).sample, in any precision; with guidance, model(x_t, t, class_labels).sample.
+        model: called as model(x_t, t).sample, in any precision; with guidance, model(x_t, t, class_labels).sample.
         x: x_t.
         t: diffusion step, or LongTensor [B].
-        thresholds: firing thresholds to evaluate it with; None for its own.
-        guidance: classes to evaluate it for; None for none.
+        thresholds: firing thresholds for the evaluation; None for the model's own.
+        guidance: classes for the evaluation; None for no classes.
 
     Raises:
-        UserError: thresholds that the model does not know.
+        UserError: thresholds of layers that the model does not have.
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
     with _lock_of(model), evaluation_mode(model), _at_threshold(model, thresholds):
@@ -108,12 +108,12 @@ def predict(
 
 
 def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, dict[str, Any]]:
-    """A copy of the scheduler, set to the steps or time steps of the options, and the keyword arguments its step takes
+    """A copy of the scheduler, set to the steps or time steps of the options, and the keyword arguments for its `step`
     besides generators.
 
     Raises:
-        UserError: steps, time steps or an eta that it, or a distilled model, does not know, or a scheduler that does
-            not run from unit noise over an alphas_cumprod table.
+        UserError: steps, time steps or an eta that the scheduler or a distilled model does not support, or a scheduler
+            that does not start from unit noise on an alphas_cumprod table.
     """
     if not hasattr(scheduler, "alphas_cumprod") or float(scheduler.init_noise_sigma) != 1.0:
         raise UserError(f"{type(scheduler).__name__} does not start from unit noise: choose one of sddpm's solvers")
@@ -123,15 +123,15 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
     timesteps = chosen_timesteps(steps, options.timesteps, scheduler.config)
     steps = DEFAULT_STEPS if steps is None else steps
     if timesteps is not None and "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters:
-        raise UserError(f"{type(scheduler).__name__} takes no time steps of its own: give `num_inference_steps`")
+        raise UserError(f"{type(scheduler).__name__} does not support `timesteps`: give `num_inference_steps`")
     if timesteps is None and not 1 <= steps <= total:
         raise UserError(f"steps must be from 1 to {total} (the model's noise schedule), not {steps}")
     takes_eta = "eta" in inspect.signature(scheduler.step).parameters
     if options.eta > 0 and not takes_eta:
-        raise UserError(f"eta belongs to the ddim solver: {type(scheduler).__name__} has none")
+        raise UserError(f"eta needs the solver ddim: {type(scheduler).__name__} has none")
     if options.eta > 0 and kept is not None and is_distilled(scheduler.config):
         raise UserError(f"{described(kept)}, without fresh noise: leave out eta, or give 0, not {options.eta:g}")
-    scheduler = copy.deepcopy(scheduler)  # its counters belong to one call
+    scheduler = copy.deepcopy(scheduler)  # its counters are for one call
     if timesteps is None:
         scheduler.set_timesteps(steps)
     else:
@@ -141,12 +141,12 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A model and a scheduler that is set to its steps: what makes one step of denoising.
+    """A model and a scheduler with its steps set. Computes single denoising steps.
 
     Attributes:
-        model, scheduler, guidance: as of `denoise`.
+        model, scheduler, guidance: as in `denoise`.
         step_options: keyword arguments of `scheduler.step`.
-        v_threshold, x0_scale: as of `SamplingOptions`.
+        v_threshold, x0_scale: as in `SamplingOptions`.
     """
 
     model: nn.Module
@@ -165,7 +165,7 @@ class Denoiser:
         options: SamplingOptions,
         guidance: ClassGuidance | None,
     ) -> Self:
-        """From the arguments of `denoise`. Raises `UserError` as it does at the call."""
+        """Make it from the arguments of `denoise`. Raises `UserError` as `denoise` does when called."""
         scheduler, step_options = prepare_scheduler(scheduler, options)
         if "generator" in inspect.signature(scheduler.step).parameters:
             step_options["generator"] = list(generators)
@@ -173,8 +173,8 @@ class Denoiser:
         return cls(model, scheduler, step_options, options.v_threshold, x0_scale, guidance)
 
     def step(self, index: int, t: int, x: Tensor) -> DenoisingStep:
-        """One evaluation at x_t [B, ...] and what the solver makes of it; thresholds are those of `index` and `t`.
-        Raises `UserError` as `predict`."""
+        """One evaluation at x_t [B, ...] and one solver step; the thresholds are those for `index` and `t`.
+        Raises `UserError` as `predict` does."""
         scheduler, thresholds = self.scheduler, self.v_threshold
         kind, alphas_cumprod = scheduler.config.prediction_type, scheduler.alphas_cumprod
         if callable(thresholds):
@@ -200,23 +200,24 @@ def denoise(
 ) -> Iterator[DenoisingStep]:
     """Sample from a diffusion model, one step at a time.
 
-    The scheduler and the model's mode and thresholds are left as they were, also when the loop is left early.
+    The scheduler and the model's mode and thresholds are restored, even if the loop ends early.
 
     Args:
         model: predicts model(x_t, t).sample; on the device of `x_T`, in any precision.
-        scheduler: of diffusers, for unit noise and an alphas_cumprod table (DDPM, DDIM, DPM-Solver++, UniPC, PNDM).
+        scheduler: a diffusers scheduler for unit noise with an alphas_cumprod table (DDPM, DDIM, DPM-Solver++, UniPC,
+            PNDM).
         x_T: noise [B, C, H, W]; its precision is that of the solver. For a model of synaptic currents it is the current
-            of every SNN time step; the solver then works on these currents, and what is yielded are their means.
+            at every SNN time step; the solver then works on these currents, and their means are yielded.
         generators: one for each sample, for the noise of stochastic solvers.
-        options: of which num_inference_steps, timesteps, eta, v_threshold and x0_scale count: the rest of them is in
-            `model` and `scheduler` already.
-        guidance: classes to evaluate the model for; None for none.
-        on_step_end: called with index, t and x_prev after every step; gives the x_prev to go on with, as x_T has it:
-            of a model of synaptic currents they are the currents [T, B, C, H, W].
-        keywords: fields of `SamplingOptions`, which come before those of `options`.
+        options: uses num_inference_steps, timesteps, eta, v_threshold and x0_scale; the others are already applied in
+            `model` and `scheduler`.
+        guidance: classes for the evaluations; None for no classes.
+        on_step_end: called with index, t and x_prev after every step; returns the x_prev for the next step, in the form
+            of x_T: for a model of synaptic currents, the currents [T, B, C, H, W].
+        keywords: fields of `SamplingOptions`, which override those of `options`.
 
     Raises:
-        UserError: at the call, for options or a scheduler that are invalid; on the way, for thresholds.
+        UserError: at the call, for invalid options or an invalid scheduler; during sampling, for invalid thresholds.
     """
     options = with_keywords(options, keywords)
     if len(generators) != len(x_T):
@@ -225,7 +226,7 @@ def denoise(
     T = config["T"] if config.get("synaptic_currents") else None
     if T is not None:
         if adds_noise(scheduler, options.eta):
-            raise UserError(f"synaptic currents need a solver without noise of its own: {deterministic_solvers()}")
+            raise UserError(f"synaptic currents need a solver that adds no noise: {deterministic_solvers()}")
         x_T = x_T.expand(T, *x_T.shape)
     steps = _denoise(Denoiser.prepare(model, scheduler, generators, options, guidance), x_T, on_step_end)
     return steps if T is None else map(_decoded, steps)

@@ -1,4 +1,4 @@
-"""Devices by the names that users type."""
+"""Devices by name."""
 
 import torch
 
@@ -6,10 +6,10 @@ from sddpm.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device "cpu", "cuda" ("cuda:1"), "mps", or with "auto" the best one there is.
+    """The device "cpu", "cuda" ("cuda:1"), "mps", or with "auto" the best available one.
 
     Raises:
-        UserError: no such device here.
+        UserError: no such device on this machine.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available():

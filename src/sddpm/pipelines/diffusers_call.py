@@ -1,4 +1,4 @@
-"""Arguments of a call as pipelines of diffusers have them, and what they mean where each image has its own seed."""
+"""The call arguments of diffusers' pipelines, translated to this package, where each image has its own seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from sddpm.pipelines.class_guidance import ClassLabels, listed_labels
 Generators = torch.Generator | Sequence[torch.Generator]
 StepEndCallback = Callable[[Any, int, Tensor, dict[str, Any]], dict[str, Any] | None]
 TENSOR_INPUTS = ("latents",)
-# Arguments of diffusers' pipelines that mean nothing here, with what serves instead.
+# Arguments of diffusers' pipelines that do not exist here, and what to use instead.
 FOREIGN = {
     "callback_steps": "use `callback`, which is called after every step",
     "class_label": "use `class_labels`",
@@ -29,7 +29,7 @@ FOREIGN = {
 
 
 def refuse_foreign(keywords: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a keyword of other pipelines that means nothing here."""
+    """Raise `UserError` for a keyword of other pipelines that does not exist here."""
     for name in keywords:
         if name in FOREIGN:
             raise UserError(f"this pipeline has no argument `{name}`: {FOREIGN[name]}")
@@ -46,7 +46,7 @@ def plan_images(
     """The seed of each image, and class labels: one for all images, or one for each.
 
     Raises:
-        UserError: seeds beside a generator; numbers of images that contradict each other; what is no generator.
+        UserError: both seeds and a generator; contradictory numbers of images; an invalid generator.
     """
     if seeds is not None and generator is not None:
         raise UserError("give `seeds` or `generator`, not both: a generator only draws the seeds")
@@ -76,7 +76,7 @@ def plan_images(
 
 
 def draw_seeds(generator: Generators, count: int) -> list[int]:
-    """`count` seeds, one after another from a generator, or one from each; a generator moves on by what it draws."""
+    """`count` seeds, all drawn from one generator or one from each of a list; this advances the generators."""
     each = [generator] * count if isinstance(generator, torch.Generator) else generator
     return [int(torch.randint(MAX_SEED + 1, (), generator=one, device=one.device)) for one in each]
 
@@ -95,16 +95,16 @@ def check_latents(latents: Any, shape_of_one: Sequence[int]) -> None:
 def step_end(
     pipe: Any, callback: StepEndCallback | None, tensor_inputs: Sequence[str]
 ) -> Callable[[int, int, Tensor], Tensor] | None:
-    """What `denoise` takes from diffusers' `callback_on_step_end`; None if there is none.
+    """The `on_step_end` of `denoise` for diffusers' `callback_on_step_end`; None if there is none.
 
     Raises:
-        UserError: at the call, tensors that there are not; on the way, a callback that returns no such latents.
+        UserError: at the call, unknown tensor names; during sampling, a callback that returns invalid latents.
     """
     unknown = [name for name in tensor_inputs if name not in TENSOR_INPUTS]
     if unknown:
         raise UserError(
             f"callback_on_step_end_tensor_inputs may name {', '.join(TENSOR_INPUTS)}, not {', '.join(unknown)}: "
-            "`callback` gets all that a step has"
+            "use `callback`, which receives everything about a step"
         )
     if callback is None:
         return None

@@ -1,7 +1,7 @@
-"""Models on the Hugging Face hub: fetching one, sending one, and what plain diffusers needs to load one.
+"""Models on the Hugging Face hub: download, upload, and the file that plain diffusers needs to load one.
 
-HF_ENDPOINT names another hub, HF_TOKEN who is sending, HF_HUB_OFFLINE=1 keeps to what was fetched before: all of them
-are huggingface_hub's own. Nothing that is fetched is executed.
+The environment variables are huggingface_hub's own: HF_ENDPOINT names another hub, HF_TOKEN identifies the user, and
+HF_HUB_OFFLINE=1 uses only models downloaded before. Nothing that is downloaded is executed.
 """
 
 import json
@@ -36,7 +36,7 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_id(name: str | PathLike[str]) -> bool:
-    """Whether a name has the form user/model, and nothing of this machine is called so."""
+    """Whether a name has the form user/model, and no file or folder on this machine has it."""
     return _ID.fullmatch(str(name)) is not None and not Path(name).exists()
 
 
@@ -47,16 +47,16 @@ def check_hub_id(name: str) -> None:
 
 
 def fetch_model(name: str) -> Path:
-    """The folder of the model user/model, fetched from the hub unless it was before. No code is fetched.
+    """The folder of the model user/model, downloaded from the hub if not done before. No code is downloaded.
 
     Raises:
-        UserError: the hub has no such model, or does not answer and the model was not fetched before.
+        UserError: the hub has no such model, or cannot be reached and the model was not downloaded before.
     """
     try:
         return Path(snapshot_download(name, allow_patterns=list(_MODEL_FILES), etag_timeout=10))
     except RepositoryNotFoundError as error:
         raise UserError(f"the hub has no model {name}, or it is private: log in with `hf auth login`") from error
-    except Exception as error:  # of huggingface_hub, of the library that it speaks HTTP with, or of the system
+    except Exception as error:  # from huggingface_hub, its HTTP library or the system
         raise UserError(f"cannot fetch {name} from the hub: {_reason(error)}") from error
 
 
@@ -64,7 +64,7 @@ def send_model(folder: Path, name: str) -> str:
     """Send a saved or released model to the hub as user/model; returns its address.
 
     Raises:
-        UserError: an invalid name, nobody logged in, or a hub that refuses or does not answer.
+        UserError: an invalid name, no login, or a hub that refuses or cannot be reached.
     """
     check_hub_id(name)
     api = HfApi()
@@ -74,12 +74,12 @@ def send_model(folder: Path, name: str) -> str:
         return f"{api.endpoint}/{name}"
     except Exception as error:  # as above
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
-            raise UserError(f"the hub lets nobody here write {name}: log in with `hf auth login`") from error
+            raise UserError(f"no permission to write {name} on the hub: log in with `hf auth login`") from error
         raise UserError(f"cannot send {name} to the hub: {_reason(error)}") from error
 
 
 def make_loadable(folder: Path) -> None:
-    """Let plain diffusers load a saved `SpikingDiffusionPipeline` with trust_remote_code=True."""
+    """Add the file with which plain diffusers loads a saved `SpikingDiffusionPipeline` with trust_remote_code=True."""
     index = folder / "model_index.json"
     content = read_json(index)
     content["_class_name"] = [Path(PIPELINE_FILE).stem, "SpikingDiffusionPipeline"]
@@ -88,7 +88,7 @@ def make_loadable(folder: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what huggingface_hub says, or of what made it say so."""
+    """The first line of huggingface_hub's error message, or of the error's cause."""
     logging.getLogger(__name__).debug("the hub failed", exc_info=error)
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")

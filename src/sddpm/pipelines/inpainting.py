@@ -1,4 +1,4 @@
-"""Painting a part of images anew with a diffusion model (RePaint; Lugmayr et al., CVPR 2022)."""
+"""Inpainting: repainting a part of images with a diffusion model (RePaint; Lugmayr et al., CVPR 2022)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,22 +36,22 @@ def inpaint(
     guidance: ClassGuidance | None = None,
     **keywords: Unpack[SamplingKeywords],
 ) -> Iterator[DenoisingStep]:
-    """Denoise where `unknown`, with the rest known: at every noise level it is put in at that level, and stretches of
-    the way are walked several times, so that the two parts come to fit.
+    """Denoise where `unknown`. At every noise level the known part is replaced by the known image noised to that level.
+    Segments of the reverse process are repeated several times, so that the two parts fit together.
 
     Args:
-        model, scheduler, x_T, generators, options, guidance, keywords: as of `denoise`; the index that a function
-            of (index, t) is given is that of the level.
-        known: images [B, C, H, W] as the model sees them.
-        unknown: bool, of a shape that broadcasts to theirs.
-        jump_length, resamplings: as of `resampling_walk`.
+        model, scheduler, x_T, generators, options, guidance, keywords: as in `denoise`; functions of (index, t) receive
+            the index of the level.
+        known: images [B, C, H, W] in the scale of the model's input.
+        unknown: bool, of a shape that broadcasts to that of `known`.
+        jump_length, resamplings: as in `resampling_walk`.
 
     Raises:
-        UserError: as `denoise`, and a solver that looks back at earlier steps.
+        UserError: as in `denoise`, and for a multistep solver.
     """
     if is_multistep(scheduler):
         raise UserError(
-            "inpainting goes back and forth, which needs a solver whose steps do not look back at earlier ones: "
+            "inpainting repeats steps, which needs a solver whose steps do not depend on earlier ones: "
             f"{single_step_solvers()}"
         )
     options = with_keywords(options, keywords)
@@ -86,13 +86,13 @@ def as_images(images: Images, shape: tuple[int, ...]) -> Tensor:
     """Images as float [N, C, H, W] in [0, 1], from PIL images or a tensor that is uint8 or in [0, 1].
 
     Raises:
-        UserError: another shape than (C, H, W), which is that of the model, or values outside [0, 1].
+        UserError: another shape than the model's (C, H, W), or values outside [0, 1].
     """
     if not isinstance(images, Tensor):
         listed = [images] if isinstance(images, Image.Image) else list(images)
         mode = {1: "L", 3: "RGB"}.get(shape[0])
         if mode is None:
-            raise UserError(f"a model of {shape[0]} channels takes images as a tensor [N, C, H, W]")
+            raise UserError(f"a model of {shape[0]} channels needs images as a tensor [N, C, H, W]")
         arrays = [np.atleast_3d(np.asarray(image.convert(mode))) for image in listed]
         sizes = {array.shape for array in arrays}
         if len(sizes) != 1:
@@ -100,7 +100,7 @@ def as_images(images: Images, shape: tuple[int, ...]) -> Tensor:
         images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
     if images.ndim != 4 or tuple(images.shape[1:]) != shape:
         expected, found = (" x ".join(map(str, each)) for each in (shape, images.shape[1:]))
-        raise UserError(f"the model is for images of {expected}, these are {found}")
+        raise UserError(f"the model needs images of {expected}, these are {found}")
     if images.dtype == torch.uint8:
         return images / 255
     if not (images >= 0).logical_and(images <= 1).all():
@@ -112,7 +112,8 @@ REGIONS = ("left", "right", "top", "bottom", "center", "around")
 
 
 def region_mask(name: str, height: int, width: int) -> Tensor:
-    """A mask bool [height, width] that is true in a half, in the middle (of half the height and width), or around it.
+    """A mask bool [height, width] that is true in one half, in the centre (of half the height and width), or around the
+    centre.
 
     Raises:
         UserError: a name that is not one of `REGIONS`.
@@ -134,11 +135,11 @@ def region_mask(name: str, height: int, width: int) -> Tensor:
 
 
 def as_mask(mask: Tensor | Image.Image, shape: tuple[int, ...]) -> Tensor:
-    """What to paint anew, bool [1 or N, 1, H, W], from an image (white: anew), or a tensor [H, W] or [N, 1, H, W] of
-    truth values or of 0 and 1.
+    """The region to repaint, bool [1 or N, 1, H, W], from an image (white: repaint), or a tensor [H, W] or [N, 1, H, W]
+    of bool or of 0 and 1.
 
     Raises:
-        UserError: another size than the model's, a mask that is neither here nor there, or one that keeps all.
+        UserError: another size than the model's, values between 0 and 1, or a mask that repaints nothing.
     """
     if isinstance(mask, Image.Image):
         mask = torch.from_numpy(np.asarray(mask.convert("L")) > 127)
@@ -149,7 +150,7 @@ def as_mask(mask: Tensor | Image.Image, shape: tuple[int, ...]) -> Tensor:
             f"the mask must be {shape[1]} x {shape[2]} or [N, 1, {shape[1]}, {shape[2]}], not {list(mask.shape)}"
         )
     if mask.dtype != torch.bool and not ((mask == 0) | (mask == 1)).all():
-        raise UserError("the mask must be true, or 1, where images are painted anew, and false, or 0, elsewhere")
+        raise UserError("the mask must be true, or 1, where images are repainted, and false, or 0, elsewhere")
     if not mask.any():
-        raise UserError("the mask leaves nothing to paint: it is false everywhere")
+        raise UserError("the mask is false everywhere: it must be true where images are repainted")
     return mask.bool()

@@ -1,4 +1,4 @@
-"""Reading a saved pipeline from a folder of this machine, strictly, with errors a person can act upon."""
+"""Strict loading of a saved pipeline from a folder on this machine, with errors that say what to do."""
 
 import logging
 import sys
@@ -25,34 +25,34 @@ from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 from sddpm.pretrained import INDEX_NAME
 
-_LOADING = threading.Lock()  # diffusers is told what to say, and not to draw weights, for the whole process
+_LOADING = threading.Lock()  # verbosity and weight initialisation are settings of the whole process
 
 
 def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
-    """Load a pipeline saved with `save_pretrained`, one that comes with the package, by its name, or user/model of the
-    Hugging Face hub, which alone is downloaded. No pickle is read and no code that lies with a model is executed.
+    """Load a pipeline saved with `save_pretrained`, one that comes with the package (by name), or user/model on the
+    Hugging Face hub. Only the last is downloaded. No pickle is read and no code in a model's folder is executed.
 
-    Unlike `from_pretrained` it refuses weights that are missing or that the model does not have.
+    Unlike `from_pretrained` it refuses missing and unexpected weights.
 
     Args:
-        path: the folder with model_index.json, or a run folder, which means its model/, or a name of
-            `sddpm.pretrained.pretrained_names()`, or user/model.
-        device: where to put the model.
+        path: the folder with model_index.json; a run folder, which means its model/; a name of
+            `sddpm.pretrained.pretrained_names()`; or user/model.
+        device: device of the model.
 
     Raises:
-        UserError: no such folder, a folder that holds no pipeline, or files that are damaged or do not fit.
+        UserError: no such folder, a folder without a pipeline, or files that are damaged or inconsistent.
     """
     folder = pipeline_folder(path)
     index = read_json(folder / INDEX_NAME)
     found, wanted = index.get("_class_name"), SpikingDiffusionPipeline.__name__
     if found not in (wanted, [Path(PIPELINE_FILE).stem, wanted]):
-        raise UserError(f"{folder} holds a {found}, not a {wanted}")
+        raise UserError(f"{folder} contains a {found}, not a {wanted}")
     names = index.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise UserError(f"{folder / INDEX_NAME} is damaged: class_names should list names, not {names!r}")
+        raise UserError(f"{folder / INDEX_NAME} is damaged: class_names must be a list of names, not {names!r}")
     spread = index.get("signal_range")
     if spread is not None and not (isinstance(spread, list) and list(map(type, spread)) == [float, float]):
-        raise UserError(f"{folder / INDEX_NAME} is damaged: signal_range should be two numbers, not {spread!r}")
+        raise UserError(f"{folder / INDEX_NAME} is damaged: signal_range must be two numbers, not {spread!r}")
     x0_scale = index.get("x0_scale")
     try:
         if x0_scale is not None:
@@ -74,7 +74,7 @@ def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
     weights = folder / "unet" / WEIGHTS_NAME
     with _LOADING:
         verbosity = get_verbosity()
-        set_verbosity(logging.CRITICAL)  # what diffusers would warn of is an error below
+        set_verbosity(logging.CRITICAL)  # diffusers' warnings are errors below
         try:
             unet, found = unet_class.from_pretrained(
                 folder / "unet",
@@ -82,11 +82,11 @@ def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
                 local_files_only=True,
                 output_loading_info=True,
                 variant=variant_of(folder / "unet"),
-                low_cpu_mem_usage=False,  # else accelerate empties what other threads build meanwhile
+                low_cpu_mem_usage=False,  # else accelerate empties models that other threads build
             )
         except UserError as error:
             raise UserError(f"{folder / 'unet'}: {error}") from error
-        except Exception as error:  # of diffusers and of what it calls
+        except Exception as error:  # from diffusers and the libraries it uses
             first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UserError(f"cannot load {folder / 'unet'}: {first.partition('. If you')[0]}") from error
         finally:
@@ -106,19 +106,19 @@ def _load_scheduler(folder: Path, index: dict[str, Any]) -> SchedulerMixin:
     if type(steps) is not int or not 1 <= steps <= MOST_TIMESTEPS:
         raise UserError(f"{file}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {steps!r}")
     if moments is not None and not isinstance(moments, dict):
-        raise UserError(f"{file} is damaged: moments should be those of `sddpm moments`, not {moments!r}")
+        raise UserError(f"{file} is damaged: moments must be from `sddpm moments`, not {moments!r}")
     try:
         kept_timesteps({"num_train_timesteps": steps, **config})
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     try:
         return scheduler_class.from_config(config)
-    except Exception as error:  # whatever a scheduler of diffusers makes of values that it does not expect
-        raise UserError(f"{file} makes no scheduler: {reason(error)}") from error
+    except Exception as error:  # diffusers' schedulers raise various errors for invalid values
+        raise UserError(f"cannot make a scheduler from {file}: {reason(error)}") from error
 
 
 def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any:
-    """The class named in model_index.json, if it is of the right kind and of a module that is imported already."""
+    """The class named in model_index.json, if it has the right base class and its module is already imported."""
     try:
         library, name = index[part]
         found = getattr(sys.modules[library], name)
@@ -126,4 +126,7 @@ def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any
             return found
     except (KeyError, ValueError, TypeError, AttributeError):
         pass
-    raise UserError(f"{folder / 'model_index.json'} names no {part} that sddpm or diffusers has: {index.get(part)}")
+    raise UserError(
+        f"{folder / 'model_index.json'} names an unknown {part}, {index.get(part)}: it must be a class of sddpm or "
+        "diffusers"
+    )

@@ -1,4 +1,4 @@
-"""The moments that Analytic-DPM needs, measured on the model that will sample, and kept with it."""
+"""Measures the moments that Analytic-DPM needs on the model that will sample, and saves them with it."""
 
 import json
 from collections.abc import Iterable
@@ -36,14 +36,14 @@ def measure_moments(
 ) -> Moments:
     """E ||epsilon(x_t, t)||^2 / d of a pipeline's model at every diffusion step, with its standard error.
 
-    The model is evaluated with the thresholds it samples with. An image keeps its noise over all t.
+    The model is evaluated with its sampling thresholds. Each image has the same noise at all t.
 
     Args:
-        pipeline: its model and noise schedule.
+        pipeline: the pipeline with model and noise schedule.
         batches: images as the model was trained on, uint8 [B, C, H, W], and their classes, LongTensor [B];
-            None for no class. None is kept.
-        count: how many images there will be, for the progress bar and the refusal of too few.
-        seed: of the noise.
+            None for no class. Batches are not kept in memory.
+        count: total number of images, for the progress bar and for refusing too few.
+        seed: seed of the noise.
         progress: whether to show a bar.
 
     Raises:
@@ -77,12 +77,13 @@ def measure_moments(
 
 
 def read_moments(path: str | PathLike[str]) -> dict[str, Any] | None:
-    """What is kept with the model in a folder, as `Moments.to_dict`; None if nothing is. Raises `UserError`."""
+    """The moments saved with the model in a folder, as from `Moments.to_dict`; None if there are none. Raises
+    `UserError`."""
     return read_json(pipeline_folder(path) / CONFIG_FILE).get("moments")
 
 
 def keep_moments(path: str | PathLike[str], moments: Moments) -> None:
-    """Write moments into the config of a saved model's scheduler, whole or not at all. Raises `UserError`."""
+    """Write moments into the config of a saved model's scheduler, atomically. Raises `UserError`."""
     file = own_folder(path) / CONFIG_FILE
     content = json.dumps({**read_json(file), "moments": moments.to_dict()}, indent=2, sort_keys=True)
     with atomic_path(file) as temporary:
@@ -92,4 +93,4 @@ def keep_moments(path: str | PathLike[str], moments: Moments) -> None:
 def _check_shape(config: Any, images: Tensor) -> None:
     if tuple(images.shape[1:]) != sample_shape(config):
         expected, found = (" x ".join(map(str, shape)) for shape in (sample_shape(config), images.shape[1:]))
-        raise UserError(f"the model is for images of {expected}, these are {found}")
+        raise UserError(f"the model needs images of {expected}, these are {found}")

@@ -1,7 +1,7 @@
-"""How samples are drawn, in one record: made once, checked once, and passed on to whatever samples.
+"""All sampling options in one record: made once, checked once, and passed on.
 
-One more option is a field here (twice: with its default, and as a keyword), a row in `sddpm.cli.options` and the place
-that acts upon it.
+A new option needs a field here (twice: with its default, and as a keyword), a row in `sddpm.cli.options` and the code
+that uses it.
 """
 
 import math
@@ -21,37 +21,37 @@ DEFAULT_BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How samples are drawn. None means the model's own, or what is said of it.
+    """How samples are drawn. None means the model's own value unless described otherwise.
 
     Attributes:
-        num_inference_steps: steps of the solver, 1 to the number of training steps; None for the number that is kept
-            with the model, or else 50; of time steps, as many as there are.
-        solver: a name of `sddpm.diffusion.solvers.SOLVERS`; None for the scheduler that the pipeline holds, whatever
-            it is.
+        num_inference_steps: solver steps, 1 to the number of training steps; None for the number saved with the model,
+            else 50. With time steps it is their number.
+        solver: a name of `sddpm.diffusion.solvers.SOLVERS`; None for the pipeline's own scheduler.
         eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
-        v_threshold: firing threshold to sample with (threshold guidance, SDDPM section 4.3): a number, a multiple of
-            the trained ones such as "0.99x", a dict {layer pattern: threshold}, or a function of (index, t) that gives
-            any of them; None for those that threshold guidance keeps with the model, or else the trained ones; {} for
-            the trained ones in any case.
-        batch_size: how many samples are drawn at a time; None for 64.
-        engine: "eager" for the model as it is; "exact" or "fast" for a compiled form
-            (`sddpm.inference.compiled.MODES`); "auto" for the exact one where the model has one and it pays, else
+        v_threshold: firing threshold for sampling (threshold guidance, SDDPM section 4.3): a number, a multiple of the
+            trained ones such as "0.99x", a dict {layer pattern: threshold}, or a function of (index, t) that returns
+            any of these; None for those that threshold guidance saved with the model, else the trained ones; {} always
+            for the trained ones.
+        batch_size: number of samples drawn at a time; None for 64.
+        engine: "eager" for the unchanged model; "exact" or "fast" for a compiled form
+            (`sddpm.inference.compiled.MODES`); "auto" for the exact form if the model has one and it is faster, else
             eager.
-        exit_tolerance: leave the network for each sample once its readout changes by less than this from one SNN time
-            step to the next, relatively (`sddpm.models.early_exit`); None for all T steps. Eager only.
-        guidance_scale: how strongly towards the class (classifier-free guidance, Ho & Salimans, 2021): s in
-            u + s (c - u), from the model's predictions c with the class and u without; 1 is c itself, all else takes
-            twice the evaluations.
-        x0_scale: the clean image that the model predicts is taken times this at every step: a little over 1 where
-            samples vary less than the data; None for what is kept with the model, or else 1.
-        timesteps: at which time steps the network is evaluated, falling, from N - 1 (noise) to 0; None for those that
-            are kept with the model, if they are as many as the steps, or else even ones.
-        sampler: the name of a sampler that is kept with the model: solver, steps or time steps, and x0_scale, each
-            unless given here; "own" for the model's own way; None for the default among them, unless the solver, steps
-            or time steps are given, which put it aside.
+        exit_tolerance: stop evaluating the network for a sample when the relative change of its readout from one SNN
+            time step to the next is below this (`sddpm.models.early_exit`); None for all T steps. Eager only.
+        guidance_scale: strength of guidance towards the class (classifier-free guidance, Ho & Salimans, 2021): s in
+            u + s (c - u), with the model's predictions c with the class and u without; 1 gives c itself, all other
+            values need twice the evaluations.
+        x0_scale: factor of the predicted clean image at every step: a little over 1 if samples vary less than the data;
+            None for the value saved with the model, else 1.
+        timesteps: time steps of the network evaluations, decreasing, from N - 1 (noise) to 0; None for those saved with
+            the model, if their number matches the steps, else even ones.
+        sampler: the name of a sampler saved with the model, which sets solver, steps or time steps, and x0_scale, each
+            unless given here; "own" for the model's own values; None for the default sampler, unless the solver, steps
+            or time steps are given, which override it.
 
     Raises:
-        UserError: a value that is out of range for every model; steps that are not as many as the time steps.
+        UserError: a value that is out of range for every model; a number of steps that differs from that of the time
+            steps.
     """
 
     num_inference_steps: int | None = None
@@ -83,13 +83,13 @@ class SamplingOptions:
             check_count(steps, self.timesteps)
 
     def filled(self, **own: Any) -> Self:
-        """The options with `own` values where they are None."""
+        """The options with values from `own` instead of None."""
         return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
 
 
 class SamplingKeywords(TypedDict, total=False):
-    """The fields of `SamplingOptions` as keywords of a call, for those who check types; all but batch_size, which
-    stands by itself."""
+    """The fields of `SamplingOptions` as keywords of a call, for type checkers; all but batch_size, which is a separate
+    argument."""
 
     num_inference_steps: int | None
     solver: str | None
@@ -106,11 +106,11 @@ class SamplingKeywords(TypedDict, total=False):
 def with_keywords(
     options: SamplingOptions | None, keywords: SamplingKeywords, batch_size: int | None = None
 ) -> SamplingOptions:
-    """The options, or the defaults, with what the keywords of a call say instead.
+    """The options, or the defaults, overridden by the keywords of a call.
 
     Raises:
-        TypeError: a keyword that is no option.
-        UserError: as of `SamplingOptions`.
+        TypeError: a keyword that is not an option.
+        UserError: as in `SamplingOptions`.
     """
     options = replace(options or SamplingOptions(), **keywords)
     return options if batch_size is None else replace(options, batch_size=batch_size)

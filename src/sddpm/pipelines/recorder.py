@@ -1,4 +1,4 @@
-"""Keeping what passes by while images are sampled."""
+"""Recording of denoising steps."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from sddpm.pipelines.denoise import DenoisingStep
 
 @dataclass
 class DenoisingRecorder:
-    """A callback for the pipeline that keeps the way of the first few samples of the first batch.
+    """A pipeline callback that records all steps of the first few samples of the first batch.
 
     `figures.grid.denoising_strip(*recorder.frames())` draws it.
     """
@@ -29,7 +29,7 @@ class DenoisingRecorder:
         self.timesteps.append(step.t)
 
     def frames(self, moments: int = 10) -> tuple[Tensor, Tensor, list[int]]:
-        """x_t and x_0, uint8 [S, N, C, H, W], and t, at S moments evenly spaced from the first step to the last."""
+        """x_t and x_0, uint8 [S, N, C, H, W], and t, at S steps, evenly spaced from the first to the last."""
         last = len(self.timesteps) - 1
         moments = min(moments, last + 1)
         chosen = [round(i * last / max(moments - 1, 1)) for i in range(moments)]

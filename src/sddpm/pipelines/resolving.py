@@ -1,4 +1,4 @@
-"""What a name of a model means: one that comes with the package, a saved model or run, or user/model of the hub."""
+"""Resolves the name of a model: one that comes with the package, a saved model or run, or user/model on the hub."""
 
 from os import PathLike
 from pathlib import Path
@@ -10,9 +10,9 @@ from sddpm.pretrained import INDEX_NAME, find_model, is_pretrained, no_model
 
 
 def pipeline_folder(path: str | PathLike[str]) -> Path:
-    """The folder with model_index.json: `path`, or its model/ if it is a run folder, or that of the model that comes
-    with the package under this name, or that of user/model, fetched from the hub. Raises `UserError` if it is none of
-    them."""
+    """The folder with model_index.json: `path`; its model/ if it is a run folder; that of the model of this name that
+    comes with the package; or that of user/model, downloaded from the hub. Raises `UserError` if `path` is none of
+    these."""
     if (found := find_model(path)) is not None:
         return found
     folder = Path(path)
@@ -24,7 +24,7 @@ def pipeline_folder(path: str | PathLike[str]) -> Path:
     elif not folder.exists():
         raise no_model(path)
     if not (folder / INDEX_NAME).is_file():
-        raise UserError(f"{path} is no model: a folder with model_index.json, unet/ and scheduler/ is needed")
+        raise UserError(f"{path} is not a model: a folder with model_index.json, unet/ and scheduler/ is needed")
     return folder
 
 
@@ -38,11 +38,11 @@ def kept_class_names(path: str | PathLike[str]) -> list[str] | None:
 
 
 def own_folder(path: str | PathLike[str]) -> Path:
-    """`pipeline_folder` of a model that is to be changed. Raises `UserError` as it, and for a model of the package or
-    of the hub."""
+    """`pipeline_folder` of a model that will be changed. Raises `UserError` as it does, and for a model of the package
+    or the hub."""
     folder = pipeline_folder(path)
     if is_pretrained(folder):
-        raise UserError(f"{path} comes with sddpm and is not changed: copy it first, cp -r {folder} FOLDER")
+        raise UserError(f"{path} comes with sddpm and must not be changed: copy it first, cp -r {folder} FOLDER")
     if is_hub_id(path):
-        raise UserError(f"{path} is of the hub and is not changed here: copy it first, cp -rL {folder} FOLDER")
+        raise UserError(f"{path} is from the hub and must not be changed: copy it first, cp -rL {folder} FOLDER")
     return folder

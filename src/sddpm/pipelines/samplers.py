@@ -1,4 +1,4 @@
-"""Named samplers: ways of sampling that are kept with a model under names, one of which may be the default."""
+"""Named samplers: ways of sampling saved with a model under names, one of which can be the default."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,8 +20,8 @@ class Sampler:
     """A way of sampling from a model. None means the model's own.
 
     Attributes:
-        solver, num_inference_steps, timesteps, x0_scale: as of `SamplingOptions`.
-        about: how it was found: plain values for people.
+        solver, num_inference_steps, timesteps, x0_scale: as in `SamplingOptions`.
+        about: how it was found, as plain values.
     """
 
     solver: str | None = None
@@ -31,7 +31,7 @@ class Sampler:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
-        """What it says of `SamplingOptions`."""
+        """The fields of `SamplingOptions` that it sets."""
         return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,17 +55,17 @@ def read_samplers(samplers: Any, default: Any, num_train_timesteps: int) -> dict
     """The samplers of a model_index.json.
 
     Args:
-        samplers: {name: as of `Sampler.to_dict`}; None for none.
-        default: the name of one of them; None or "own" for the model's own way.
-        num_train_timesteps: of the model.
+        samplers: {name: as in `Sampler.to_dict`}; None for none.
+        default: the name of one of them; None or "own" for the model's own values.
+        num_train_timesteps: number of diffusion steps of the model.
 
     Raises:
-        UserError: anything else, in a line.
+        UserError: anything else.
     """
     if not isinstance(samplers, Mapping | None) or not all(
         isinstance(each, Mapping) for each in (samplers or {}).values()
     ):
-        raise UserError(f"samplers should name ways of sampling, not {repr(samplers)[:80]}")
+        raise UserError(f"samplers must map names to samplers, not {repr(samplers)[:80]}")
     found = {}
     for name, plain in (samplers or {}).items():
         check_sampler_name(name)
@@ -79,10 +79,10 @@ def read_samplers(samplers: Any, default: Any, num_train_timesteps: int) -> dict
 
 
 def check_sampler_name(name: Any) -> None:
-    """Raise `UserError` unless `name` can be that of a sampler."""
+    """Raise `UserError` unless `name` is a valid name of a sampler."""
     check_name("sampler", name)
     if name == OWN:
-        raise UserError(f"no sampler can be called {OWN!r}, which is the model's own way: choose another name")
+        raise UserError(f"a sampler cannot be named {OWN!r}, which means the model's own values: choose another name")
 
 
 def _read(plain: Mapping[str, Any], num_train_timesteps: int) -> Sampler:
@@ -101,5 +101,5 @@ def _read(plain: Mapping[str, Any], num_train_timesteps: int) -> Sampler:
         check_x0_scale(scale)
     about = plain.get("about", {})
     if not isinstance(about, Mapping):
-        raise UserError(f"about should say how it was found, not {repr(about)[:80]}")
+        raise UserError(f"about must be plain values, not {repr(about)[:80]}")
     return Sampler(solver, steps, None if timesteps is None else tuple(timesteps), scale, about)

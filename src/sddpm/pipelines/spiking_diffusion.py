@@ -39,21 +39,21 @@ WITH_DDIM = SamplingOptions(solver="ddim")
 class SpikingDiffusionPipeline(SamplingPipeline):
     """Samples images with a model that predicts epsilon or v, and a scheduler.
 
-    Each image has a seed of its own, which decides its x_T and the noise of all its steps, whatever the batch size,
-    the place in the batch and the device. The picture is then the same too as far as the model's arithmetic is: bit by
-    bit for the same device, number of threads and batch size; with another batch size the convolutions may round
-    differently, and a spike that flips by it can change details of the picture.
+    Each image has its own seed, which determines its x_T and the noise of all its steps, whatever the batch size, the
+    place in the batch and the device. Pictures are then bit-identical on the same device with the same number of
+    threads and the same batch size. With another batch size the convolutions can round differently, and a spike that
+    flips because of this can change details of the picture.
 
     Args:
         unet: `SpikingUNet2DModel`, or any diffusers model with config.sample_size and config.in_channels whose
             model(x_t, t).sample has the shape of x_t.
-        scheduler: a diffusers scheduler; its config says on which noise schedule the model was trained.
-        threshold_guidance: firing thresholds to sample with unless others are given, under "v_threshold", and how they
-            were found: what `sddpm guide` keeps with a model.
-        class_names: one for each class that the model knows, if it knows any and they have names.
-        signal_range: of a model of signals, what -1 and 1 stand for in the units of its data.
-        x0_scale, num_inference_steps: to sample with unless others are given; see `SamplingOptions`.
-        samplers, sampler: named ways of sampling, {name: as of `Sampler.to_dict`}, and the name of the default one.
+        scheduler: a diffusers scheduler; its config has the noise schedule of the model's training.
+        threshold_guidance: default firing thresholds for sampling, under "v_threshold", and how they were found: what
+            `sddpm guide` saves with a model.
+        class_names: one for each class of the model, if it has classes and they have names.
+        signal_range: for a model of signals, the values of -1 and 1 in the units of its data.
+        x0_scale, num_inference_steps: defaults for sampling; see `SamplingOptions`.
+        samplers, sampler: named samplers, {name: as in `Sampler.to_dict`}, and the name of the default one.
     """
 
     def __call__(
@@ -74,41 +74,41 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         return_dict: bool = True,
         **keywords: Unpack[SamplingKeywords],
     ) -> ImagePipelineOutput:
-        """Sample images. `pipe(2)` twice gives the same two images: those of the seeds 0 and 1.
+        """Sample images. `pipe(2)` called twice gives the same two images: those of the seeds 0 and 1.
 
         Args:
-            batch_size: how many images there are (unless said, one, or one for each of a list of class labels), unless
-                `seeds`, a list of generators, `latents` or `num_images_per_prompt` say how many; then it is how many
-                are made at a time (64 unless said).
-            seeds: one for each image, 0 to 2^32 - 1; 0, 1, 2, ... unless said.
-            class_labels: of which class images are, if the model knows classes: one for all, or one for each image; by
-                number or name, "none" for no class, or "random" for one drawn by the seed. None is "none".
+            batch_size: number of images (by default one, or one for each of a list of class labels). If `seeds`, a list
+                of generators, `latents` or `num_images_per_prompt` set the number of images, it is the number of images
+                made at a time (64 by default).
+            seeds: one for each image, 0 to 2^32 - 1; 0, 1, 2, ... by default.
+            class_labels: the classes of the images, if the model has classes: one for all, or one for each image; by
+                number or name, "none" for no class, or "random" for one drawn from the seed. None is "none".
             options: how images are drawn.
             output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
                 on the CPU, both in [0, 1]. Signals are an array, or a tensor, [N, C, L] in the units of their data.
-            callback: called with a `DenoisingStep` after every evaluation; each further batch of seeds begins again
-                with index 0.
-            progress: whether to show a progress bar; `set_progress_bar_config(disable=True)` turns off all of them.
-            generator: what draws the seeds, one for each image, instead of `seeds`; or a list, which draw one each. A
-                generator moves on, so that the next call gives other images.
-            latents: noise [B, C, H, W] ([B, C, L] for signals) to start from instead of that of the seeds, which then
-                serve the steps of stochastic solvers alone.
-            num_images_per_prompt: so many images of each of the class labels, one label's after another's.
-            callback_on_step_end: called as (pipeline, step, timestep, {"latents": x_prev}) after every step; the
-                images go on from the "latents" of the dict that it returns. If it sets `pipeline._interrupt` to True,
-                the call ends with the images as they are then; further batches are left out. `step` begins again with
-                0 in each batch. Latents are in [-1, 1], nominally; those of a model of synaptic currents are its
-                currents [T, B, C, H, W].
-            callback_on_step_end_tensor_inputs: what that dict holds: "latents", or nothing.
+            callback: called with a `DenoisingStep` after every evaluation; index starts again at 0 for each further
+                batch of seeds.
+            progress: whether to show a progress bar; `set_progress_bar_config(disable=True)` turns off all bars.
+            generator: draws the seeds, one for each image, instead of `seeds`; or a list of generators, which draw one
+                each. A generator advances, so that the next call gives other images.
+            latents: noise [B, C, H, W] ([B, C, L] for signals) to start from instead of the noise of the seeds. The
+                seeds are then only used in the steps of stochastic solvers.
+            num_images_per_prompt: number of images of each class label; images are ordered by label.
+            callback_on_step_end: called as (pipeline, step, timestep, {"latents": x_prev}) after every step; sampling
+                continues from the "latents" of the dict that it returns. If it sets `pipeline._interrupt` to True, the
+                call ends with the current images and skips further batches. `step` starts again at 0 in each batch.
+                Latents are nominally in [-1, 1]; for a model of synaptic currents they are its currents
+                [T, B, C, H, W].
+            callback_on_step_end_tensor_inputs: the keys of that dict: "latents", or nothing.
             return_dict: False for the tuple (images,).
             keywords: fields of `SamplingOptions` (num_inference_steps, solver, eta, guidance_scale, v_threshold,
-                x0_scale, timesteps, sampler, engine, exit_tolerance), which come before those of `options`.
+                x0_scale, timesteps, sampler, engine, exit_tolerance), which override those of `options`.
 
         Returns:
             An object whose `images` are in the order of the seeds.
 
         Raises:
-            UserError: an invalid value, in one line that says what is valid; a model that predicts NaN.
+            UserError: an invalid value; a model that predicts NaN.
         """
         check_output_type(output_type)
         refuse_foreign(keywords)
@@ -133,20 +133,21 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         progress: bool = True,
         **keywords: Unpack[SamplingKeywords],
     ) -> ImagePipelineOutput:
-        """From the picture of each seed to that of the next, by spherical interpolation of the noise they start from.
+        """Interpolate from the picture of each seed to the next, by spherical interpolation of their initial noise.
 
         Args:
             seeds: two or more.
-            frames: images from one seed to the next, both included; they are those that the seeds draw by themselves.
-            class_labels: one for all, or one for each pair of seeds; "random" is drawn by the first of a pair.
-            options: how images are drawn, with DDIM unless said otherwise; a solver that adds no noise of its own.
-            batch_size, output_type, progress, keywords: as of calling the pipeline.
+            frames: number of images from one seed to the next, including both; the first and last are the seeds' own
+                pictures.
+            class_labels: one for all, or one for each pair of seeds; "random" is drawn from the first seed of a pair.
+            options: how images are drawn, by default with DDIM; the solver must not add noise.
+            batch_size, output_type, progress, keywords: as when calling the pipeline.
 
         Returns:
             An object whose `images` are `frames` for the first pair of seeds, then for the next.
 
         Raises:
-            UserError: as a call would; a solver whose steps add noise.
+            UserError: as for a call, and for a solver whose steps add noise.
         """
         check_output_type(output_type)
         self.require_images()
@@ -159,13 +160,13 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         labels = self._resolve_labels(class_labels, options.guidance_scale, firsts, "pairs of seeds")
         prepared = self._prepare(options)
         if adds_noise(prepared.scheduler, options.eta):
-            raise UserError(f"interpolation needs a solver without noise of its own: {deterministic_solvers()}")
+            raise UserError(f"interpolation needs a solver that adds no noise: {deterministic_solvers()}")
         points = [(row, i / (frames - 1)) for row in range(len(pairs)) for i in range(frames)]
 
         def begin(points: list[tuple[int, float]]) -> Iterator[DenoisingStep]:
             ends = [self._noise(generators_for(pairs[row])) for row, _ in points]
             x = torch.stack([slerp(a, b, weight) for (a, b), (_, weight) in zip(ends, points, strict=True)])
-            generators = generators_for([0] * len(points))  # which no step draws from
+            generators = generators_for([0] * len(points))  # no step draws from them
             guidance = self._guidance([labels[row] for row, _ in points], options.guidance_scale)
             return denoise(prepared.model(), prepared.scheduler, x, generators, prepared.options, guidance=guidance)
 
@@ -189,20 +190,20 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         progress: bool = True,
         **keywords: Unpack[SamplingKeywords],
     ) -> ImagePipelineOutput:
-        """Paint a part of images anew (RePaint; Lugmayr et al., 2022). The rest stays as it is, to the bit.
+        """Repaint a part of images (RePaint; Lugmayr et al., 2022). The rest is unchanged, bit for bit.
 
         Args:
             images: of the model's size: PIL images, or a tensor [N, C, H, W], uint8 or in [0, 1].
-            mask: where to paint: an image (white: anew), or a tensor [H, W] or [N, 1, H, W] (true or 1: anew).
-            seeds: one for each image (0, 1, ... unless said); several for the same image if there is just one.
-            jump_length, resamplings: stretches of so many steps are walked so many times, so that what is painted comes
-                to fit what is there; num_inference_steps x resamplings evaluations in all.
-            options: how images are drawn, with DDIM unless said otherwise; the solver "ddim", "ddpm" (which leaves
-                noise in the picture unless steps are many) or an analytic one.
-            batch_size, class_labels, output_type, callback, progress, keywords: as of calling the pipeline.
+            mask: where to repaint: an image (white: repaint), or a tensor [H, W] or [N, 1, H, W] (true or 1: repaint).
+            seeds: one for each image (0, 1, ... by default); several for the same image if there is only one.
+            jump_length, resamplings: segments of `jump_length` steps are repeated `resamplings` times, so that the
+                repainted part fits the rest; num_inference_steps x resamplings evaluations in total.
+            options: how images are drawn, by default with DDIM; the solver must be "ddim", "ddpm" (which leaves noise
+                in the picture unless there are many steps) or an analytic one.
+            batch_size, class_labels, output_type, callback, progress, keywords: as when calling the pipeline.
 
         Raises:
-            UserError: as a call would; images or a mask that do not fit the model or each other.
+            UserError: as for a call, and for images or a mask that do not fit the model or each other.
         """
         check_output_type(output_type)
         self.require_images()
@@ -211,7 +212,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         count = len(seeds)
         if len(kept) not in (1, count) or len(unknown) not in (1, count):
             raise UserError(
-                f"{count} seeds, but {len(kept)} images and {len(unknown)} masks: as many, or one, are needed"
+                f"{count} seeds, but {len(kept)} images and {len(unknown)} masks: give {count} or 1 of each"
             )
         check_seeds(seeds)
         options = with_keywords(options, keywords, batch_size)
@@ -254,7 +255,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Sample batch by batch: yields the seeds of a batch and its images, float [B, C, H, W] in [0, 1] on the CPU.
 
-        Arguments and errors as of calling the pipeline; errors in them come at once, not with the first batch.
+        Arguments and errors as when calling the pipeline; invalid arguments raise at once, not with the first batch.
         """
         return self._stream(seeds, class_labels, with_keywords(options, keywords, batch_size), callback, progress)
 
@@ -274,7 +275,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
 
         def begin(rows: list[int]) -> Iterator[DenoisingStep]:
             generators = generators_for([seeds[row] for row in rows])
-            x = self._noise(generators)  # drawn in any case: the noise of the steps is what comes after it
+            x = self._noise(generators)  # always drawn: the noise of the steps follows it in the generator
             if latents is not None:
                 x = latents[rows].to(x)
             guidance = self._guidance([labels[row] for row in rows], options.guidance_scale)
@@ -295,7 +296,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         return (([seeds[row] for row in rows], x) for rows, x in batches)
 
     def _until_interrupt(self, parts: Iterable[T]) -> Iterator[T]:
-        """The parts of the work, until a callback has set `_interrupt`."""
+        """The parts of the work, until a callback sets `_interrupt`."""
         for part in parts:
             yield part
             if self._interrupt:
@@ -304,14 +305,14 @@ class SpikingDiffusionPipeline(SamplingPipeline):
     def _resolve_labels(
         self, class_labels: ClassLabels, guidance_scale: float, seeds: Sequence[int], of: str = "seeds"
     ) -> list[int]:
-        """The class of each seed (or of each of what else is `of`), any number if the model knows none."""
+        """The class of each seed (or of each item named by `of`); an arbitrary number for an unconditional model."""
         check_guidance(self.num_classes, class_labels, guidance_scale)
         if self.num_classes is None:
             return [0] * len(seeds)
         return resolve_labels(class_labels, seeds, self.num_classes, self.class_names, of)
 
     def _guidance(self, labels: list[int], scale: float) -> ClassGuidance | None:
-        """The guidance of a batch of samples of these classes; None if it knows none."""
+        """The guidance of a batch of samples of these classes; None for an unconditional model."""
         if self.num_classes is None:
             return None
         return ClassGuidance(torch.tensor(labels).to(self._execution_device), self.num_classes, scale)

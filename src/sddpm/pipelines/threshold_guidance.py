@@ -1,4 +1,4 @@
-"""Firing thresholds chosen after training (threshold guidance, SDDPM section 4.3), as they are kept with a model."""
+"""Firing thresholds chosen after training (threshold guidance, SDDPM section 4.3), as they are saved with a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from sddpm.models.thresholds import Thresholds, parse_threshold
 
 @dataclass(frozen=True)
 class StagedThresholds:
-    """Firing thresholds for the noisy part of the denoising, t >= boundary, and for the rest. Is a schedule of the
-    pipeline."""
+    """Firing thresholds for the noisy part of the denoising, t >= boundary, and for the rest. Can be used as the
+    pipeline's function of (index, t)."""
 
     early: Thresholds
     late: Thresholds
@@ -27,7 +27,7 @@ PlainThresholds = Thresholds | StagedThresholds
 def to_json(thresholds: PlainThresholds) -> float | str | dict[str, Any]:
     """A number or multiple ("0.9x"), {layer pattern: either}, or {"early": ..., "late": ..., "boundary": t}.
 
-    `from_json` undoes it.
+    `from_json` is the inverse.
     """
     if isinstance(thresholds, StagedThresholds):
         stages = {"early": to_json(thresholds.early), "late": to_json(thresholds.late)}
@@ -41,7 +41,7 @@ def from_json(plain: Any) -> PlainThresholds:
     if not isinstance(plain, Mapping) or not stages & set(plain):
         return _thresholds(plain)
     if set(plain) != stages or type(plain["boundary"]) is not int:
-        raise UserError(f"threshold_guidance is damaged: {plain!r} should hold early, late and boundary")
+        raise UserError(f"threshold_guidance is damaged: {plain!r} must have early, late and boundary")
     return StagedThresholds(_thresholds(plain["early"]), _thresholds(plain["late"]), plain["boundary"])
 
 
@@ -59,7 +59,7 @@ def kept_thresholds(guidance: Mapping[str, Any] | None) -> PlainThresholds | Non
 def _thresholds(plain: Any) -> Thresholds:
     values = list(plain.values()) if isinstance(plain, Mapping) else [plain]
     if not values:
-        raise UserError("threshold_guidance is damaged: there are no thresholds")
+        raise UserError("threshold_guidance is damaged: it has no thresholds")
     try:
         for value in values:
             parse_threshold(value)

@@ -1,4 +1,4 @@
-"""Which images are sampled, and of which class."""
+"""Which images to sample, and of which class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
 
 @dataclass(frozen=True)
 class Wanted:
-    """seeds: one for each image. labels: its class by number, or None if the model knows no classes.
-    rows: if several classes are wanted, their names: the images are those of the first, then of the second, ..."""
+    """seeds: one for each image. labels: its class by number, or None for an unconditional model. rows: the names of
+    the classes if several are requested; the images are ordered by class."""
 
     seeds: list[int]
     labels: list[int] | None = None
@@ -19,17 +19,17 @@ class Wanted:
 
 
 def split_classes(values: Sequence[str]) -> list[str]:
-    """One entry for each class of the options' values, which may hold several with commas."""
+    """One entry for each class in the options' values, which can contain several separated by commas."""
     return [part.strip() for value in values for part in value.split(",")]
 
 
 def wanted_images(
     pipeline: SpikingDiffusionPipeline, seeds: list[int], values: Sequence[str], otherwise: str = "random"
 ) -> Wanted:
-    """Every seed in every wanted class; of `otherwise`, if none was: a class that the seed draws.
+    """Every seed in every requested class; without a class, the class labels are `otherwise`.
 
     Raises:
-        UserError: a class that the model does not know, or one that is named twice.
+        UserError: an unknown class, or one that is named twice.
     """
     count, names = pipeline.num_classes, pipeline.class_names
     check_guidance(count, list(values) or None, 1.0)
@@ -37,11 +37,11 @@ def wanted_images(
         return Wanted(seeds)
     asked: list[str | int] = [*split_classes(values)] or [otherwise]
     if asked == ["all"]:
-        asked = [*range(count)]  # numbers, which no name can be mistaken for
+        asked = [*range(count)]  # numbers, which cannot be confused with names
     if len(asked) == 1:
         return Wanted(seeds, resolve_labels(asked[0], seeds, count, names))
     if {"all", RANDOM} & set(asked):
-        raise UserError(f"`classes={','.join(map(str, asked))}`: all and random stand alone")
+        raise UserError(f"`classes={','.join(map(str, asked))}`: all and random cannot be combined with other classes")
     labels = resolve_labels(asked, range(len(asked)), count, names)
     if len(set(labels)) < len(labels):
         raise UserError(f"`classes={','.join(map(str, asked))}` names a class twice")
