@@ -77,10 +77,12 @@ def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str,
 
 
 def _prepared(unet: Any, config: Config, accelerator: Accelerator) -> nn.Module:
-    """The network in the form that predicts fastest: compiled on a CPU, which has half the cost of the eager network
-    in bf16. It evaluates the images of each class apart, so with classes it would be slower."""
-    if accelerator.device.type == "cpu" and not unet.config.get("num_classes") and unsupported(unet, "exact") is None:
-        return compile_model(unet)
+    """The network in the form that predicts fastest: compiled on a CPU, in fast mode where the run itself computes in
+    bf16 (a third of the eager network's time), else in exact mode. A compiled network evaluates the images of each
+    class apart, so with classes it would be slower."""
+    mode = "fast" if config.train.precision == "bf16" else "exact"
+    if accelerator.device.type == "cpu" and not unet.config.get("num_classes") and unsupported(unet, mode) is None:
+        return compile_model(unet, mode)
     if config.train.channels_last:
         unet.to(memory_format=torch.channels_last)
     return accelerator.prepare_model(unet, evaluation_mode=True)
