@@ -97,8 +97,8 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
         ),
         (["MODEL", "--reference", "digits", "--limit-reference", "0"], "--limit-reference must be at least 1, not 0"),
         (["MODEL", "--reference", "grey.npz", "--image-size", "0"], "--image-size must be at least 1, not 0"),
-        (["MODEL", "--reference", "grey.npz", "--crop", "center"], "taken as they are: leave out --crop"),
-        (["MODEL", "--reference", "grey.npz", "--resize", "box"], "taken as they are: leave out --resize"),
+        (["MODEL", "--reference", "grey.npz", "--crop", "center"], "not cropped or resized: leave out --crop"),
+        (["MODEL", "--reference", "grey.npz", "--resize", "box"], "not cropped or resized: leave out --resize"),
         (["MODEL", "--reference", "digits", "--out", "cut.npz/x.json"], "cannot write cut.npz/x.json"),
         (["MODEL", "--reference", "digits", "--protocol", "x"], "unknown protocol"),
     ],
@@ -140,7 +140,7 @@ def test_a_run_against_a_statistics_file(sddpm, model, fad, tmp_path):
     code, out, err = sddpm("evaluate", "run", *quick, "--samples", 70, "--steps", 2, "--no-copies")
     assert (code, len(out.splitlines())) == (0, 1), err
     code, out, err = sddpm("evaluate", model, "--fad-statistics", "digits.npz", "--samples", 70, "--steps", 2, *quick)
-    assert out.splitlines()[1] == "near copies    not looked for: no training images are known: give --training"
+    assert out.splitlines()[1] == "near copies    not searched: no training images are known: give --training"
     code, out, err = sddpm("evaluate", "run", *quick, "--samples", 70, "--steps", 2, "--training", "nowhere.zip")
     assert (code, err.splitlines()[-1]) == (2, "error: no such folder or zip: nowhere.zip")
 

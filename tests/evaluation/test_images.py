@@ -51,7 +51,7 @@ def test_folders_zips_and_data_sets(tmp_path, blobs):
     assert open_images(str(folder), channels=3, image_size=16).gather([0]).shape == (1, 3, 16, 16)
     assert len(open_images("digits", image_size=8)) == 1797
     np.savez(tmp_path / "x.npz", np.zeros((2, 8, 8), np.uint8))
-    with pytest.raises(UserError, match="taken as they are, grey 8x8"):
+    with pytest.raises(UserError, match="not resized or converted: they are grey 8x8"):
         open_images(str(tmp_path / "x.npz"), image_size=16)
 
 
@@ -73,7 +73,7 @@ def test_a_folder_that_changes_meanwhile_is_noticed(tmp_path, blobs):
     watched = Watched.of(str(folder))
     watched.refuse_changes()
     Image.new("L", (8, 8)).save(folder / "003.png")
-    with pytest.raises(UserError, match=r"being written to during the evaluation \(1 files changed, such as 003\.png"):
+    with pytest.raises(UserError, match=r"was written to during the evaluation \(1 files changed, such as 003\.png"):
         watched.refuse_changes()
     watched = Watched.of(str(folder))
     Image.new("L", (8, 8), 255).save(folder / "001.png")

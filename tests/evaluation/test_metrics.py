@@ -174,7 +174,7 @@ def test_kid_refuses():
     x = features(normal(30, 5, 7))
     with pytest.raises(UserError, match="at least 1 subset"):
         kid(x, x, subsets=0)
-    with pytest.raises(UserError, match="same features"):
+    with pytest.raises(UserError, match="same number of features"):
         kid(x, features(normal(30, 4, 7)))
     with pytest.raises(UserError, match="at least 40 images"):
         kid(x, x, interval=True)

@@ -69,8 +69,8 @@ def test_floats_are_rounded_as_a_png_would(tmp_path):
         (np.zeros((4, 4), np.uint8), r"not \[4, 4\]"),
         (np.zeros((0, 4, 4), np.uint8), r"not \[0, 4, 4\]"),
         (np.zeros((2, 4, 5), np.uint8), "must be square, not 5x4"),
-        (np.zeros((4, 4, 2), np.uint8).T, "Fortran's order"),
-        (np.array([{}]), "no .npz of images: it holds Python objects"),
+        (np.zeros((4, 4, 2), np.uint8).T, "Fortran order"),
+        (np.array([{}]), "not an .npz of images: it holds Python objects"),
     ],
 )
 def test_what_is_no_image_is_refused_in_one_line(tmp_path, array, message):
@@ -95,6 +95,6 @@ def test_a_flipped_bit_is_noticed(tmp_path, save_array):
     content = bytearray((tmp_path / "a.npz").read_bytes())
     content[len(content) // 2] ^= 16
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"no \.npz of images, or is truncated") as caught:
+    with pytest.raises(UserError, match=r"not an \.npz of images, or is truncated") as caught:
         NpzImages(tmp_path / "a.npz")
     assert "\n" not in str(caught.value)

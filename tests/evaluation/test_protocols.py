@@ -41,7 +41,7 @@ def test_departures_of_one_metric():
     # Of precision and recall the published protocol says 10,000 a side, however many samples there are.
     for sides, words in (
         ((10_000, 10_000), []),
-        ((10_000, 9_000), ["10,000 by 9,000 images instead of 10,000 by 10,000"]),
+        ((10_000, 9_000), ["10,000 samples and 9,000 reference images instead of 10,000 and 10,000"]),
     ):
         made = Conditions(20_000, "train", "pytorch-fid", 2048, neighbours=sides)
         assert departures(SDDPM, METRICS["recall"], made) == words

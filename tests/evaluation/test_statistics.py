@@ -152,7 +152,7 @@ def test_files_of_others_are_read(tmp_path):
         ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "not finite"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2], [0, 1]])}, "not symmetric"),
         ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "negative variances"),
-        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "not numbers"),
+        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "must be numbers"),
         ({"mu": np.array([{}, {}]), "sigma": np.eye(2)}, "no .npz of statistics"),
     ],
 )

@@ -117,7 +117,7 @@ def test_damaged_files_are_refused(random_inception, tmp_path):
     (tmp_path / "cut.pth").write_bytes(content[: len(content) // 2])
     (tmp_path / "empty.pth").write_bytes(b"")
     torch.save([1, 2], tmp_path / "list.pth")
-    for name, words in (("cut", "damaged"), ("empty", "damaged"), ("list", "holds no tensors by name, but a list")):
+    for name, words in (("cut", "damaged"), ("empty", "damaged"), ("list", "must contain named tensors, not a list")):
         with pytest.raises(UserError, match=words) as caught:
             weights.load_weights(InceptionV3(["64"]), tmp_path / f"{name}.pth", "a test")
         assert "\n" not in str(caught.value)

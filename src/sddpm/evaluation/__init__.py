@@ -1,4 +1,4 @@
-"""Evaluation: feature networks, distances, protocols. Names are imported on first use (torch is slow to load)."""
+"""Evaluation: feature networks, distances, protocols. Names are imported on first use because torch is slow to load."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

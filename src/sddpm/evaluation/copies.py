@@ -1,4 +1,4 @@
-"""Whether samples are copies: of training images (near copies), or of the very images they are compared with."""
+"""Finds samples that are copies: of training images (near copies), or of the reference images."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from sddpm.evaluation.images import ImageSet
 
 NEIGHBOURS, FACTOR = 50, 0.5
 MAX_OVERLAP = 0.01
-_QUERIES = 1 << 26  # bytes of the samples looked for at a time, as float64
-_TRAINING = 1024  # training images they are compared with at a time
+_QUERIES = 1 << 26  # bytes of samples compared at a time, as float64
+_TRAINING = 1024  # number of training images compared at a time
 
 
 def near_copies(samples: ImageSet, training: ImageDataset, limit: int = 10_000) -> dict[str, Any]:
-    """The share of the first `limit` samples that are near copies of training images, and which those are.
+    """The share of the first `limit` samples that are near copies of training images, and their list.
 
-    A sample is a near copy if its nearest training image is less than half as far, in Euclidean distance of the
-    pixels, as its 50 nearest are on average (Carlini et al., arXiv 2301.13188, section 5.1).
+    A sample is a near copy if the Euclidean distance in pixels to its nearest training image is less than half the mean
+    distance to its 50 nearest ones (Carlini et al., arXiv 2301.13188, section 5.1).
 
     Returns:
         checked, count, share, criterion, and `pairs`: [sample, training image, distance in grey levels] of up to 20.
@@ -45,7 +45,7 @@ def near_copies(samples: ImageSet, training: ImageDataset, limit: int = 10_000) 
 
 
 def refuse_overlap(samples: ImageSet, reference: ImageSet, allowed: bool) -> int:
-    """How many samples are, pixel by pixel, images of the reference.
+    """The number of samples that are pixel-identical to images of the reference.
 
     Raises:
         UserError: more than one in a hundred, unless `allowed`.

@@ -1,4 +1,4 @@
-"""Features of a set of images, kept in shards by the images' pixels and the network, so that none is computed twice."""
+"""Features of images, stored in shards named by pixels and network, so that no feature is computed twice."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,16 @@ from sddpm.evaluation.shards import Shards, fill
 from sddpm.hashes import short_hash
 
 SHARD = 256
-_EDITION = 2  # raised when the same settings give other features, so that old ones are not mixed in
+_EDITION = 2  # increase it when the same settings give other features, so that old ones are not reused
 
 
 def extract(
     extractor: Extractor, images: ImageSet, work: Path, processes: Processes, title: str = "features"
 ) -> dict[str, Shards]:
-    """{feature: rows [N, length], float32}, each process computing its share of those that are not in `work` yet.
+    """{feature: rows [N, length], float32}, where each process computes its share of those missing in `work`.
 
     Raises:
-        UserError: a folder that cannot be written to.
+        UserError: the folder is not writable.
     """
     stores = {
         name: Shards(work / "features" / feature_key(extractor, name, images), images.count, SHARD)
@@ -40,6 +40,6 @@ def extract(
 
 
 def feature_key(extractor: Extractor, feature: str, images: ImageSet) -> str:
-    """The name under which features are kept."""
+    """The name under which features are stored."""
     plain = json.dumps([_EDITION, extractor.about, feature, images.identity], sort_keys=True)
     return f"{feature}-{short_hash(plain)}"

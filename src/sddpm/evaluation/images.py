@@ -1,4 +1,5 @@
-"""Images to be compared, from wherever they come, known by their pixels: sets are told apart, and overlaps seen."""
+"""Images to compare, from any source, identified by their pixels, so that sets can be distinguished and overlaps
+found."""
 
 import hashlib
 import os
@@ -22,12 +23,12 @@ from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.shards import Shards
 from sddpm.opening.files import user_path
 
-_MEMORY_LIMIT = 1 << 24  # bytes of decoded pixels; beyond, images are decoded when they are needed
+_MEMORY_LIMIT = 1 << 24  # bytes of decoded pixels; beyond this, images are decoded on demand
 _CHUNK = 500
 
 
 class Images(Protocol):
-    """N images uint8 [C, H, W] of one square size, as `sddpm.data.ImageDataset` has them."""
+    """N images uint8 [C, H, W] of one square size, as in `sddpm.data.ImageDataset`."""
 
     name: str
     channels: int
@@ -39,7 +40,7 @@ class Images(Protocol):
 
 
 class ShardImages:
-    """Images uint8 [N, C, H, W] kept in shards; `labels`: the class of each, LongTensor [N], or None."""
+    """Images uint8 [N, C, H, W] stored in shards; `labels`: the class of each, LongTensor [N], or None."""
 
     def __init__(self, name: str, shards: Shards, labels: Tensor | None = None):
         self.name, self.shards, self.labels = name, shards, labels
@@ -54,14 +55,14 @@ class ShardImages:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The first `count` of some images, and what tells them from others."""
+    """The first `count` of some images, and their identity."""
 
     source: Images
     count: int
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The class of each, int64 [N], if they are known."""
+        """The class of each image, int64 [N], if known."""
         return None if self.source.labels is None else self.source.labels[: self.count].numpy()
 
     def gather(self, indices: Sequence[int] | Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class ImageSet:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all pixels in their order, and of the shape."""
+        """A hash of all pixels in order, and of the shape."""
         shape = f"{self.source.channels}x{self.source.image_size}".encode()
         return hashlib.blake2b(shape + b"".join(self.digests), digest_size=16).hexdigest()
 
@@ -100,13 +101,13 @@ def open_images(
 
     Args:
         where: the name or path.
-        data: where a data set known by name lies.
-        split: of a data set.
-        image_size: side in pixels to bring images to.
-        channels, crop, resize, limit, download: as of `open_dataset`.
+        data: folder of a data set that is given by name.
+        split: split of a data set.
+        image_size: side in pixels to which images are resized.
+        channels, crop, resize, limit, download: as in `open_dataset`.
 
     Raises:
-        UserError: as `open_dataset` and `NpzImages`.
+        UserError: as in `open_dataset` and `NpzImages`.
     """
     named = find_dataset(where) is not None
     if Path(where).suffix.lower() == ".npz":
@@ -115,7 +116,8 @@ def open_images(
         images = NpzImages(Path(where))
         if image_size not in (None, images.image_size) or channels not in (None, images.channels):
             raise UserError(
-                f"{where}: images in an .npz are taken as they are, {_form(images.channels, images.image_size)}"
+                f"{where}: images in an .npz are not resized or converted: they are "
+                f"{_form(images.channels, images.image_size)}"
             )
         return images
     return open_dataset(
@@ -133,11 +135,11 @@ def open_images(
 
 
 def check_alike(samples: tuple[int, int], reference: Images) -> None:
-    """Raise `UserError` if the reference is not of the samples' (channels, image size)."""
+    """Raise `UserError` if the reference has another (channels, image size) than the samples."""
     if samples != (reference.channels, reference.image_size):
         raise UserError(
             f"the samples are {_form(*samples)}, the reference ({reference.name}) "
-            f"{_form(reference.channels, reference.image_size)}: bring both to one form by `image_size` and `channels`"
+            f"{_form(reference.channels, reference.image_size)}: make them equal with `image_size` and `channels`"
         )
 
 
@@ -147,23 +149,23 @@ def _form(channels: int, size: int) -> str:
 
 @dataclass(frozen=True)
 class Watched:
-    """A folder or file that has to stay as it was when it was opened."""
+    """A folder or file that must not change after it was opened."""
 
     path: Path
     before: list[tuple[str, int, int]]
 
     @classmethod
     def of(cls, where: str | None) -> "Watched | None":
-        """What is at the path `where`, if there is anything. Raises `UserError` as `snapshot`."""
+        """The file or folder at the path `where`, if there is one. Raises `UserError` as `snapshot` does."""
         path = None if where is None else user_path(where)
         return cls(path, snapshot(path)) if path is not None and path.exists() else None
 
     def refuse_changes(self) -> None:
-        """Raise `UserError` if files came, went or changed."""
+        """Raise `UserError` if files were added, removed or changed."""
         if (now := snapshot(self.path)) != self.before:
             changed = sorted({name for name, *_ in set(now) ^ set(self.before)})
             raise UserError(
-                f"{self.path} was being written to during the evaluation ({len(changed)} files changed, such as "
+                f"{self.path} was written to during the evaluation ({len(changed)} files changed, such as "
                 f"{changed[0]}): wait until it is complete"
             )
 
@@ -172,7 +174,7 @@ def snapshot(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of the file at `path`, or of all image files below it.
 
     Raises:
-        UserError: a folder into which something is being written now, as its temporary files show.
+        UserError: the folder is being written to, as its temporary files show.
     """
     if path.is_file():
         return [(path.name, *_state(path.stat()))]
@@ -184,7 +186,7 @@ def snapshot(path: Path) -> list[tuple[str, int, int]]:
             if any(part.startswith(".") and ".png." in part for part in where.split(os.sep)):
                 raise UserError(f"{path} is being written to ({where}): wait until it is complete")
             if os.path.splitext(name)[1].lower() in EXTENSIONS:
-                with suppress(FileNotFoundError):  # gone in the meantime, which the next look will show
+                with suppress(FileNotFoundError):  # deleted in the meantime; the next snapshot will show it
                     found.append((where, *_state(os.stat(os.path.join(folder, name)))))
     return sorted(found)
 

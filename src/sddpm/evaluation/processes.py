@@ -1,4 +1,4 @@
-"""Several processes that share one evaluation: torchrun starts them, files carry the results, gloo lets them meet."""
+"""Several processes that share one evaluation: torchrun starts them, files hold the results, gloo synchronises them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,23 +28,23 @@ class Processes:
         return self.rank == 0
 
     def share(self, work: Sequence[T]) -> Sequence[T]:
-        """Every count-th piece of work, from the rank-th on."""
+        """Every count-th piece of work, starting with the rank-th."""
         return work[self.rank :: self.count]
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             dist.barrier()
 
     def agree(self, value: T) -> T:
-        """The first process's value, so that all go the same way from here."""
+        """The first process's value, so that all processes continue in the same way."""
         values = [value]
         if self.count > 1:
             dist.broadcast_object_list(values)
         return values[0]
 
     def to_first(self, tensor: Tensor, owner: int) -> None:
-        """Bring the tensor of process `owner` to the first one, into the tensor of the same shape given there."""
+        """Send the tensor of process `owner` to the first process, into the tensor of the same shape passed there."""
         if owner != 0 and self.rank == owner:
             dist.send(tensor, 0)
         elif owner != 0 and self.first:
@@ -53,12 +53,12 @@ class Processes:
 
 @contextmanager
 def launched_processes() -> Iterator[Processes]:
-    """The processes that torchrun started, as its environment variables say; alone without them."""
+    """The processes that torchrun started, according to its environment variables; a single process without them."""
     count = number_from_environment("WORLD_SIZE", 1)
     if count == 1:
         yield Processes()
         return
-    # gloo, also where there are GPUs: it only has to wait, for as long as the slowest process samples.
+    # gloo, even on GPUs: it is only used to wait, for as long as the slowest process samples.
     dist.init_process_group("gloo", timeout=timedelta(days=7))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
@@ -67,7 +67,7 @@ def launched_processes() -> Iterator[Processes]:
 
 
 def local_device(name: str = "auto") -> torch.device:
-    """`pick_device`, and of several GPUs each process on this machine its own."""
+    """`pick_device`; with several GPUs, each process on this machine gets its own."""
     device = pick_device(name)
     if device.type != "cuda" or device.index is not None:
         return device

@@ -1,4 +1,4 @@
-"""Evaluation protocols by name, and what a measurement departs from them in."""
+"""Evaluation protocols by name, and how a measurement differs from them."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from sddpm.evaluation.metrics.registry import Metric
 
 @dataclass(frozen=True)
 class Protocol:
-    """How published numbers were measured.
+    """The conditions of published measurements.
 
-    samples: how many. split: of the data set that is compared with. preprocessing: of Inception's input.
-    dim: length of the Inception features. metrics: those published. splits: of the Inception score.
-    neighbours: vectors a side for precision and recall.
+    samples: number of samples. split: split of the reference data set. preprocessing: of Inception's input.
+    dim: length of the Inception features. metrics: the published metrics. splits: of the Inception score.
+    neighbours: vectors of samples and of the reference for precision and recall.
     """
 
     name: str
@@ -39,16 +39,16 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """How a measurement was made; as of `Protocol`, and:
+    """The conditions of a measurement: the fields of `Protocol`, and
 
-    split: None when it is not known (a statistics file, a folder).
-    reference_limit: the first so many reference images only; None for all.
+    split: None if unknown (a statistics file, a folder).
+    reference_limit: only the first so many reference images; None for all.
     published_inception: whether the Inception weights are the published file.
-    published_fad: whether FAD was measured against a statistics file, not against images of one's own.
-    skipped: images that were left out because they are damaged.
+    published_fad: whether FAD was measured against a statistics file, not against the user's images.
+    skipped: number of damaged images that were left out.
     splits: of the Inception score.
     neighbours: vectors of the samples and of the reference, for precision and recall.
-    crops, sizes: of the reference and of the training images, or samples, where they differ.
+    crops, sizes: of the reference and of the training images, or samples, if they differ.
     """
 
     samples: int
@@ -66,13 +66,13 @@ class Conditions:
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol called `name`. Raises `UserError` if there is none."""
+    """The protocol named `name`. Raises `UserError` if there is none."""
     check_choice("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 
 def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str]:
-    """In what a metric's value departs from the protocol, in words to print beside the number; empty if in nothing."""
+    """The differences of a metric's conditions from the protocol, in words to print after the number; empty if none."""
     inception = metric.network == "inception"
     compared = metric.against != "nothing"
     few = made.neighbours is not None and min(made.neighbours) < protocol.neighbours
@@ -94,15 +94,15 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
             inception and made.preprocessing != protocol.preprocessing,
             f"{made.preprocessing} preprocessing instead of {protocol.preprocessing}",
         ),
-        (inception and not made.published_inception, "Inception weights from another file than the published"),
-        (metric.network == "fad" and not made.published_fad, "own reference statistics instead of the published"),
+        (inception and not made.published_inception, "Inception weights from another file than the published one"),
+        (metric.network == "fad" and not made.published_fad, "own reference statistics instead of the published ones"),
         (
             "splits" in metric.options and made.splits != protocol.splits,
             f"{made.splits} splits instead of {protocol.splits}",
         ),
         (
             few,
-            "{:,} by {:,} images instead of {:,} by {:,}".format(
+            "{:,} samples and {:,} reference images instead of {:,} and {:,}".format(
                 *(made.neighbours or (0, 0)), protocol.neighbours, protocol.neighbours
             ),
         ),

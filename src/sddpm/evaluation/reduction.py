@@ -1,4 +1,4 @@
-"""Means and covariances added up by several processes, to the same bits as by one."""
+"""Sums means and covariances over several processes, bit-identical to a single process."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -13,11 +13,11 @@ PARTS = 16
 
 
 def sum_moments(features: Features, processes: Processes) -> Features:
-    """The features with the moments of all their vectors, which the first process gets; the others get them back as
-    they are.
+    """The features with the moments of all their vectors in the first process; in the others the features are returned
+    unchanged.
 
-    The vectors are always cut into the same parts, which are summed by turns and added in their order by the first
-    process, so that not even rounding depends on how many processes there are.
+    The vectors are always cut into the same parts. The processes sum the parts in turn, and the first process adds them
+    in order, so that not even rounding depends on the number of processes.
     """
     if features.rows is None:
         return features

@@ -1,4 +1,4 @@
-"""Your own statistics files: the mean and covariance of a data set's features."""
+"""Makes statistics files: the mean and covariance of a data set's features."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
 
 @dataclass(frozen=True)
 class StatisticsSettings:
-    """As the options of `sddpm stats`. With `fad_weights` the features are FSVAE's latents instead of Inception's."""
+    """The options of `sddpm stats`. With `fad_weights` the features are FSVAE's latents instead of Inception's."""
 
     images: str
     out: Path
@@ -42,10 +42,11 @@ class StatisticsSettings:
 
 
 def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
-    """Compute and write mu and sigma (and mu_s, sigma_s). Several processes share the work; the first returns it.
+    """Compute and write mu and sigma (and mu_s, sigma_s). Several processes share the work; the first returns the
+    result.
 
     Raises:
-        UserError: images, weights or options that cannot be used; a file that cannot be written.
+        UserError: invalid images, weights or options; a file that cannot be written.
     """
     check_dim(settings.dim)
     if settings.limit is not None and settings.limit < 1:

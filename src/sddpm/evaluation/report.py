@@ -1,4 +1,4 @@
-"""An evaluation in words (a line a metric) and as JSON with everything needed to repeat it."""
+"""An evaluation as text (one line per metric) and as JSON with everything needed to repeat it."""
 
 import importlib.metadata
 import json
@@ -12,7 +12,7 @@ PACKAGES = ("sddpm", "torch", "diffusers", "numpy", "pillow")
 
 
 def line(measurement: Measurement, protocol: str) -> str:
-    """The number, how sure it is, and in what it departs from the protocol."""
+    """The number, its uncertainty, and its differences from the protocol."""
     score = measurement.score
     words = [f"{measurement.label:<14} {score.value:.6g}"]
     if score.std is not None:
@@ -28,9 +28,9 @@ def line(measurement: Measurement, protocol: str) -> str:
 
 
 def copies_line(copies: dict[str, Any]) -> str:
-    """The share of near copies of training images, or why they were not looked for."""
+    """The share of near copies of training images, or the reason why they were not searched."""
     if "why" in copies:
-        return f"{'near copies':<14} not looked for: {copies['why']}"
+        return f"{'near copies':<14} not searched: {copies['why']}"
     return (
         f"{'near copies':<14} {copies['share']:.2%}  {copies['count']:,} of {copies['checked']:,} samples, "
         f"among {copies['training_images']:,} images"
@@ -41,8 +41,8 @@ def as_json(evaluation: Evaluation, command: str) -> str:
     """The whole evaluation as JSON text.
 
     Args:
-        evaluation: what was found.
-        command: the command line that does it again.
+        evaluation: the result.
+        command: the command line that repeats it.
     """
     plan = evaluation.plan
     return json.dumps(
@@ -78,7 +78,7 @@ def _entry(measurement: Measurement) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """The versions that a number may depend on."""
+    """Versions of the software that a number can depend on."""
     return {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 

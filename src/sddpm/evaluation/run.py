@@ -1,4 +1,4 @@
-"""One evaluation from beginning to end: what can be refused is refused before hours of sampling."""
+"""One evaluation. Invalid input is refused at the start, before hours of sampling."""
 
 import time
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ GRID = 64
 
 @dataclass(frozen=True)
 class Measurement:
-    """A metric's score, and in what it departs from the protocol."""
+    """A metric's score, and its differences from the protocol."""
 
     metric: Metric
     label: str
@@ -35,9 +35,9 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
-    facts: plain data: sources, weights, copies, seconds. grid: the first up to 64 samples, uint8 [N, C, H, W].
+    facts: plain data: sources, weights, copies, seconds. grid: the first samples, at most 64, uint8 [N, C, H, W].
     """
 
     plan: Plan
@@ -47,18 +47,18 @@ class Evaluation:
 
 
 def evaluate(what: EvaluationSettings | str | Path, **options: Any) -> Evaluation | None:
-    """Sample if need be, compute features, measure.
+    """Sample if needed, compute features, measure.
 
-    Everything that takes time is kept in `settings.work` and not done again. Started by torchrun, several processes
-    share the sampling and the features, and the numbers are the same; the first one returns them, the others None.
+    All expensive results are kept in `settings.work` and reused. If several processes were started by torchrun, they
+    share sampling and features, and the numbers are the same; the first process returns them, the others None.
 
     Args:
-        what: the settings, or their `source`: a saved model, the folder of a run, or images. A run is compared with
-            the images it was trained on, prepared as they were, unless another `reference` is given.
+        what: the settings, or their `source`: a saved model, the folder of a run, or images. A run is compared with its
+            training images, prepared in the same way, unless another `reference` is given.
         options: with a source, the other fields of `EvaluationSettings`.
 
     Raises:
-        UserError: whatever cannot be measured, in one line.
+        UserError: anything that cannot be measured.
     """
     settings = what if isinstance(what, EvaluationSettings) else EvaluationSettings(str(what), **options)
     settings = with_run_data(settings)
@@ -112,7 +112,7 @@ class _Clock:
 
 
 def _pixels(images: ImageSet | None, skipped: list[tuple[str, str]]) -> dict[str, Any]:
-    """What tells these images from others, how many differ, and which were left out."""
+    """The identity of these images, the number of different ones, and those left out."""
     if images is None:
         return {}
     return {
@@ -140,7 +140,7 @@ def _measure(
 
 
 def _conditions(metric: Metric, sides: Sides, score: Score) -> Conditions:
-    """How a score was measured, for the protocol to compare with."""
+    """The conditions of a score, for comparison with the protocol."""
     settings, samples, reference = sides.settings, sides.samples, sides.reference
     crop = other_crop(settings, reference)
     size = reference.about.get("made_with", {}).get("image_size", samples.image_size)

@@ -1,4 +1,4 @@
-"""What a run was trained on is what it is compared with, unless something else is said."""
+"""By default a run is compared with its own training images."""
 
 from dataclasses import replace
 
@@ -10,14 +10,14 @@ from sddpm.evaluation.settings import EvaluationSettings, TrainingData
 
 
 def with_run_data(settings: EvaluationSettings) -> EvaluationSettings:
-    """The settings, and where they say nothing those of the run that is evaluated: the images it was trained on as
-    `reference` and `training`, with their place, size, colour, crop, filter and number.
+    """The settings, completed from the run to evaluate: its training images as `reference` and `training`, with their
+    place, size, colour, crop, filter and number.
 
-    The images of a reference that is given are prepared like those of the run only if they are the same ones. Of
-    what is no run, or a released model that does not say, the settings stay as they are.
+    A given reference is prepared like the run's images only if it is the same data. If the source is not a run, or a
+    released model without its config, the settings are returned unchanged.
 
     Raises:
-        UserError: a run whose config.yaml is damaged.
+        UserError: the run's config.yaml is damaged.
     """
     run = _data_of(settings.source)
     if run is None:
@@ -31,7 +31,7 @@ def with_run_data(settings: EvaluationSettings) -> EvaluationSettings:
     if not same:
         return replace(settings, training=training)
     split = settings.split or find_protocol(settings.protocol).split
-    whole = find_dataset(reference) is not None and split != run.split  # a limit is one of the split trained on
+    whole = find_dataset(reference) is not None and split != run.split  # a limit applies to the training split only
     return replace(
         settings,
         reference=reference,
@@ -46,7 +46,7 @@ def with_run_data(settings: EvaluationSettings) -> EvaluationSettings:
 
 
 def same_images(a: str, b: str) -> bool:
-    """Whether two references are one: the same data set, however it is spelled, or the same path."""
+    """Whether two references are the same: the same data set, in any spelling, or the same path."""
     entry = find_dataset(a)
     return a == b or (entry is not None and entry is find_dataset(b))
 
@@ -57,14 +57,14 @@ def _data_of(source: str) -> DataConfig | None:
 
 
 def _training_data(run: DataConfig) -> TrainingData:
-    """A data set by name, or for a folder its path."""
+    """The training data: a data set by name, or a folder by its path."""
     own = run.dataset == "folder" and run.path is not None
     return TrainingData(
         images=str(run.path) if own else run.dataset,
         data=None if own else run.path,
         crop=run.crop,
         resize=run.resize,
-        image_size=run.image_size if own else None,  # data sets by name are brought to the samples' size anyway
+        image_size=run.image_size if own else None,  # data sets given by name are resized to the samples' size anyway
         channels=run.channels,
         limit=run.limit,
     )

@@ -1,4 +1,4 @@
-"""Samples of a saved model, kept in shards by what they were made with, so that none is made twice."""
+"""Samples of a saved model, stored in shards named by their settings, so that no sample is made twice."""
 
 import hashlib
 import json
@@ -29,9 +29,9 @@ from sddpm.pretrained import INDEX_NAME, find_pretrained
 
 @dataclass(frozen=True)
 class SamplingSettings(SamplingOptions):
-    """How images are sampled, and which: image i has the seed first_seed + i. They are made `batch_size` at a time,
-    which decides the last bits of the arithmetic. class_label: of all images; None: of each the class that its seed
-    draws, if the model knows classes."""
+    """How images are sampled, and which: image i has the seed first_seed + i. `batch_size` images are made at a time,
+    which affects the last bits of the arithmetic. class_label: the class of all images; None: for each image the class
+    drawn from its seed, if the model has classes."""
 
     batch_size: int | None = 50
     first_seed: int = 0
@@ -39,20 +39,20 @@ class SamplingSettings(SamplingOptions):
 
 
 OPTIONS_KEPT = ("threshold_guidance", "x0_scale", "num_inference_steps", "samplers", "sampler")
-# Options that samples were not told apart by at first, with their defaults.
+# Options that were not part of the key of samples at first, with their defaults.
 _FIRST = {"num_inference_steps", "solver", "eta", "v_threshold", "batch_size", "engine"}
 _FIRST |= {"exit_tolerance", "guidance_scale", "x0_scale"}
-_FIRST |= {"sampler"}  # told by what it means
+_FIRST |= {"sampler"}  # its resolved options are in the key
 _LATER = {field.name: field.default for field in fields(SamplingOptions) if field.name not in _FIRST}
 
 
 def label_of(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str | None:
-    """The `class_labels` that the pipeline is called with."""
+    """The `class_labels` for the call of the pipeline."""
     return drawn_by_seed(pipeline.num_classes) if settings.class_label is None else settings.class_label
 
 
 def sample_labels(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline, count: int) -> Tensor | None:
-    """The class of each sample, LongTensor [count]; None where the model knows none, or no class is sampled."""
+    """The class of each sample, LongTensor [count]; None for an unconditional model, or if no class is sampled."""
     if pipeline.num_classes is None:
         return None
     seeds = range(settings.first_seed, settings.first_seed + count)
@@ -61,8 +61,8 @@ def sample_labels(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline
 
 
 def find_source(source: str) -> Path:
-    """The place that `source` means if it is a path or a model: a folder of images comes before a model of the package
-    with its name. Raises `UserError` for user/model that is neither here nor on the hub."""
+    """The place that `source` names if it is a path or a model: a folder of images has priority over a model of the
+    package with the same name. Raises `UserError` for user/model that is neither here nor on the hub."""
     path = user_path(source)
     if path.exists():
         return path
@@ -75,15 +75,15 @@ def find_source(source: str) -> Path:
 
 
 def is_model(path: Path) -> bool:
-    """Whether `path` is meant as a saved model, or the folder of a training run, rather than as images."""
+    """Whether `path` is a saved model or the folder of a training run, rather than images."""
     return path.is_dir() and any(
         (path / name).exists() for name in ("model_index.json", "model/model_index.json", "checkpoints")
     )
 
 
 def model_digest(path: Path) -> str:
-    """SHA-256 over the configs and weights of a saved model, by name. The sampling options that are kept with it do not
-    count, since samples are told apart by those they were made with, nor does whether plain diffusers can load it."""
+    """SHA-256 over the configs and weights of a saved model, by name. Sampling options saved with it are not included,
+    because samples are distinguished by their actual options; nor is the file that lets plain diffusers load it."""
     folder = pipeline_folder(path)
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".safetensors")):
@@ -91,7 +91,7 @@ def model_digest(path: Path) -> str:
         if file == folder / INDEX_NAME:
             index = read_json(file)
             plain = {key: value for key, value in index.items() if key not in OPTIONS_KEPT}
-            if isinstance(plain.get("_class_name"), list):  # ["pipeline", NAME]: NAME, with pipeline.py to load it
+            if isinstance(plain.get("_class_name"), list):  # ["pipeline", NAME] means NAME, loaded by pipeline.py
                 plain["_class_name"] = plain["_class_name"][-1]
             digest.update(hashlib.sha256((json.dumps(plain, indent=2, sort_keys=True) + "\n").encode()).digest())
             continue
@@ -107,15 +107,15 @@ def sample_images(
     work: Path,
     processes: Processes,
 ) -> ShardImages:
-    """`count` samples, rounded to 8 bits as if saved as PNG; those that are in `work` already are not made again.
+    """`count` samples, rounded to 8 bits as if saved as PNG; those already in `work` are reused.
 
-    Shards are batches, so that a sample does not depend on how many processes share the work.
+    Shards are batches, so that a sample does not depend on the number of processes.
 
     Raises:
-        UserError: settings that the pipeline refuses, seeds beyond the last, a model that predicts NaN.
+        UserError: settings that are invalid for the pipeline, seeds beyond the last, a model that predicts NaN.
     """
     if settings.first_seed < 0 or settings.first_seed + count - 1 > MAX_SEED:
-        raise UserError(f"seeds {settings.first_seed} and the {count} from there on do not lie in 0 to {MAX_SEED}")
+        raise UserError(f"the {count} seeds from {settings.first_seed} must be in 0 to {MAX_SEED}")
     batch_size = DEFAULT_BATCH_SIZE if settings.batch_size is None else settings.batch_size
     settings = replace(settings, batch_size=batch_size)
     shards = Shards(work / "samples" / sampling_key(digest, settings, pipeline), count, batch_size)
@@ -136,10 +136,10 @@ def sample_images(
 
 
 def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> str:
-    """The name under which samples are kept: the same only where the same model, settings and kind of device are.
+    """The name under which samples are stored: equal only for the same model, settings and kind of device.
 
-    Options that came after samples were first kept are left out while they change nothing. Raises `UserError` as
-    `described`.
+    Options added after samples were first stored are left out while they have no effect. Raises `UserError` as
+    `described` does.
     """
     plain = described(settings, pipeline)
     unused = {"exit_tolerance": None, "x0_scale": 1, **_LATER}
@@ -150,16 +150,16 @@ def sampling_key(digest: str, settings: SamplingSettings, pipeline: SpikingDiffu
 
 
 def described(settings: SamplingSettings, pipeline: SpikingDiffusionPipeline) -> dict[str, Any]:
-    """The settings as plain values, with the model's own where they are None.
+    """The settings as plain values, with the model's own values instead of None.
 
     Raises:
-        UserError: as of the pipeline, and thresholds that are a function, which has no name.
+        UserError: as in the pipeline, and for thresholds that are a function, which has no name.
     """
     resolved = pipeline.resolve_options(settings)
     thresholds = resolved.v_threshold
     if callable(thresholds) and not isinstance(thresholds, StagedThresholds):
         raise UserError("v_threshold cannot be a function here: give numbers, or StagedThresholds")
-    first = {  # in this order, by which kept samples are found
+    first = {  # in this order: the key of stored samples depends on it
         "steps": resolved.num_inference_steps,
         "solver": resolved.solver or pipeline.solver,
         "eta": resolved.eta,

@@ -13,19 +13,19 @@ DIMS = (64, 192, 768, 2048)
 
 
 def default_work() -> Path:
-    """Where samples and features are kept unless said otherwise: `evaluation` in the cache folder."""
+    """The default folder for samples and features: `evaluation` in the cache folder."""
     return default_cache() / "evaluation"
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images that a model was trained on.
+    """The training images of a model.
 
     images: a data set's name, or a folder, zip or .npz.
-    data: where a data set known by name lies.
-    crop, resize, image_size, channels: how they were prepared; None: as `open_dataset` does it by itself.
-    required: whether it is an error if they are not here.
-    split, limit: of them, the first so many of this split; None: all.
+    data: folder of a data set that is given by name.
+    crop, resize, image_size, channels: how they were prepared; None: the defaults of `open_dataset`.
+    required: whether it is an error if they are missing.
+    split, limit: the first `limit` images of this split; None: all.
     """
 
     images: str
@@ -39,7 +39,7 @@ class TrainingData:
     limit: int | None = None
 
     def are(self, settings: "EvaluationSettings") -> bool:
-        """Whether these are the images of the settings' reference, as many and prepared in the same way."""
+        """Whether these are the reference images of the settings, in the same number and preparation."""
         here = replace(
             self,
             images=settings.reference or "",
@@ -55,17 +55,17 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """As the options of `sddpm evaluate`; None means as the protocol says, or as the images are.
+    """The options of `sddpm evaluate`; None means the value of the protocol, or of the images.
 
     source: a saved model, a folder, zip or .npz of images, or a data set and its split as NAME:SPLIT.
     reference: a data set's name, a folder, zip or .npz of images, or a statistics file.
-    data: where data sets known by name lie.
-    image_size, channels, crop, resize: to which, and how, images of data sets, folders and zips are brought.
-    limit_reference: the first so many reference images only.
-    training: among which copies are looked for; None: those that a run was trained on, else the training split of the
-    reference, if it has images.
+    data: folder of data sets that are given by name.
+    image_size, channels, crop, resize: size, colour, crop and filter for images of data sets, folders and zips.
+    limit_reference: use only the first so many reference images.
+    training: the images among which copies are searched; None: the training images of a run, else the training split of
+    the reference, if it has images.
 
-    Of a run, what is not given is as the run's own data (`with_run_data`).
+    For a run, missing values are those of the run's own data (`with_run_data`).
     """
 
     source: str
@@ -111,13 +111,13 @@ class Plan:
 
 
 def check_dim(dim: int) -> None:
-    """Raise `UserError` unless Inception has features of that length."""
+    """Raise `UserError` unless Inception has features of this length."""
     if dim not in DIMS:
         raise UserError(f"`dim` must be one of {', '.join(map(str, DIMS))}, not {dim}")
 
 
 def make_plan(settings: EvaluationSettings) -> Plan:
-    """Fill in what the protocol says. Raises `UserError` for invalid values."""
+    """Fill in the protocol's values. Raises `UserError` for invalid values."""
     protocol = find_protocol(settings.protocol)
     dim = protocol.dim if settings.dim is None else settings.dim
     check_dim(dim)
@@ -129,12 +129,12 @@ def make_plan(settings: EvaluationSettings) -> Plan:
     metrics = find_metrics(settings.metrics or protocol.metrics)
     for metric in metrics:
         if metric.network == "fad" and settings.fad_weights is None:
-            raise UserError(f"{metric.name} needs `fad_weights=PATH`, the autoencoder of FSVAE for this data set")
+            raise UserError(f"{metric.name} needs `fad_weights=PATH`, FSVAE's autoencoder for this data set")
         statistics_do = metric.network == "fad" and metric.against == "statistics"
         known = statistics_do and settings.fad_statistics is not None
         if settings.reference is None and metric.against != "nothing" and not known:
             raise UserError(
-                f"{metric.name} compares with other images: give `reference`, a data set, a folder, zip or .npz of "
+                f"{metric.name} needs a reference: give `reference`, a data set, a folder, zip or .npz of "
                 "images, or a statistics .npz"
             )
     return Plan(

@@ -1,4 +1,4 @@
-"""Arrays on disk in pieces, each written whole or not at all, so that work that is stopped goes on where it was."""
+"""Arrays on disk in pieces, each written atomically, so that interrupted work can continue."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -13,9 +13,9 @@ from sddpm.files import atomic_path
 
 
 class Shards:
-    """An array [count, ...] kept as FOLDER/START-STOP.npy, `size` rows each (the last one fewer).
+    """An array [count, ...] stored as FOLDER/START-STOP.npy, `size` rows each (the last one can have fewer).
 
-    Indexed by a slice or an integer array it gives a NumPy array; only the indexed rows are read.
+    Indexing by a slice or an integer array returns a NumPy array and reads only the indexed rows.
     """
 
     def __init__(self, folder: Path, count: int, size: int):
@@ -25,7 +25,7 @@ class Shards:
         self._open = lru_cache(maxsize=8)(self._load)
 
     def missing(self) -> list[int]:
-        """The shards that are not there yet."""
+        """The numbers of the missing shards."""
         return [i for i in range(len(self.bounds)) if not self.path(i).is_file()]
 
     def path(self, i: int) -> Path:
@@ -58,18 +58,18 @@ class Shards:
         try:
             rows = np.load(self.path(i), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{self.path(i)} is damaged ({error}); delete it to have it made again") from error
+            raise UserError(f"{self.path(i)} is damaged ({error}); delete it, and it is made again") from error
         start, stop = self.bounds[i]
         if len(rows) != stop - start:
-            raise UserError(f"{self.path(i)} is damaged: {len(rows)} rows; delete it to have it made again")
+            raise UserError(f"{self.path(i)} is damaged: {len(rows)} rows; delete it, and it is made again")
         return rows
 
 
 def fill(missing: list[int], make: Callable[[int], None], processes: Processes, title: str, shards_in_all: int) -> None:
-    """Make the missing shards, each process its share, and wait until all are there."""
+    """Make the missing shards, each process its share, and wait until all exist."""
     from tqdm import tqdm
 
-    # What one process sees may have been made by another that was faster: all must share out the same list.
+    # A faster process may already have made some shards: all processes must divide the same list.
     missing = processes.agree(missing)
     mine = processes.share(missing)
     with tqdm(

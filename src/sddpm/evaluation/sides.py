@@ -1,4 +1,4 @@
-"""The two sides of an evaluation, opened and checked before hours of sampling, and what metrics measure them in."""
+"""The two sides of an evaluation, opened and checked before hours of sampling, and their features."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ from sddpm.evaluation.statistics_files import read_statistics
 
 @dataclass(frozen=True)
 class Sides:
-    """Samples and reference, with what they are compared by.
+    """Samples and reference, with the feature networks to compare them.
 
-    extractors: {"inception": ..., "fad": ...}, as far as the metrics need them.
+    extractors: {"inception": ..., "fad": ...}, those that the metrics need.
     known: {feature: Gaussian} of the reference, from statistics files.
     """
 
@@ -38,26 +38,26 @@ class Sides:
     known: Mapping[str, Gaussian]
 
     def feature(self, metric: Metric) -> str:
-        """The name of the features that a metric is measured in."""
+        """The name of a metric's features."""
         return metric.feature(self.plan.dim)
 
     def knows(self, metric: Metric) -> bool:
-        """Whether the reference's statistics are all that a metric needs of it, and are here."""
+        """Whether a metric needs only the reference's statistics, and they are known."""
         return metric.against == "statistics" and self.feature(metric) in self.known
 
     def features_of_samples(self, processes: Processes, images: ImageSet) -> dict[str, Features]:
-        """{feature: vectors of the samples} for all metrics; those that were computed before are not computed again."""
+        """{feature: vectors of the samples} for all metrics; existing features are reused."""
         return self._features(processes, images, self.plan.metrics, "features of samples")
 
     def features_of_reference(self, processes: Processes) -> dict[str, Features]:
-        """{feature: vectors of the reference's images} for the metrics that need them; nothing if none does."""
+        """{feature: vectors of the reference's images} for the metrics that need them; empty if none does."""
         metrics = [each for each in self.plan.metrics if each.against != "nothing" and not self.knows(each)]
         if self.reference.images is None or not metrics:
             return {}
         return self._features(processes, self.reference.images, metrics, "features of reference")
 
     def target(self, metric: Metric, of_reference: Mapping[str, Features]) -> Features | None:
-        """What a metric measures the samples against; None for those against nothing."""
+        """The reference features for a metric; None for metrics without a reference."""
         name = self.feature(metric)
         if self.knows(metric):
             return Features(name, None, self.known[name])
@@ -75,7 +75,7 @@ class Sides:
 
 
 class Pixels:
-    """The pixels of images as feature vectors [N, C * H * W], uint8, read when they are used."""
+    """The pixels of images as feature vectors [N, C * H * W], uint8, read on demand."""
 
     def __init__(self, images: ImageSet):
         self._images = images
@@ -90,7 +90,7 @@ def open_sides(settings: EvaluationSettings, plan: Plan, device: torch.device) -
     """Both sides of an evaluation, and the feature networks.
 
     Raises:
-        UserError: whatever cannot be measured: sides, weights or statistics that do not fit, too few images.
+        UserError: sides, weights or statistics that do not fit together, or too few images.
     """
     samples = open_samples(settings, plan, device)
     reference = open_reference(settings, plan, samples)  # before weights are downloaded
@@ -119,10 +119,10 @@ def open_extractors(
 def known_gaussians(
     settings: EvaluationSettings, plan: Plan, reference: Reference, extractors: Mapping[str, Extractor]
 ) -> dict[str, Gaussian]:
-    """{feature: Gaussian} of statistics files, as far as metrics need them, checked against what they are for.
+    """{feature: Gaussian} from the statistics files that metrics need, checked against the features.
 
     Raises:
-        UserError: statistics of other features; a metric that needs images, or statistics, which are not here.
+        UserError: statistics of other features; a metric that needs images or statistics that are missing.
     """
     files = {"fad": read_statistics(settings.fad_statistics).gaussians["pool"]} if settings.fad_statistics else {}
     if reference.statistics is not None:
@@ -138,7 +138,7 @@ def known_gaussians(
     for metric in plan.metrics:
         name = metric.feature(plan.dim)
         if metric.against == "images" and reference.images is None:
-            raise UserError(f"{metric.name} needs images as `reference`, which {settings.reference} does not hold")
+            raise UserError(f"{metric.name} needs images as `reference`, and {settings.reference} has none")
         if metric.against != "statistics" or name in known:
             continue
         if name in files:
@@ -162,7 +162,8 @@ def _fitting(gaussian: Gaussian, name: str, metric: Metric, extractors: Mapping[
 
 
 def check_counts(sides: Sides) -> None:
-    """Raise `UserError` if there are fewer samples or reference images than a metric needs, or no classes."""
+    """Raise `UserError` if there are fewer samples or reference images than a metric needs, or the classes that a
+    metric needs are unknown."""
     samples, reference, settings = sides.samples, sides.reference.images, sides.settings
     if settings.interval:
         check_interval(samples.count)
@@ -184,7 +185,7 @@ def check_counts(sides: Sides) -> None:
 
 
 def with_moments(features: Mapping[str, Features], sides: Sides, processes: Processes) -> dict[str, Features]:
-    """The features, those that a metric needs a Gaussian of with their moments."""
+    """The features, with their moments if a metric needs a Gaussian."""
     metrics = sides.plan.metrics
     gaussian = {sides.feature(metric) for metric in metrics if metric.against == "statistics"}
     return {name: sum_moments(x, processes) if name in gaussian else x for name, x in features.items()}

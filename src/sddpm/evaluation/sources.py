@@ -1,4 +1,4 @@
-"""The two sides of a comparison: the samples, which may have to be made first, and the reference."""
+"""The two sides of a comparison: the samples, which are made first if needed, and the reference."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -32,10 +32,10 @@ from sddpm.pipelines.class_guidance import check_guidance
 
 @dataclass(frozen=True)
 class Samples:
-    """Images under test. `make` samples them, if they come from a model; `about` says what they are.
+    """The images to evaluate. `make` samples them, if they come from a model; `about` describes them.
 
-    skipped: (name, reason) of the images that could not be used; it may grow while they are read.
-    watched: the files that must stay as they are. labelled: whether the class of each is known.
+    skipped: (name, reason) of unusable images; it can grow while images are read. watched: the files that must not
+    change. labelled: whether the class of each image is known.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the samples are compared with: images, or statistics, or both (an .npz of mu, sigma and arr_0), or, for
-    scores that need none, nothing.
+    """The reference of a comparison: images, or statistics, or both (an .npz of mu, sigma and arr_0), or nothing, for
+    scores that need no reference.
 
-    split, crop: None where they are not known.
-    skipped, watched: as of `Samples`.
+    split, crop: None if unknown.
+    skipped, watched: as in `Samples`.
     """
 
     about: dict[str, Any]
@@ -68,7 +68,7 @@ class Reference:
 
 
 def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Samples:
-    """The samples of a model, or images. Raises `UserError` if there are fewer than wanted, or none."""
+    """The samples of a model, or images. Raises `UserError` if there are fewer than requested, or none."""
     path = find_source(settings.source)
     if is_model(path):
         return _model_samples(path, settings, plan, device)
@@ -88,7 +88,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
         download=settings.download,
     )
     if settings.samples is not None and settings.samples > len(dataset):
-        raise UserError(f"{settings.source} holds {len(dataset):,} images, fewer than `samples={settings.samples}`")
+        raise UserError(f"{settings.source} has {len(dataset):,} images, fewer than `samples={settings.samples}`")
     count = min(settings.samples or plan.protocol.samples, len(dataset))
     about = {
         "kind": "images",
@@ -120,7 +120,7 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
     size, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
     if not isinstance(size, int) or channels not in (1, 3):
         raise UserError(
-            f"{path} makes images of {channels} channels, {size} pixels: only square grey or RGB ones count"
+            f"{path} makes images of {channels} channels, {size} pixels: metrics need square grey or RGB images"
         )
     if settings.image_size not in (None, size) or settings.channels not in (None, channels):
         raise UserError(f"{path} makes images of {size}x{size} pixels, {channels} channels; these cannot be changed")
@@ -152,14 +152,16 @@ def _model_samples(path: Path, settings: EvaluationSettings, plan: Plan, device:
 
 
 def refuse_preparation(settings: Any, *sides: str | None) -> None:
-    """Raise `UserError` if images are to be cropped or resized, and none of the sides are images that can be."""
+    """Raise `UserError` if crop or resize options are given but no side has images that can be cropped or resized."""
     given = [name for name in ("crop", "resize") if getattr(settings, name) is not None]
     if given and not any(side is not None and not side.lower().endswith(".npz") for side in sides):
-        raise UserError(f"images in an .npz, and samples of a model, are taken as they are: leave out `{given[0]}`")
+        raise UserError(
+            f"images in an .npz, and samples of a model, are not cropped or resized: leave out `{given[0]}`"
+        )
 
 
 def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -> Reference:
-    """The reference, in the size of the samples if it is a data set known by name.
+    """The reference, in the size of the samples if it is a data set given by name.
 
     Raises:
         UserError: none is given; images of another size or mode than the samples; a damaged statistics file.
@@ -207,7 +209,7 @@ def _images_beside(path: Path, samples: Samples) -> ImageSet:
 def open_reference_images(
     settings: EvaluationSettings, split: str, samples: Samples, limit: int | None = None
 ) -> ImageDataset:
-    """The reference's images of one split; data sets by name are brought to the samples' size."""
+    """The reference's images of one split; data sets given by name are resized to the samples' size."""
     assert settings.reference is not None
     named = find_dataset(settings.reference) is not None
     dataset = open_images(
@@ -228,13 +230,13 @@ def open_reference_images(
 def open_training(
     settings: EvaluationSettings, samples: Samples, reference: Reference
 ) -> tuple[ImageDataset | None, str]:
-    """The images among which copies are searched, or None and why there are none ("" if they are not wanted).
+    """The images among which copies are searched, or None and the reason ("" if no search was requested).
 
     They are those of `settings.training`; else the training split of a reference that is a data set, else the images
     of the reference.
 
     Raises:
-        UserError: wanted images that are missing.
+        UserError: required images are missing.
     """
     training = settings.training
     if not settings.copies:
@@ -272,7 +274,7 @@ def open_training(
 
 
 def other_crop(settings: EvaluationSettings, reference: Reference) -> str | None:
-    """How the training images were cropped, if the reference is the same data set cropped otherwise; else None."""
+    """The crop of the training images, if the reference is the same data set with another crop; else None."""
     if settings.training is None or reference.crop is None:
         return None
     about = reference.about

@@ -1,4 +1,4 @@
-"""Means and covariances that stream, and the Fréchet distance between two Gaussians; all in float64."""
+"""Streaming means and covariances, and the Fréchet distance between two Gaussians; all in float64."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from sddpm.errors import UserError
 
 @dataclass(frozen=True)
 class Gaussian:
-    """mean float64 [D], covariance float64 [D, D]; `count` vectors made it (None: not known)."""
+    """mean float64 [D], covariance float64 [D, D]; `count`: number of vectors (None: unknown)."""
 
     mean: Tensor
     covariance: Tensor
@@ -27,8 +27,8 @@ class Gaussian:
 class Moments:
     """Count, mean float64 [D] and scatter float64 [D, D] = sum (x - mean)(x - mean)^T of the vectors seen so far.
 
-    Two such make the moments of all their vectors (Chan, Golub, LeVeque 1979), so that batches, shards and processes
-    can be added in any order, with memory that does not grow with their number.
+    Two of them can be combined (Chan, Golub, LeVeque 1979), so that batches, shards and processes can be added in any
+    order, and memory does not grow with the number of vectors.
     """
 
     count: int
@@ -37,7 +37,7 @@ class Moments:
 
     @classmethod
     def of(cls, vectors: Tensor) -> "Moments":
-        """Of vectors [N, D], N >= 0."""
+        """The moments of vectors [N, D], N >= 0."""
         x = torch.as_tensor(vectors).double()
         mean = x.mean(0) if len(x) else x.new_zeros(x.shape[1])
         centred = x - mean
@@ -45,7 +45,7 @@ class Moments:
 
     @classmethod
     def of_batches(cls, batches: Iterable[Tensor]) -> "Moments":
-        """Of all vectors of at least one batch [N, D]."""
+        """The moments of all vectors in at least one batch [N, D]."""
         total: Moments | None = None
         for batch in batches:
             total = cls.of(batch) if total is None else total + cls.of(batch)
@@ -55,11 +55,11 @@ class Moments:
 
     @classmethod
     def nothing(cls, dim: int) -> "Moments":
-        """Of no vectors."""
+        """The moments of no vectors."""
         return cls.of(torch.empty(0, dim))
 
     def packed(self) -> Tensor:
-        """All numbers in a row, float64 [1 + D + D^2], to be sent elsewhere."""
+        """All numbers in one vector, float64 [1 + D + D^2], for sending to another process."""
         count = torch.tensor([self.count], dtype=torch.float64)
         return torch.cat([count, self.mean, self.scatter.flatten()])
 
@@ -73,7 +73,7 @@ class Moments:
         return self._with(other, 1)
 
     def __sub__(self, other: "Moments") -> "Moments":
-        """Without vectors that are among those seen: the inverse of +."""
+        """Remove vectors that are included: the inverse of +."""
         return self._with(other, -1)
 
     def _with(self, other: "Moments", sign: int) -> "Moments":
@@ -95,12 +95,12 @@ class Moments:
         if self.count < 2:
             raise UserError(f"a covariance needs at least 2 images, not {self.count}")
         if not self.mean.isfinite().all():
-            raise UserError("the features are not finite: images or weights with NaN")
+            raise UserError("the features are not finite: images and weights must not contain NaN")
         return Gaussian(self.mean, self.scatter / (self.count - 1), self.count)
 
 
 def psd_root(covariance: Tensor) -> Tensor:
-    """The symmetric square root of a covariance; eigenvalues below zero are rounding and count as zero."""
+    """The symmetric square root of a covariance; negative eigenvalues are due to rounding and set to zero."""
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
@@ -110,17 +110,17 @@ def frechet_distance(a: Gaussian, b: Gaussian, root_of_b: Tensor | None = None) 
     2017), at least 0.
 
     tr (A B)^(1/2) is the sum of the square roots of the eigenvalues of B^(1/2) A B^(1/2): two symmetric
-    eigendecompositions, which singular covariances do not disturb.
+    eigendecompositions, which also work for singular covariances.
 
     Args:
-        a, b: of the same dimension.
-        root_of_b: `psd_root(b.covariance)` if it is at hand, to compare many with one.
+        a, b: Gaussians of the same dimension.
+        root_of_b: `psd_root(b.covariance)` if already computed, to compare many Gaussians with one.
 
     Raises:
         UserError: different dimensions.
     """
     if a.dim != b.dim:
-        raise UserError(f"statistics of {a.dim} dimensions cannot be compared with statistics of {b.dim}")
+        raise UserError(f"statistics must have the same number of dimensions, not {a.dim} and {b.dim}")
     root = psd_root(b.covariance) if root_of_b is None else root_of_b
     product = root @ a.covariance @ root
     eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2)

@@ -1,4 +1,5 @@
-"""One object for both feature networks: uint8 images in, named feature vectors out, and what makes them repeatable."""
+"""One object for both feature networks: uint8 images in, named feature vectors out, with the facts needed to reproduce
+them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ from sddpm.inference.torch_ops import without_tf32
 class Extractor:
     """A feature network with its weights and preprocessing.
 
-    lengths: feature -> its length.
-    about: what tells these features from others: network, preprocessing, sha256 of the weights.
-    path: the file of the weights.
+    lengths: {feature: its length}.
+    about: identifies the features: network, preprocessing, sha256 of the weights.
+    path: file of the weights.
     """
 
     lengths: dict[str, int]
@@ -37,7 +38,7 @@ class Extractor:
         """uint8 [N, C, H, W] -> {feature: float32 [N, length]} on the CPU, computed in batches.
 
         Raises:
-            UserError: images that are no uint8 [N, 1 or 3, H, W].
+            UserError: images that are not uint8 [N, 1 or 3, H, W].
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise UserError(f"images must be uint8 [N, 1 or 3, H, W], not {images.dtype} {list(images.shape)}")
@@ -54,11 +55,11 @@ def inception_extractor(
     device: torch.device | str = "cpu",
     batch_size: int | None = None,
 ) -> Extractor:
-    """Inception features (names of `FEATURES`) with weights from a file, the cache or the net (`inception_weights`).
+    """Inception features (names of `FEATURES`) with weights from a file, the cache or a download (`inception_weights`).
 
     Args:
-        features, preprocessing, weights, device: what is computed, from what, where.
-        batch_size: images at a time (default: 8 on a CPU, whose caches hold their maps; 64 on a GPU).
+        features, preprocessing, weights, device: the features to compute, the preprocessing, weights file and device.
+        batch_size: images at a time (default: 8 on a CPU, so that feature maps fit into its cache; 64 on a GPU).
 
     Raises:
         UserError: unknown names; weights that are missing, damaged, or lack a layer that the features need.
@@ -68,7 +69,7 @@ def inception_extractor(
     path = inception_weights(weights)
     load_weights(network, path, f"the features {', '.join(features)}")
     network.fold().to(device)
-    # With folded batch norms 1.6 times as fast on a CPU (benchmarks/inception_features.py).
+    # Folded batch norms make it 1.6 times as fast on a CPU (benchmarks/inception_features.py).
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def compute(images: Tensor) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ def fad_extractor(
     """The 64 latents "fad" of FSVAE's autoencoder for images of `channels` channels.
 
     Raises:
-        UserError: weights that are missing, damaged, or of an autoencoder for other images.
+        UserError: weights that are missing, damaged, or for another number of channels.
     """
     network = FadEncoder(channels)
     about = {"network": "fsvae-autoencoder", "preprocessing": "bilinear-32", "sha256": sha256_of(weights)}

@@ -1,4 +1,4 @@
-"""The encoder of FSVAE's autoencoder (Kamata et al., arXiv 2110.12889), in whose latent space FAD is measured."""
+"""The encoder of FSVAE's autoencoder (Kamata et al., arXiv 2110.12889), whose latent space FAD uses."""
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ class FadEncoder(nn.Module):
 
 
 def preprocess_fad(images: Tensor) -> Tensor:
-    """uint8 [B, C, H, W] -> float [B, C, 32, 32] in [-1, 1]; other sizes are resized by Pillow's bilinear filter on
-    uint8 first, which is part of the protocol (padding 28 to 32 instead gives distances of about 100)."""
+    """uint8 [B, C, H, W] -> float [B, C, 32, 32] in [-1, 1]. Other sizes are first resized by Pillow's bilinear filter
+    on uint8, which is part of the protocol (padding 28 to 32 instead gives distances of about 100)."""
     if images.shape[2:] == (FAD_SIZE, FAD_SIZE):
         return to_model(images)
     resized = [

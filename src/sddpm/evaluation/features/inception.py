@@ -1,8 +1,8 @@
-"""The Inception-v3 of 2015 (Szegedy et al., arXiv 1512.00567) as FID, KID and the Inception score use it.
+"""The Inception-v3 of 2015 (Szegedy et al., arXiv 1512.00567) as used by FID, KID and the Inception score.
 
 Parameter names are those of the published PyTorch port, pt_inception-2015-12-05-6726825d.pth. The network differs from
-the later Inception-v3 in three ways: 1008 classes, average pools that leave the padding out, and a max pool in the last
-block. Only the layers up to the deepest wanted feature are built.
+the later Inception-v3 in three ways: 1008 classes, average pools that exclude the padding, and a max pool in the last
+block. Only the layers up to the deepest requested feature are built.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sddpm.errors import UserError
 
-# Feature -> (the layer it is read from, its length). "spatial" is sFID's (Nash et al., arXiv 2103.03841): the first 7
-# channels of the 17x17 map that ADM's evaluator calls mixed_6/conv, which is Mixed_6d's 1x1 branch after its ReLU.
-# They are laid out as ADM's statistics files have them, [17, 17, 7].
+# Feature -> (its layer, its length). "spatial" is for sFID (Nash et al., arXiv 2103.03841): the first 7 channels of the
+# 17x17 map that ADM's evaluator calls mixed_6/conv, which is Mixed_6d's 1x1 branch after its ReLU. The layout is that
+# of ADM's statistics files, [17, 17, 7].
 FEATURES: dict[str, tuple[str, int]] = {
     "64": ("Conv2d_2b_3x3", 64),
     "192": ("Conv2d_4a_3x3", 192),
@@ -42,7 +42,7 @@ class BasicConv2d(nn.Module):
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
     def fold(self) -> None:
-        """Put the batch norm's gain into the convolution's weights and its shift into a bias."""
+        """Fold the batch norm's gain into the convolution's weights and its shift into a bias."""
         assert isinstance(self.bn, nn.BatchNorm2d), "folded already"
         self.conv, self.bn = fuse_conv_bn_eval(self.conv, self.bn), nn.Identity()
 
@@ -55,11 +55,11 @@ POOLS = {
 
 
 class Mixed(nn.Module):
-    """Branches side by side, concatenated along the channels.
+    """Parallel branches, concatenated along the channels.
 
     Args:
         convolutions: all convolutions of the block. They keep the size of the map, except those in `halving`.
-        branches: each a path through pools and convolutions; paths may share their beginning, which is computed once.
+        branches: each a path through pools and convolutions; a common beginning of paths is computed once.
         halving: convolutions of stride 2 without padding.
     """
 
@@ -158,7 +158,7 @@ def block_7a() -> Mixed:
 
 
 def block_7(in_channels: int, pool: str) -> Mixed:
-    """8x8 maps, 2048 channels: 3x3 convolutions that end in a row and a column beside each other."""
+    """8x8 maps, 2048 channels: 3x3 convolutions that end in a row and a column convolution in parallel."""
     row, column = (1, 3), (3, 1)
     return Mixed(
         {
@@ -217,7 +217,7 @@ class InceptionV3(nn.Module):
         super().__init__()
         for name in features:
             if name not in FEATURES:
-                raise UserError(f"Inception has no feature {name!r}: choose among {', '.join(FEATURES)}")
+                raise UserError(f"Inception has no feature {name!r}: choose from {', '.join(FEATURES)}")
         self.features = tuple(features)
         names = list(LAYERS)
         deepest = max(names.index(FEATURES[name][0]) for name in features)
@@ -228,8 +228,8 @@ class InceptionV3(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images [B, 3, 299, 299], nominally in [-1, 1] -> {feature: [B, length]}.
 
-        64, 192, 768 and 2048 are means over the map; "spatial" is [17, 17, 7] in a row; "logits" come before the
-        softmax.
+        64, 192, 768 and 2048 are means over the map; "spatial" is [17, 17, 7], flattened; "logits" are the values
+        before the softmax.
         """
         found: dict[str, Tensor] = {}
         wanted = {FEATURES[name][0]: name for name in self.features}
@@ -246,8 +246,8 @@ class InceptionV3(nn.Module):
         return found
 
     def fold(self) -> "InceptionV3":
-        """Fold all batch norms into their convolutions: the same function, a tenth faster. The names of the weights
-        change, so that they must have been loaded before."""
+        """Fold all batch norms into their convolutions: the same function, a tenth faster. This changes the names of
+        the weights, so load them first."""
         for module in self.modules():
             if isinstance(module, BasicConv2d):
                 module.fold()

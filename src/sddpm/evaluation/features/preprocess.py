@@ -1,4 +1,4 @@
-"""How images reach Inception: uint8 of any size -> float [B, 3, 299, 299]. The choice moves FID, so it has names."""
+"""Preprocessing for Inception: uint8 of any size -> float [B, 3, 299, 299]. FID depends on it, so each has a name."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,15 @@ from sddpm.evaluation.features.inception import INPUT_SIZE
 
 
 def pytorch_fid(images: Tensor) -> Tensor:
-    """pytorch-fid's (and SDDPM's): bilinear without align_corners and without antialiasing, then [-1, 1]."""
-    x = (images.float() / 255).contiguous(memory_format=torch.channels_last)  # resized faster so, to the same bits
+    """As in pytorch-fid (and SDDPM): bilinear without align_corners and without antialiasing, then [-1, 1]."""
+    x = (images.float() / 255).contiguous(memory_format=torch.channels_last)  # faster resizing, bit-identical
     x = F.interpolate(x, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
     return 2 * x - 1
 
 
 def clean_fid(images: Tensor) -> Tensor:
-    """clean-fid's (Parmar et al., arXiv 2104.11222; FSDDIM's): antialiased bicubic by Pillow on float channels, clipped
-    to 0..255 (as its releases do) but not rounded, then (x - 128) / 128."""
+    """As in clean-fid (Parmar et al., arXiv 2104.11222) and FSDDIM: antialiased bicubic by Pillow on float channels,
+    clipped to 0..255 (as its releases do) but not rounded, then (x - 128) / 128."""
     planes = images.cpu().numpy().astype(np.float32)
     resized = [
         [
@@ -37,7 +37,7 @@ PREPROCESSINGS: dict[str, Callable[[Tensor], Tensor]] = {"pytorch-fid": pytorch_
 
 
 def preprocess(images: Tensor, name: str) -> Tensor:
-    """uint8 [B, C, H, W], grey or colour -> what Inception sees, float [B, 3, 299, 299]; grey is repeated to RGB.
+    """uint8 [B, C, H, W], grey or colour -> Inception's input, float [B, 3, 299, 299]; grey is repeated to RGB.
 
     Raises:
         UserError: an unknown name of `PREPROCESSINGS`.

@@ -1,4 +1,4 @@
-"""Weights of the feature networks: found or downloaded, checked by their hash, read without executing a pickle."""
+"""Weights of the feature networks: found or downloaded, checked by their hash, read without unpickling code."""
 
 import os
 import re
@@ -20,13 +20,13 @@ def inception_weights(path: Path | None = None, base_url: str | None = None, cac
     """The file with Inception's weights: `path`, else the published one from the cache, else downloaded into it.
 
     Args:
-        path: your own file. A name that ends in a hash (NAME-6726825d.pth) is checked against it.
-        base_url: fetch BASE_URL/pt_inception-2015-12-05-6726825d.pth (default: SDDPM_WEIGHTS_URL, else the address of
-            pytorch-fid's release).
-        cache_dir: where a download is kept (default: SDDPM_CACHE, else the user's cache folder).
+        path: a local file. If its name ends in a hash (NAME-6726825d.pth), the content is checked against it.
+        base_url: download BASE_URL/pt_inception-2015-12-05-6726825d.pth (default: SDDPM_WEIGHTS_URL, else the address
+            of pytorch-fid's release).
+        cache_dir: folder for downloads (default: SDDPM_CACHE, else the user's cache folder).
 
     Raises:
-        UserError: no such file, another hash than the name says, or a download that fails.
+        UserError: no such file, another hash than in the name, or a failed download.
     """
     if path is not None:
         if not Path(path).is_file():
@@ -46,23 +46,25 @@ def inception_weights(path: Path | None = None, base_url: str | None = None, cac
 def _check_name(path: Path) -> None:
     named = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
     if named and not (found := sha256_of(path)).startswith(named[1]):
-        raise UserError(f"{path} is damaged or another file: its sha256 is {found[:8]}..., its name says {named[1]}")
+        raise UserError(
+            f"{path} is damaged or another file: its sha256 is {found[:8]}..., not {named[1]} as in its name"
+        )
 
 
 def load_weights(network: nn.Module, path: Path, purpose: str) -> None:
     """Fill `network` from a state dict; entries that it does not have are ignored.
 
     Args:
-        network: its state dict says which entries are needed; counters of batch norm are not.
+        network: its state dict has the required entries, except the counters of batch norm.
         path: a file of tensors made by torch.save.
-        purpose: what the weights are needed for, for the error.
+        purpose: the use of the weights, for error messages.
 
     Raises:
-        UserError: a file that holds no tensors by name, or a missing or misshapen entry, which is named.
+        UserError: a file without named tensors, or an entry, which is named, that is missing or has the wrong shape.
     """
     stored = read_torch(path, "file of weights")
     if not isinstance(stored, dict):
-        raise UserError(f"{path} holds no tensors by name, but a {type(stored).__name__}")
+        raise UserError(f"{path} must contain named tensors, not a {type(stored).__name__}")
     needed = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
     missing = [key for key in needed if not isinstance(stored.get(key), Tensor)]
     if missing:
@@ -73,5 +75,5 @@ def load_weights(network: nn.Module, path: Path, purpose: str) -> None:
     for key, value in needed.items():
         if stored[key].shape != value.shape:
             shapes = f"{list(stored[key].shape)}, not {list(value.shape)}"
-            raise UserError(f"{path}: {key} has the shape {shapes} as needed for {purpose}")
+            raise UserError(f"{path}: {key} has the shape {shapes}, as needed for {purpose}")
     network.load_state_dict({key: stored[key] for key in needed}, strict=False)

@@ -1,4 +1,4 @@
-"""Metrics by name: `METRICS`. A metric is a function of features; adding one is one function and one entry,
+"""Metrics by name: `METRICS`. A metric is a function of features. To add one, write a function and register it with
 `register_metric`."""
 
 from sddpm.evaluation.metrics.distances import Distance

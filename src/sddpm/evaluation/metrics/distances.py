@@ -1,4 +1,4 @@
-"""Distances of weighted samples from a reference: what a bootstrap, which draws samples several times, needs."""
+"""Distances of weighted samples from a reference, for the bootstrap, which draws samples several times."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from sddpm.evaluation.metrics.kid import polynomial_kernel
 from sddpm.evaluation.metrics.score import Features
 from sddpm.evaluation.statistics import Gaussian, psd_root
 
-KID_REFERENCE = 10_000  # reference images at most, evenly spaced: their number hardly matters beyond
+KID_REFERENCE = 10_000  # at most so many reference images, evenly spaced: more hardly change the value
 _CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class Distance:
-    """weighted: (features float64 [N, D], how often each counts [R, N]) -> [R] distances.
-    identity: tells distances to different references apart.
+    """weighted: (features float64 [N, D], count of each [R, N]) -> [R] distances. identity: a hash that distinguishes
+    distances to different references.
     """
 
     weighted: Callable[[Tensor, Tensor], Tensor]
@@ -31,12 +31,12 @@ class Distance:
 
 
 def mean_of(rows: Tensor, weights: Tensor) -> Tensor:
-    """Weighted means of numbers [N, 1], by the same signature: [R]."""
+    """Weighted means [R] of numbers [N, 1], with the same signature."""
     return (weights @ rows)[:, 0] / weights.sum(1)
 
 
 def frechet_to(reference: Gaussian) -> Distance:
-    """Squared Fréchet distance to a Gaussian, as `evaluation.frechet_distance` has it.
+    """Squared Fréchet distance to a Gaussian, as in `evaluation.frechet_distance`.
 
     The features are multiplied by the root of the reference's covariance once; each resample then costs a covariance
     and the eigenvalues of a symmetric matrix.
@@ -65,9 +65,9 @@ def frechet_to(reference: Gaussian) -> Distance:
 
 
 def kid_to(reference: Features) -> Distance:
-    """Squared maximum mean discrepancy with KID's kernel, unbiased, of all samples at once, not of random subsets.
+    """Squared maximum mean discrepancy with KID's kernel, unbiased, over all samples at once, not over random subsets.
 
-    Pairs of the same sample drawn twice are left out of a resample, which stays unbiased by it.
+    Pairs of the same sample drawn twice are left out, so that a resample stays unbiased.
     """
     step = max(1, -(-len(reference) // KID_REFERENCE))
     y = reference.take(np.arange(0, len(reference), step))

@@ -1,4 +1,4 @@
-"""Fréchet distances between features: FID, sFID and FAD differ only in the features."""
+"""Fréchet distances between features. FID, sFID and FAD differ only in the features."""
 
 from sddpm.errors import UserError
 from sddpm.evaluation.metrics.score import Counts, Features, Score, group, jackknife
@@ -9,8 +9,8 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
     """Squared Fréchet distance between the Gaussians of two sets of features.
 
     Raises:
-        UserError: features of another length than the reference's; fewer vectors than features, whose covariance would
-            say nothing; too few samples for an interval.
+        UserError: another number of features than the reference's; no more vectors than features, whose covariance
+            would be singular; too few samples for an interval.
     """
     gaussian, target = samples.gaussian, reference.gaussian
     if gaussian.dim != target.dim:
@@ -33,7 +33,7 @@ def frechet(samples: Features, reference: Features, *, interval: bool = False) -
 
 
 def check_frechet(counts: Counts, *, interval: bool = False) -> None:
-    """Raise `UserError` if there are too few images on a side for a covariance."""
+    """Raise `UserError` if there are too few samples or reference images for a covariance."""
     for what, count in (("samples", counts.samples), ("reference images", counts.reference)):
         if count is not None:
             check_enough(count, what, counts.length)
@@ -41,7 +41,7 @@ def check_frechet(counts: Counts, *, interval: bool = False) -> None:
 
 def check_enough(count: int, what: str, dim: int, instead: str = "a smaller `dim`, or `metrics=kid`") -> None:
     """Raise `UserError` if `count` vectors are too few for a covariance of `dim` features, which would be singular;
-    `instead`: what would do with fewer."""
+    `instead`: the advice in the message."""
     if count <= dim:
         raise UserError(
             f"{count:,} {what} are too few for a Fréchet distance in {dim:,} features: more than {dim:,} are needed, "

@@ -13,8 +13,8 @@ from sddpm.evaluation.metrics.score import GROUPS, Counts, Features, Score, jack
 
 def inception_score(logits: Features, *, splits: int = 10, interval: bool = False) -> Score:
     """exp of the mean KL divergence from each image's class probabilities to the mean of its split, averaged over the
-    splits; `std` is the population standard deviation over them, as published scores have it. Split i holds the samples
-    from i N / splits on. The memory needed does not grow with the samples.
+    splits. `std` is the population standard deviation over the splits, as in published scores. Split i starts at sample
+    i N / splits. Memory does not grow with the number of samples.
 
     Raises:
         UserError: fewer samples than splits; splits too small for an interval.
@@ -36,15 +36,15 @@ def inception_score(logits: Features, *, splits: int = 10, interval: bool = Fals
 
 
 def check_inception_score(counts: Counts, *, splits: int, interval: bool = False) -> None:
-    """`check_splits`, before anything is sampled."""
+    """Call `check_splits` before anything is sampled."""
     check_splits(counts.samples, splits, interval)
 
 
 def check_splits(count: int, splits: int, interval: bool = False) -> None:
     """Raise `UserError` if `count` samples are too few for so many splits, or splits too small for an interval."""
     if not 1 <= splits <= count:
-        raise UserError(f"the Inception score needs at least one sample a split: {count} samples, {splits} splits")
-    if interval and count // splits <= -(-count // GROUPS):  # a split could be lost with a group
+        raise UserError(f"the Inception score needs at least one sample per split: {count} samples, {splits} splits")
+    if interval and count // splits <= -(-count // GROUPS):  # leaving out a group could empty a split
         raise UserError(f"an interval of the Inception score needs fewer than {GROUPS} splits, not {splits}")
 
 
@@ -57,7 +57,7 @@ class _Sums:
     p_log_p: Tensor
 
     def score(self, groups: Tensor) -> Tensor:
-        """Of the samples in `groups` (bool [G]): mean KL(p, mean p) is mean sum p log p - sum mean p log mean p."""
+        """For the samples in `groups` (bool [G]): mean KL(p, mean p) = mean sum p log p - sum mean p log mean p."""
         count = self.count[groups].sum()
         mean = self.p[groups].sum(0) / count
         return (self.p_log_p[groups].sum() / count - torch.xlogy(mean, mean).sum()).exp()

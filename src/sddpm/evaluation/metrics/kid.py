@@ -21,25 +21,25 @@ def kid(
 ) -> Score:
     """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased, as the mean over random subsets.
 
-    Unlike FID it has no bias with few samples, and may be slightly negative.
+    Unlike FID it is unbiased for few samples, and can be slightly negative.
 
     Args:
         samples, reference: features [N, D] and [M, D].
-        subsets: how many; each draws from both sides without replacement.
-        subset_size: vectors a side (at most as many as there are).
-        seed: of the draw.
+        subsets: number of subsets; each draws from samples and reference without replacement.
+        subset_size: number of vectors from each (at most all).
+        seed: seed of the draw.
         interval: whether to add a 95 % interval, by the jackknife; the subsets stay the same.
 
     Returns:
         The mean; `std` over the subsets; `standard_error` by the jackknife over the samples, if subsets have at least
-        40: how far values of other samples of the same kind lie apart. (std / sqrt(subsets), which other tools give,
-        is how far other subsets of the same samples do, and gets as small as one likes with their number.)
+            40 vectors: it is the spread of values over other samples of the same kind. (Other tools report
+            std / sqrt(subsets), the spread over other subsets of the same samples, which gets arbitrarily small.)
 
     Raises:
-        UserError: fewer than 2 vectors on a side, or settings below that.
+        UserError: fewer than 2 samples or reference vectors, or too small settings.
     """
     if samples.take([0]).shape != reference.take([0]).shape:
-        raise UserError("kid needs the same features of samples and reference")
+        raise UserError("kid needs the same number of features for samples and reference")
     size = min(subset_size, len(samples), len(reference))
     check_subsets(subsets, size, interval)
     rng = np.random.default_rng(seed)
@@ -65,15 +65,15 @@ def kid(
 
 
 def check_kid(counts: Counts, *, subsets: int, subset_size: int, interval: bool = False) -> None:
-    """`check_subsets`, before anything is sampled."""
+    """Call `check_subsets` before anything is sampled."""
     if counts.reference is not None:
         check_subsets(subsets, min(subset_size, counts.samples, counts.reference), interval)
 
 
 def check_subsets(subsets: int, size: int, interval: bool) -> None:
-    """Raise `UserError` if there are too few subsets, or of too few images."""
+    """Raise `UserError` if there are too few subsets or images per subset."""
     if size < 2 or subsets < 1:
-        raise UserError(f"kid needs at least 1 subset of at least 2 images a side, not {subsets} of {size}")
+        raise UserError(f"kid needs at least 1 subset of at least 2 images, not {subsets} of {size}")
     if interval and size < 2 * GROUPS:
         raise UserError(f"an interval of kid needs subsets of at least {2 * GROUPS} images, not {size}")
 
@@ -84,7 +84,7 @@ def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _subset(x: Tensor, y: Tensor, groups: Tensor | None) -> tuple[float, Tensor | None]:
-    """The unbiased estimate from x and y, and those without each group of x, from the sums over pairs of groups."""
+    """The unbiased estimate from x and y, and those that leave out each group of x, from sums over pairs of groups."""
     k_xx, k_yy = polynomial_kernel(x, x).fill_diagonal_(0), polynomial_kernel(y, y).fill_diagonal_(0)
     k_xy = polynomial_kernel(x, y)
     n, m = len(x), len(y)

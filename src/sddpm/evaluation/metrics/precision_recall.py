@@ -1,4 +1,4 @@
-"""Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991), in Inception features as ADM reports them."""
+"""Improved precision and recall (Kynkäänniemi et al., arXiv 1904.06991), in Inception features, as reported by ADM."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from torch import Tensor
 from sddpm.errors import UserError
 from sddpm.evaluation.metrics.score import GROUPS, Counts, Features, Score, jackknife, membership
 
-LIMIT = 10_000  # vectors a side, as in the paper's evaluation
+LIMIT = 10_000  # vectors of samples and of the reference, as in the paper's evaluation
 _BLOCK = 1000
 
 
 def precision(samples: Features, reference: Features, *, k: int = 3, interval: bool = False) -> Score:
-    """The share of samples that lie within the reference's manifold: the balls around reference vectors that reach to
-    their k-th nearest neighbour. Of more than 10,000 vectors a side 10,000 count, drawn at random with a fixed seed.
+    """The share of samples within the reference's manifold, the union of balls around reference vectors that reach to
+    their k-th nearest neighbour. If there are more than 10,000 vectors, 10,000 are drawn at random with a fixed seed.
 
-    Distances are computed in blocks, so that memory does not grow with their number.
+    Distances are computed in blocks, so that memory does not grow with the number of vectors.
 
     Raises:
-        UserError: no more than k vectors on a side.
+        UserError: no more than k samples or reference vectors.
     """
     x, y = _both(samples, reference, k)
     inside = covered(x, y, ball_radii(y, k)).double()[0].numpy()
@@ -32,7 +32,7 @@ def precision(samples: Features, reference: Features, *, k: int = 3, interval: b
 
 
 def recall(samples: Features, reference: Features, *, k: int = 3, interval: bool = False) -> Score:
-    """The share of reference vectors that lie within the samples' manifold; otherwise as `precision`."""
+    """The share of reference vectors within the samples' manifold; otherwise as `precision`."""
     x, y = _both(samples, reference, k)
     inside = covered(y, x, ball_radii(x, k, membership(len(x)) if interval else None)).double().mean(1)
     value = float(inside[0])
@@ -55,7 +55,7 @@ class Vectors:
         return len(self.indices)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Where each block lies, and its vectors, float64 [B, D]."""
+        """The slice of each block, and its vectors, float64 [B, D]."""
         for start in range(0, len(self), _BLOCK):
             part = slice(start, start + _BLOCK)
             yield part, self.features.take(self.indices[part])
@@ -64,8 +64,8 @@ class Vectors:
 def ball_radii(vectors: Vectors, k: int, member: np.ndarray | None = None) -> Tensor:
     """Squared distance of each vector to its k-th nearest other: [1, N].
 
-    With the group of each vector in `member` [N] also what the radii are without each group, [1 + GROUPS, N], where
-    the vectors of that group have radius -1: no ball.
+    If the group of each vector is given in `member` [N], also the radii without each group, [1 + GROUPS, N]; the
+    vectors of the omitted group have radius -1: no ball.
     """
     groups = torch.zeros(len(vectors), dtype=torch.long) if member is None else torch.from_numpy(member)
     count = 1 if member is None else GROUPS
@@ -102,12 +102,12 @@ def covered(queries: Vectors, centres: Vectors, radii: Tensor) -> Tensor:
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """[N, D] and [M, D] -> [N, M], exactly 0 for equal vectors only up to rounding, never negative."""
+    """[N, D] and [M, D] -> [N, M]; never negative; 0 for equal vectors only up to rounding."""
     return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).clamp(min=0)
 
 
 def check_precision_recall(counts: Counts, *, interval: bool = False) -> None:
-    """`check_neighbours`, before anything is sampled."""
+    """Call `check_neighbours` before anything is sampled."""
     if counts.reference is not None:
         check_neighbours(counts.samples, counts.reference)
 
@@ -115,19 +115,22 @@ def check_precision_recall(counts: Counts, *, interval: bool = False) -> None:
 def check_neighbours(samples: int, reference: int, k: int = 3) -> None:
     """Raise `UserError` if there are too few images for a k-th neighbour."""
     if k < 1 or min(samples, reference) <= k:
-        raise UserError(f"precision and recall need more than k = {k} images a side, not {samples} and {reference}")
+        raise UserError(
+            f"precision and recall need more than k = {k} samples and reference images, not {samples} and {reference}"
+        )
 
 
 def _both(samples: Features, reference: Features, k: int) -> tuple[Vectors, Vectors]:
     x, y = (Vectors(each, _chosen(len(each))) for each in (samples, reference))
     check_neighbours(len(x), len(y), k)
     if samples.take([0]).shape != reference.take([0]).shape:
-        raise UserError("precision and recall need the same features of samples and reference")
+        raise UserError("precision and recall need the same number of features for samples and reference")
     return x, y
 
 
 def _chosen(count: int) -> np.ndarray:
-    """At most `LIMIT` indices below `count`, in order, at random: what comes first may be one class."""
+    """At most `LIMIT` random indices below `count`, sorted. They are random because the first images may be of one
+    class."""
     if count <= LIMIT:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, LIMIT, replace=False))

@@ -1,4 +1,4 @@
-"""The table of metrics: what each needs, how it is computed, and how it is spoken of."""
+"""The table of metrics: the inputs of each, its computation and its name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,28 +15,30 @@ from sddpm.evaluation.metrics.score import Features, Score, check_minimum
 from sddpm.registry import register, registered
 
 FEATURES = {"pool": "inception", "spatial": "inception", "logits": "inception", "fad": "fad", "pixels": None}
-"""What images are measured in, and the network that computes it: Inception's pooled features (of the wanted length),
-its spatial ones, its logits; FSVAE's latents; or the pixels themselves, 0 to 255, which need no network."""
+"""The features, and the network that computes them: Inception's pooled features (of the given length), its spatial
+ones, its logits; FSVAE's latents; or the pixels themselves, 0 to 255, which need no network."""
 AGAINST = ("statistics", "images", "nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number of samples, or of samples and a reference.
+    """One number for samples, or for samples and a reference.
 
-    name: as it is given. help: what it is, in a few words.
-    compute: (samples, reference, **options) -> `Score` or a number, of `Features`; a metric against nothing gets no
-        reference.
-    features: a name of `FEATURES`. labels: whether the classes of the images are needed too (`Features.labels`).
-    against: what the reference must be: "statistics" (a Gaussian is enough; images do as well), "images" or "nothing".
-    lower_is_better: which way is better.
-    options: {keyword of compute: field of `EvaluationSettings` that it is taken from}.
-    interval: whether compute takes `interval=True` and then gives a 95 % interval.
-    minimum: images that each side must have.
-    check: (`Counts`, **options) raises `UserError` if there are too few images for the options, before any is sampled.
-    distance: reference -> `Distance`, for guidance, which resamples; None: guidance cannot go by this metric.
-    unbiased: whether few samples give the value of many on average. Of a biased one, few samples that vary less than
-        the data may have the lower value (Chong & Forsyth, 2020).
+    name: the name of the metric. help: a short description.
+    compute: (samples, reference, **options) -> `Score` or a number, of `Features`; a metric that needs no reference
+    gets
+        none.
+    features: a name of `FEATURES`. labels: whether the classes of the images are also needed (`Features.labels`).
+    against: the kind of reference: "statistics" (a Gaussian; images also work), "images" or "nothing".
+    lower_is_better: whether lower values are better.
+    options: {keyword of compute: field of `EvaluationSettings` with its value}.
+    interval: whether compute accepts `interval=True` and then returns a 95 % interval.
+    minimum: smallest number of samples and of reference images.
+    check: (`Counts`, **options) raises `UserError` if there are too few images for the options; called before sampling.
+    distance: reference -> `Distance`, for guidance, which resamples; None: guidance cannot use this metric.
+    unbiased: whether the value for few samples equals, on average, that for many. With a biased metric, few samples
+    that
+        vary less than the data can have the lower value (Chong & Forsyth, 2020).
     """
 
     name: str
@@ -59,11 +61,11 @@ class Metric:
         return FEATURES[self.features]
 
     def feature(self, dim: int) -> str:
-        """The features it is measured in, by the name that their extractor gives them, for `dim`."""
+        """The name of its features in their extractor, for `dim`."""
         return str(dim) if self.features == "pool" else self.features
 
     def label(self, dim: int) -> str:
-        """How it is called beside a number: with the length of the features where there are several."""
+        """The label of its values: with the length of the features if there are several lengths."""
         return f"{self.name}-{dim}" if self.features == "pool" else self.name
 
     def keywords(self, settings: Any) -> dict[str, Any]:
@@ -76,17 +78,17 @@ METRICS: dict[str, Metric] = {}
 
 
 def register_metric(name: str, compute: Callable[..., Score | float], **record: Any) -> None:
-    """Add a metric: `evaluate` and the command line may then name it, and guidance if it has a `distance`.
+    """Add a metric: `evaluate` and the command line can then use it, and guidance if it has a `distance`.
 
     Args:
         name: a new one, e.g. "cmmd".
         compute: (samples, reference, **options) -> `Score` or a number, of `Features`; without `reference` for a metric
-            against nothing.
+            with against="nothing".
         record: the other fields of `Metric`, such as features="pixels" or against="nothing".
 
     Raises:
-        UserError: a name that is invalid or taken; features, or a kind of reference, that there are not; a `distance`
-            that guidance cannot go by.
+        UserError: a name that is invalid or taken; unknown features or kind of reference; a `distance` that guidance
+            cannot use.
     """
     metric = Metric(name=name, compute=compute, **record)
     check_choice("features", metric.features, FEATURES)
@@ -94,18 +96,18 @@ def register_metric(name: str, compute: Callable[..., Score | float], **record: 
     if metric.distance is not None and (
         metric.against == "nothing" or not metric.lower_is_better or metric.network is None
     ):
-        raise UserError(f"{name}: a distance is to a reference, in features of a network, and lower is better")
+        raise UserError(f"{name}: `distance` needs a reference, features of a network and lower_is_better=True")
     register(METRICS, "metric", name, metric)
 
 
 def find_metrics(names: Sequence[str]) -> list[Metric]:
-    """Metrics by name, in the order given, each once.
+    """Metrics by name, in the given order, without repetitions.
 
     Raises:
         UserError: an unknown name, or none.
     """
     if not names:
-        raise UserError(f"no metric given: choose among {', '.join(METRICS)}")
+        raise UserError(f"no metric given: choose from {', '.join(METRICS)}")
     for name in names:
         registered(METRICS, "metric", name)
     return [METRICS[name] for name in dict.fromkeys(names)]
@@ -139,7 +141,7 @@ _KERNEL: dict[str, Any] = {
     "unbiased": True,
 }
 register_metric("kid", kid, help="kernel distance in Inception features, unbiased", **_KERNEL)
-register_metric("precision", precision, help="share of samples among the real images", **_MANIFOLD)
-register_metric("recall", recall, help="share of real images among the samples", **_MANIFOLD)
+register_metric("precision", precision, help="share of samples within the manifold of the real images", **_MANIFOLD)
+register_metric("recall", recall, help="share of real images within the manifold of the samples", **_MANIFOLD)
 register_metric("fad", frechet, help="Fréchet distance in FSVAE's latent space", features="fad", **_GAUSSIAN)
 register_metric("kad", kid, help="kernel distance in FSVAE's latent space, unbiased", features="fad", **_KERNEL)

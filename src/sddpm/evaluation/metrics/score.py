@@ -1,4 +1,4 @@
-"""What a metric takes and gives, and the interval that any of them can have."""
+"""The inputs and results of metrics, and confidence intervals for any metric."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -28,9 +28,9 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Features:
-    """Feature vectors [N, D], or for a reference that is a statistics file only their Gaussian.
+    """Feature vectors [N, D], or only their Gaussian if the reference is a statistics file.
 
-    summed: the moments of all vectors, where they have been computed already (by several processes).
+    summed: the moments of all vectors, if already computed (by several processes).
     labels: the class of each image, int64 [N], for metrics that need it.
     """
 
@@ -57,7 +57,7 @@ class Features:
         return self.known if self.known is not None else self.moments.gaussian()
 
     def chunks(self, indices: np.ndarray | None = None) -> Iterator[Tensor]:
-        """The vectors at `indices` (all of them for None) in order, a few hundred at a time."""
+        """The vectors at `indices` (None: all) in order, a few hundred at a time."""
         for start in range(0, len(self) if indices is None else len(indices), _CHUNK):
             part = slice(start, start + _CHUNK)
             yield self.take(part if indices is None else indices[part])
@@ -66,27 +66,27 @@ class Features:
         """The vectors at a slice or an integer array, float64 [M, D].
 
         Raises:
-            UserError: the vectors are not known, only their statistics.
+            UserError: only the statistics of the vectors are known.
         """
         if self.rows is None:
-            raise UserError("a statistics file holds no feature vectors: this metric needs images as reference")
+            raise UserError("a statistics file has no feature vectors: this metric needs images as reference")
         return torch.from_numpy(np.ascontiguousarray(self.rows[index])).double()
 
     def __len__(self) -> int:
         if self.rows is None:
-            raise UserError("a statistics file holds no feature vectors: this metric needs images as reference")
+            raise UserError("a statistics file has no feature vectors: this metric needs images as reference")
         return self.rows.shape[0]
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number and how sure it is.
+    """A number and its uncertainty.
 
-    std: spread over splits or subsets, where the metric has them.
-    standard_error: of the value, over subsets, or by the jackknife when an interval is wanted.
-    interval: 95 %, of the randomness of the samples; the reference counts as fixed.
-    details: settings that the number depends on, such as subset sizes.
-    used: how many samples and reference images counted, for metrics that take some of many.
+    std: spread over splits or subsets, if the metric has them.
+    standard_error: standard error of the value, over subsets, or by the jackknife if an interval is requested.
+    interval: 95 % interval due to the randomness of the samples; the reference is taken as fixed.
+    details: settings that affect the number, such as subset sizes.
+    used: number of samples and reference images used, for metrics that use a subset.
     """
 
     value: float
@@ -99,8 +99,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Counts:
-    """How much there will be to measure. reference: images, None if only statistics are known, or there is no
-    reference. length: of the feature vectors."""
+    """The amounts of data to measure. reference: number of images, None if only statistics are known, or there is no
+    reference. length: length of the feature vectors."""
 
     name: str
     samples: int
@@ -110,7 +110,7 @@ class Counts:
 
 
 def check_minimum(counts: Counts, **_: Any) -> None:
-    """Raise `UserError` if there are fewer images than a metric needs of each side, whatever its options."""
+    """Raise `UserError` if there are fewer images than a metric always needs."""
     for what, count in (("samples", counts.samples), ("reference images", counts.reference)):
         if count is not None and count < counts.minimum:
             raise UserError(f"{counts.name} needs at least {counts.minimum:,} {what}, not {count:,}")
@@ -119,7 +119,7 @@ def check_minimum(counts: Counts, **_: Any) -> None:
 def membership(count: int) -> np.ndarray:
     """The group, 0 to `GROUPS` - 1, of each of `count` samples: int64 [count], always the same for a count.
 
-    Drawn at random, because samples may come in an order (by class, say) with which regular groups would beat.
+    Drawn at random, because samples can have an order (by class, for example) that correlates with regular groups.
     """
     return np.random.default_rng(0).permutation(count) % GROUPS
 
@@ -141,16 +141,16 @@ def jackknife(
     """Standard error and 95 % interval by the delete-a-group jackknife (Kott 2001) with 20 groups.
 
     The bootstrap is not used because repeated samples make covariances and neighbours look less diverse, which shifts
-    FID and recall; leaving samples out hardly does.
+    FID and recall; leaving samples out has almost no such effect.
 
     Args:
-        without: g -> the metric of all samples but those of group g.
+        without: g -> the metric of all samples except those of group g.
         value: the metric of all samples.
-        count: how many samples there are.
-        low, high: between which the metric lies, and so the interval.
+        count: number of samples.
+        low, high: bounds of the metric, and therefore of the interval.
 
     Raises:
-        UserError: fewer than two samples a group.
+        UserError: fewer than two samples per group.
     """
     check_interval(count)
     values = [without(g) for g in range(GROUPS)]
