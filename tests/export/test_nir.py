@@ -221,7 +221,7 @@ def test_the_config_fits():
 
 def test_a_twin_without_spikes_is_refused(model):
     twin = ANNUNet2DModel(sample_size=8, base_channels=8, channel_mult=(1,), num_res_blocks=1)
-    with pytest.raises(UserError, match="spiking networks"):
+    with pytest.raises(UserError, match="NIR needs a spiking network"):
         nir_graph(twin)
     for step in (-1, 1000):
         with pytest.raises(UserError, match="from 0 to 999"):

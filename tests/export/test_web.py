@@ -193,7 +193,7 @@ def test_models_that_the_page_cannot_draw_with(tmp_path):
 
 def test_without_npm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no npm here"):
+    with pytest.raises(UserError, match="npm is not installed"):
         web.runtime_files(tmp_path / "cache")
 
 

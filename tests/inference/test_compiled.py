@@ -207,7 +207,7 @@ def test_what_cannot_be_compiled(make_model):
         compile_model(model)
     model = make_model()
     model.middle[0].conv1.float()
-    with pytest.raises(UserError, match="several types or devices"):
+    with pytest.raises(UserError, match="several dtypes or devices"):
         compile_model(model)
     with torch.inference_mode():
         loaded = make_model()

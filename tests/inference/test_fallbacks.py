@@ -71,5 +71,5 @@ def test_without_native_kernels_compiling_is_asked_for_or_not_done(make_model, n
         for _ in range(2):
             assert engines.choose(model, "auto") is model
     lines = [record.getMessage() for record in caplog.records if record.name == "sddpm.inference.engine"]
-    assert lines == ["sampling without compiling the model: without the native kernels that does not pay"]
+    assert lines == ["sampling without compiling the model: it would not be faster without the native kernels"]
     assert engines.choose(model, "exact") is not model

@@ -239,7 +239,7 @@ def test_the_choice(monkeypatch, caplog):
 
     monkeypatch.setattr(native_conv, "available", lambda kernel: kernel == "portable")
     monkeypatch.setenv(VARIABLE, "avx512")
-    with pytest.raises(UserError, match="no such instructions"):
+    with pytest.raises(UserError, match="the CPU lacks the instructions"):
         spike_conv_kernel()
     monkeypatch.setattr(native_conv, "available", lambda kernel: False)
     with pytest.raises(UserError, match="it was not built"):

@@ -1,4 +1,4 @@
-"""Checkpoints of other code in and out."""
+"""Conversion of checkpoints from and to other code, and of ANNs to spikes."""
 
 from sddpm.conversion.reference import Conversion, from_reference, save_reference, to_reference
 

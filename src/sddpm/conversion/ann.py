@@ -2,12 +2,12 @@
 arXiv 2305.19868; for diffusion models SDM, arXiv 2408.16467, section 6).
 
 A quantised ReLU with the step s and L levels becomes IF neurons with threshold s, initial membrane s/2, soft reset and
-T = L time steps. Spikes are 1: the height s that they stand for is folded into the weights of the convolutions that
-receive them. The readout is the mean over T, whose 1/T is folded into the last convolution.
+T = L time steps. Spikes are 1; the height s that they represent is folded into the weights of the convolutions that
+receive them. The readout is the mean over T; its factor 1/T is folded into the last convolution.
 
-Everything between two layers of neurons is linear (batch norm in evaluation mode is), so the currents' mean over T is
-the activations' input wherever the spikes' mean is the activation. It is in the first layer, whose current is constant.
-Further on, spikes that come late or early make some neurons fire once too little or too often.
+Everything between two layers of neurons is linear (including batch norm in evaluation mode). So the mean current over T
+equals the activation's input if the mean of the spikes equals the activation. This holds for the first layer, whose
+current is constant. In later layers, late or early spikes make some neurons fire once too little or too often.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from sddpm.models.layers import StepConv2d
 from sddpm.models.readout import PureSpikingReadout
 from sddpm.neurons import QuantizedReLU
 
-SURROGATE = {"surrogate": "atan", "surrogate_alpha": 1.0}  # for fine-tuning; learned steps are around 2
+SURROGATE = {"surrogate": "atan", "surrogate_alpha": 1.0}  # for fine-tuning; learned steps s are around 2
 
 
 def quantized_layers(model: torch.nn.Module) -> dict[str, QuantizedReLU]:
@@ -32,13 +32,13 @@ def quantized_layers(model: torch.nn.Module) -> dict[str, QuantizedReLU]:
 def convert_ann(model: Any, *, T: int | None = None, signed: bool = False) -> SpikingUNet2DModel:
     """The spiking network of a `SpikingUNet2DModel` with neuron "quantized_relu", in evaluation mode.
 
-    Every tensor has its place, under its name; the steps become the thresholds of the configuration.
+    Every tensor keeps its name; the steps s become the thresholds in the configuration.
 
     Args:
-        model: trained, with its final batch-norm statistics; stays as it is.
-        T: SNN time steps; None for as many as the activations have levels above 0. With another number a neuron has
-            other levels, between the same 0 and s.
-        signed: neurons that may take a spike back.
+        model: a trained model with final batch-norm statistics; it is not changed.
+        T: SNN time steps; None for the number of activation levels above 0. With another number a neuron has other
+            levels, between the same 0 and s.
+        signed: whether neurons can also emit -1, to cancel a surplus spike.
 
     Raises:
         UserError: a model without quantised activations, or with layers that cannot be converted.
@@ -51,7 +51,9 @@ def convert_ann(model: Any, *, T: int | None = None, signed: bool = False) -> Sp
         )
     behind = receivers(model)
     if strange := [name for name in steps if name not in behind]:
-        raise UserError(f"what follows {', '.join(strange)} cannot be converted")
+        raise UserError(
+            f"the activations {', '.join(strange)} cannot be converted: each must be followed by convolutions"
+        )
     T = 2 ** model.config["activation_bits"] - 1 if T is None else T
     config = {key: value for key, value in model.config.items() if not key.startswith("_")}
     config |= {"T": T, "neuron": "if", "v_reset": None, "initial_charge": 0.5, "signed_spikes": signed}
@@ -62,12 +64,12 @@ def convert_ann(model: Any, *, T: int | None = None, signed: bool = False) -> Sp
             weights[f"{conv}.weight"] *= steps[name]
     weights["readout.conv.weight"] /= T
     weights["readout.conv.bias"] /= T
-    spiking.load_state_dict(weights, assign=True)  # on the device and in the type of the model
+    spiking.load_state_dict(weights, assign=True)  # on the device and in the dtype of the model
     return spiking.eval()
 
 
 def receivers(model: torch.nn.Module) -> dict[str, list[str]]:
-    """{layer of neurons: the convolutions that receive what it fires}, by name."""
+    """{layer of neurons: the convolutions that receive its spikes}, by name."""
     found: dict[str, list[str]] = {}
     for name, module in model.named_modules():
         match module:

@@ -1,4 +1,4 @@
-"""How far a converted network is from the one it was made of, layer by layer."""
+"""The error of a converted network relative to its ANN, layer by layer."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,8 +17,8 @@ from sddpm.models import SpikingUNet2DModel
 class LayerError:
     """name: of the layer of neurons.
     relative_error: |threshold x mean of the spikes over T - activation| / |activation|, Euclidean norms over all.
-    differing: share of neurons whose sum of spikes is not the level of the activation.
-    firing_rate: spikes of either sign a neuron and time step.
+    differing: share of neurons whose number of spikes differs from the activation's level.
+    firing_rate: spikes of either sign per neuron and time step.
     """
 
     name: str
@@ -29,7 +29,8 @@ class LayerError:
 
 @dataclass(frozen=True)
 class ConversionErrors:
-    """layers: in the order of the network. answer: relative error of the prediction. images: measured on."""
+    """layers: in the order of the network. answer: relative error of the prediction. images: number of images
+    measured."""
 
     layers: tuple[LayerError, ...]
     answer: float
@@ -43,11 +44,12 @@ class ConversionErrors:
 def conversion_errors(
     ann: SpikingUNet2DModel, spiking: SpikingUNet2DModel, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> ConversionErrors:
-    """Both networks get the same input; each layer of the spiking one receives what its own earlier layers fired.
+    """Both networks receive the same input; each layer of the spiking one receives the spikes of its own earlier
+    layers.
 
     Args:
-        ann: with quantised activations, in evaluation mode.
-        spiking: as `convert_ann` makes of it, perhaps fine-tuned.
+        ann: a network with quantised activations, in evaluation mode.
+        spiking: the result of `convert_ann`, possibly fine-tuned.
         batches: x_t [B, C, H, W] and t [B].
 
     Raises:
@@ -75,7 +77,7 @@ def conversion_errors(
                     ]
                 ).cpu().double()  # fmt: skip
     if not images:
-        raise UserError("there are no images to measure the error of the conversion on")
+        raise UserError("there are no images: at least one batch is needed to measure the error of the conversion")
     found = tuple(
         LayerError(name, _relative(s[0], s[1]), float(s[2] / s[4]), float(s[3] / s[4])) for name, s in sums.items()
     )
@@ -88,7 +90,7 @@ def _relative(error: Tensor, of: Tensor) -> float:
 
 @contextmanager
 def outputs(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """The last outputs of the named layers, while the block lasts."""
+    """The latest outputs of the named layers, inside the block."""
     last: dict[str, Tensor] = {}
 
     def keep(name: str):

@@ -1,7 +1,8 @@
-"""Fine-tuning after a conversion, block by block: each learns to output what its twin without spikes outputs.
+"""Fine-tuning after a conversion, block by block: each learns to reproduce the output of the ANN's block.
 
-As in Fast-SNN (Hu et al., 2023, arXiv 2305.19868) a block is fed with what the blocks before it fire, errors and all,
-and learns from its own error alone. Here all blocks learn at the same time: what enters a block carries no gradient.
+As in Fast-SNN (Hu et al., 2023, arXiv 2305.19868) a block receives the spikes of the blocks before it, including their
+errors, and learns only from its own error. Here all blocks learn at the same time: the input of a block has no
+gradient.
 """
 
 import math
@@ -30,19 +31,20 @@ def finetune_blocks(
     lr: float = 3e-4,
     callback: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Move the weights of `spiking` so that each block's mean over T comes closer to the block of `ann`, in place.
+    """Train the weights of `spiking` in place so that each block's mean over T approaches the output of the `ann`
+    block.
 
-    Convolutions, gains and offsets of batch norms and projections of the time embedding learn (Adam, the learning rate
-    falling along a cosine); thresholds, batch-norm statistics and the time embedding stay.
+    Trained are convolutions, gains and offsets of batch norms and projections of the time embedding (Adam, with cosine
+    decay of the learning rate). Thresholds, batch-norm statistics and the time embedding do not change.
 
     Args:
-        ann: with quantised activations, in evaluation mode.
-        spiking: as `convert_ann` makes of it, in evaluation mode.
-        batches: x_t [B, C, H, W] and t [B]; one a step, at least `steps` of them.
-        steps: how many.
+        ann: a network with quantised activations, in evaluation mode.
+        spiking: the result of `convert_ann`, in evaluation mode.
+        batches: x_t [B, C, H, W] and t [B]; one per step, at least `steps` of them.
+        steps: number of steps.
         lr: learning rate of the first step.
-        callback: called after each step with its number from 1 and its loss: the mean over blocks of
-            |mean over T - wanted|^2 / |wanted|^2.
+        callback: called after each step with its number (from 1) and its loss: the mean over blocks of
+            |mean over T - target|^2 / |target|^2.
 
     Raises:
         UserError: a loss that is not finite.
@@ -62,7 +64,9 @@ def finetune_blocks(
             spiking(x_t, t)
             loss = torch.stack([_error(got[name], wanted[name]) for name in names]).mean()
             if not loss.isfinite():
-                raise UserError(f"fine-tuning went astray at step {step}: try a learning rate below {lr:g}")
+                raise UserError(
+                    f"the loss of fine-tuning is not finite at step {step}: try a learning rate below {lr:g}"
+                )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -77,7 +81,7 @@ def _cut_gradient(_block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _error(got: Tensor, wanted: Tensor) -> Tensor:
-    """Of a block [T, B, ...] against [1, B, ...], or of the readouts [B, ...]."""
+    """The relative error of a block [T, B, ...] against [1, B, ...], or of the readouts [B, ...]."""
     if got.dim() == wanted.dim() == 5:
         got, wanted = got.mean(0), wanted[0]
     return (got - wanted).square().mean() / wanted.square().mean().clamp(min=1e-12)

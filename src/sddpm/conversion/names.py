@@ -1,4 +1,4 @@
-"""Our tensor names beside the reference's, layer by layer, for one configuration."""
+"""Our tensor names and the reference's, layer by layer, for one configuration."""
 
 from collections.abc import Iterator, Mapping
 
@@ -45,7 +45,7 @@ def reference_names(config: Mapping) -> dict[str, str]:
         names.update(_conv(f"encoder.conv{i}", f"conv{suffix}", modulated))
         names.update(_norm(f"encoder.norm{i}", f"bn{suffix}"))
 
-    # The reference counts residual blocks and resampling layers of one direction together.
+    # The reference numbers residual blocks and resampling layers of one direction together.
     n, current, skips = 0, 1, [1]
     for i, m in enumerate(mult):
         for j in range(blocks):

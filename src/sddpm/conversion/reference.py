@@ -15,13 +15,13 @@ from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.models import SpikingUNet2DModel
 
-# What a plain checkpoint cannot show, and what the reference code uses.
+# Values that a plain checkpoint does not contain, as used by the reference code.
 ASSUMED: dict[str, Any] = {"T": 4, "neuron": "if", "v_threshold": 1.0}
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted model, with what was read off the tensors and what had to be assumed."""
+    """A converted model, with the values inferred from the tensors and the assumed ones."""
 
     model: SpikingUNet2DModel
     found: dict[str, Any]
@@ -48,11 +48,11 @@ def from_reference(path: str | Path, **given: Any) -> Conversion:
 
     Args:
         path: a torch file {net_model, optim, step, x_T}, or a bare state dict. Its pickle is not executed.
-        given: configuration values that the tensors do not show (T, neuron, v_threshold, sample_size, ...);
-            they win over what is assumed, and must agree with what is found.
+        given: configuration values that the tensors do not determine (T, neuron, v_threshold, sample_size, ...); they
+            override assumed values, and must agree with inferred ones.
 
     Raises:
-        UserError: a file that is no such checkpoint; missing, surplus, misshapen or non-finite tensors, by name;
+        UserError: a file that is not such a checkpoint; missing, surplus, misshapen or non-finite tensors, by name;
             a given value that the tensors contradict.
     """
     path = Path(path)
@@ -91,14 +91,14 @@ def _check_names(path: Path, expected: set[str], present: set[str]) -> None:
     if surplus := sorted(present - expected):
         problems.append(f"has surplus {_some(surplus)}")
     if problems:
-        raise UserError(f"{path} is no complete SDDPM checkpoint: it {' and '.join(problems)}")
+        raise UserError(f"{path} is not a complete SDDPM checkpoint: it {' and '.join(problems)}")
 
 
 def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
-    """The weights of `model` by the reference's names and in its shapes, as its `load_state_dict` takes them.
+    """The weights of `model` by the reference's names and in its shapes, for its `load_state_dict`.
 
     Raises:
-        UserError: a model that the reference's network cannot express.
+        UserError: a model that the reference's network does not support.
     """
     config = model.config
     expressible = {
@@ -114,7 +114,7 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
         if config[key] != value:
             raise UserError(f"the reference's network has {key}={value}, this model has {config[key]}")
     if config["attention_resolutions"]:
-        raise UserError("the reference's network has no attention, this model has")
+        raise UserError("the reference's network has no attention, but this model has")
     state = model.state_dict()
     names = reference_names(config)
     return {
@@ -124,14 +124,14 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
 
 
 def save_reference(model: SpikingUNet2DModel, path: str | Path) -> None:
-    """Write `model` as a checkpoint file of the reference {net_model, step, x_T}, whole or not at all.
+    """Write `model` as a checkpoint file of the reference {net_model, step, x_T}, atomically.
 
-    There is no `optim`, which the reference's loading code does not read.
+    It has no `optim`, because the reference's loading code does not read it.
     """
     weights = to_reference(model)
     config = model.config
     shape = (1, config["in_channels"], config["sample_size"], config["sample_size"])
-    content = io.BytesIO()  # a full disk is then an OSError of ours to report, not a failed assertion inside torch
+    content = io.BytesIO()  # so that a full disk is an OSError that we report, not a failed assertion inside torch
     torch.save({"net_model": weights, "step": 0, "x_T": torch.zeros(shape)}, content)
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(content.getbuffer())

@@ -1,4 +1,4 @@
-"""How the training of a converted network goes on: as that of any spiking one, with the teacher that it came from."""
+"""Continues the training of a converted network: like any spiking network, with its original model as teacher."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,11 @@ from sddpm.training.config import Config, SpikingConfig
 
 
 def continued_config(config: Config, spiking: Mapping[str, Any]) -> Config:
-    """The config of the run that trained the network with quantised activations, for the spiking network made of it.
+    """The config of the run that trained the network with quantised activations, for the spiking network converted from
+    it.
 
     Args:
-        config: of that run.
+        config: config of that run.
         spiking: configuration of the `SpikingUNet2DModel` that `convert_ann` returned.
     """
     model = SpikingConfig(**{key: spiking[key] for key in SpikingConfig.model_fields if key != "kind"})

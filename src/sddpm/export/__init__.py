@@ -1,1 +1,1 @@
-"""Models in the formats of others: ONNX, a page for the browser, NIR."""
+"""Models in other formats: ONNX, a page for the browser, NIR."""

@@ -1,4 +1,4 @@
-"""What goes with an exported network: all that sampling from it takes besides."""
+"""The metadata of an exported network: everything needed to sample from it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,25 +16,25 @@ from sddpm.pipelines.threshold_guidance import StagedThresholds
 
 
 def own_thresholds(pipeline: SpikingDiffusionPipeline) -> Thresholds | None:
-    """The firing thresholds that a model samples with; None for the trained ones. Raises `UserError` for those that
-    change on the way, since an exported network has one set of them."""
+    """The firing thresholds that a model samples with; None for the trained ones. Raises `UserError` if they change
+    during sampling, because an exported network has a single set of thresholds."""
     kept = pipeline.guided_thresholds
     if isinstance(kept, StagedThresholds):
         raise UserError(
-            "this model samples with thresholds that change on the way, and an exported network has one set: give"
-            ' v_threshold, such as 1.0, or "1x" for the trained ones'
+            "this model samples with thresholds that change during sampling, but an exported network has a single set:"
+            ' give v_threshold, such as 1.0, or "1x" for the trained ones'
         )
     return kept
 
 
 def describe(pipeline: SpikingDiffusionPipeline, *, rates: bool) -> dict[str, Any]:
-    """The metadata of a model, as JSON holds them.
+    """The metadata of a model, as JSON values.
 
-    network, config: of the U-Net. scheduler: [module, class] and config. solver, x0_scale:
-    as the model samples. schedule: num_train_timesteps, beta_schedule, beta_start, beta_end, or null if the scheduler
-    has another; with prediction_type and clip_sample, all that a solver needs. range: what the smallest and largest
-    value of a picture are in x_0. signal_range, class_names: null or as of the pipeline. thresholds: by layer.
-    firing_rates: the layers of that output, or null. versions.
+    network, config: of the U-Net. scheduler: [module, class] and config. solver, x0_scale: the model's defaults.
+    schedule: num_train_timesteps, beta_schedule, beta_start, beta_end, or null if the scheduler has another schedule;
+    with prediction_type and clip_sample, this is all that a solver needs. range: the values of the darkest and the
+    brightest pixel in x_0. signal_range, class_names: null or as in the pipeline. thresholds: by layer. firing_rates:
+    the layers of that output, or null. versions.
     """
     config, scheduler = pipeline.unet.config, pipeline.scheduler
     noise = scheduler.config

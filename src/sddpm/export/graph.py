@@ -1,4 +1,4 @@
-"""An ONNX graph of what was recorded: values, constants and nodes, by PyTorch's elementary operators."""
+"""Builds an ONNX graph from a recording of PyTorch's elementary operators: values, constants and nodes."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.values = {Ref(-1, i): name for i, name in enumerate(inputs)}
-        self.batch = ""  # the value that holds it, once it is needed
+        self.batch = ""  # name of the value with the batch size, once it is needed
         self.batch_input = (inputs[0], next(i for i, d in enumerate(recording.inputs[0]) if isinstance(d, Size)))
         self.count = 0
 
     def node(self, kind: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-        """A node of this kind; the name of its output, or a list of them."""
+        """Add a node of this kind; returns the name of its output, or a list of names."""
         names = [self.fresh(kind) for _ in range(outputs)]
         self.nodes.append(helper.make_node(kind, [self.value(x) for x in inputs], names, **attributes))
         return names[0] if outputs == 1 else names
@@ -52,7 +52,7 @@ class GraphBuilder:
         if isinstance(x, list | tuple) and any(isinstance(d, Size) for d in x):
             return self.node("Concat", *(self.size(d) for d in x), axis=0)
         if isinstance(x, Size):
-            raise UserError("this network computes with the size of its batch, which an ONNX graph cannot")
+            raise UserError("this network computes with its batch size, which the ONNX export does not support")
         array = np.asarray(x, np.int64 if isinstance(x, list | tuple) else None)
         return self.constant(torch.from_numpy(array) if array.dtype == np.int64 else torch.tensor(x))
 
@@ -67,7 +67,7 @@ class GraphBuilder:
         return name
 
     def size(self, d: Any) -> str:
-        """An int64 [1] that holds a size."""
+        """An int64 [1] with a size."""
         if not isinstance(d, Size):
             return self.value([d])
         if not self.batch:
@@ -76,21 +76,21 @@ class GraphBuilder:
         return self.batch if d.times == 1 else self.node("Mul", self.batch, [d.times])
 
     def shape(self, x: Ref | Constant) -> tuple[Any, ...]:
-        """With `Size` where it grows with the batch."""
+        """The shape, with `Size` where it grows with the batch."""
         if isinstance(x, Constant):
             return tuple(x.tensor.shape)
         return self.recording.inputs[x.output] if x.call < 0 else self.recording.calls[x.call].shapes[x.output]
 
     def type(self, x: Ref) -> torch.dtype:
-        """Of a result."""
+        """The dtype of a result."""
         return self.recording.calls[x.call].types[x.output]
 
     def reshape(self, x: Any, shape: Sequence[Any]) -> str:
-        """To a shape of which one size may grow with the batch."""
+        """Reshape to a shape of which one size can grow with the batch."""
         return self.node("Reshape", x, [-1 if isinstance(d, Size) else d for d in shape])
 
     def rename(self, ref: Ref, name: str) -> None:
-        """Give a value that a node makes another name, here and wherever it is used."""
+        """Rename the output of a node, including all its uses."""
         old = self.values[ref]
         for node in self.nodes:
             for names in (node.input, node.output):
@@ -103,15 +103,15 @@ class GraphBuilder:
 def build(
     recording: Recording, names: Mapping[int, str], inputs: Sequence[str], outputs: Sequence[str]
 ) -> onnx.ModelProto:
-    """The model of a recording.
+    """The ONNX model of a recording.
 
     Args:
-        recording: what to say in ONNX.
-        names: of the network's parameters and buffers, by id.
-        inputs, outputs: what to call them. Inputs are float32 but those that count: the second and later are int64.
+        recording: the recording to translate.
+        names: names of the network's parameters and buffers, by id.
+        inputs, outputs: their names. The first input is float32, the others are int64.
 
     Raises:
-        UserError: an operator that has no translation, named.
+        UserError: an operator without a translation, which is named.
     """
     g = GraphBuilder(recording, names, inputs)
     for i, call in enumerate(recording.calls):

@@ -22,21 +22,21 @@ INPUTS, PREDICTION, RATES = ("x_t", "t", "class"), "prediction", "firing_rates"
 
 
 def network_graph(unet: nn.Module, thresholds: Thresholds | None = None, *, rates: bool = False) -> onnx.ModelProto:
-    """The network as it trains, operator by operator, as an ONNX model for batches of any size.
+    """The uncompiled network, operator by operator, as an ONNX model for batches of any size.
 
-    Inputs x_t float32 [B, C, H, W] (of signals [B, C, L]; with synaptic currents [T, B, C, H, W]), t int64 [B] and, if
-    the network knows classes, class int64 [B]; output prediction, of the shape of x_t. Batch norm stands beside its
-    convolution. The currents and spikes of a layer of neurons are called LAYER.current and LAYER.spikes.
+    Inputs x_t float32 [B, C, H, W] (for signals [B, C, L]; with synaptic currents [T, B, C, H, W]), t int64 [B] and, if
+    the network has classes, class int64 [B]; output prediction, of the shape of x_t. Batch norm is not folded into its
+    convolution. The currents and spikes of a layer of neurons are named LAYER.current and LAYER.spikes.
 
     Args:
-        unet: the network; it is left as it is.
-        thresholds: firing thresholds to put in; None for the network's own.
-        rates: another output, firing_rates [B, layers]: the mean of |spike| over time and pixels, of the layers of
+        unet: the network; it is not changed.
+        thresholds: firing thresholds for the export; None for the network's own.
+        rates: add an output firing_rates [B, layers]: the mean of |spike| over time and pixels, for the layers of
             `spiking_neurons`.
 
     Raises:
-        UserError: thresholds that the network does not know, rates of a network without spikes, or an operator that has
-            no translation.
+        UserError: thresholds of layers that the network does not have, rates of a network without spikes, or an
+            operator without a translation.
     """
     neurons = spiking_neurons(unet)
     if rates and not neurons:
@@ -61,7 +61,7 @@ def network_graph(unet: nn.Module, thresholds: Thresholds | None = None, *, rate
 
 
 def _evaluate(unet: nn.Module, rates: bool, inputs: Sequence[Tensor], mark: Mark) -> list[Tensor]:
-    """The outputs of the network; every layer of neurons tells its current and its spikes."""
+    """The outputs of the network; the currents and spikes of every layer of neurons are marked."""
     firing: list[Tensor] = []
 
     def told(name: str, module: nn.Module, arguments: tuple[Tensor, ...], spikes: Tensor) -> None:
@@ -81,7 +81,7 @@ def _evaluate(unet: nn.Module, rates: bool, inputs: Sequence[Tensor], mark: Mark
 
 @contextmanager
 def _plain_neurons() -> Iterator[None]:
-    """Neurons as PyTorch computes them, operator by operator, instead of by a kernel of ours."""
+    """Compute neurons with PyTorch's operators inside the block, instead of with our kernels."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "eager"
     try:

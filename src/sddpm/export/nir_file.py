@@ -1,4 +1,4 @@
-"""A model as FILE.nir: the graph of `nir_graph`, and as metadata what it takes to sample with it."""
+"""A model as FILE.nir: the graph of `nir_graph`, with the metadata needed to sample from it."""
 
 import json
 from pathlib import Path
@@ -23,18 +23,20 @@ def export_nir(
 ) -> nir.NIRGraph:
     """Write a model as FILE.nir, and return its graph.
 
-    The metadata of the graph are, in "sddpm", a JSON text (of `describe`, with dt, timestep and what input and output
-    are), in "time_embedding" float32 [N, 4 base_channels] and, if the model knows classes, in "class_embedding" float32
-    [classes + 1, 4 base_channels], the last row being no class: SiLU of the sum of both are the input's constant maps.
+    The metadata of the graph are: in "sddpm" a JSON text (from `describe`, with dt, timestep and descriptions of input
+    and output); in "time_embedding" float32 [N, 4 base_channels]; and, if the model has classes, in "class_embedding"
+    float32 [classes + 1, 4 base_channels], whose last row means no class. The input's constant maps are SiLU of the sum
+    of both.
 
     Args:
         pipeline: the model.
         out: FILE.nir.
-        thresholds: firing thresholds to put in; None for those that the model samples with.
+        thresholds: firing thresholds for the export; None for those that the model samples with.
         timestep: the one diffusion step that the graph is for; None for all.
 
     Raises:
-        UserError: a network that NIR cannot say, with the reason and what would fit; a file that cannot be written.
+        UserError: a network that NIR cannot represent, with the reason and what is needed; a file that cannot be
+            written.
     """
     unet = pipeline.unet
     thresholds = own_thresholds(pipeline) if thresholds is None else thresholds

@@ -1,10 +1,10 @@
 """A network as a graph of NIR, the exchange format of neuromorphic hardware (Pedersen et al., Nature Communications
 2024, arXiv 2311.14641).
 
-NIR has convolutions and integrate-and-fire neurons, and the inputs of a node add up. It has no concatenation, no
-upsampling and no batch norm. So a convolution of concatenated features is written as one convolution for each part,
-whose outputs add; batch norm is folded in float64; and a real-valued sum, such as that of a residual block, is the list
-of the nodes that it sums, each with an edge to every neuron that receives it.
+NIR has convolutions and integrate-and-fire neurons, and the inputs of a node are summed. It has no concatenation, no
+upsampling and no batch norm. Therefore a convolution of concatenated features is written as one convolution for each
+part, whose outputs are summed; batch norm is folded in float64; and a real-valued sum, such as that of a residual
+block, is the list of its summands, each with an edge to every neuron that receives the sum.
 """
 
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ from sddpm.models.level import Level
 from sddpm.models.readout import PureSpikingReadout
 from sddpm.neurons import SpikingNeuron
 
-DT = 1e-4  # seconds of an SNN time step: what readers of NIR assume
-Sources = list[str]  # nodes whose outputs add up to a value
+DT = 1e-4  # seconds per SNN time step, as readers of NIR assume
+Sources = list[str]  # nodes whose outputs sum to a value
 
 
 def refusal(unet: nn.Module) -> str | None:
-    """Why NIR cannot say this network, and what would fit; None if it can."""
+    """Why NIR cannot represent this network, and what is needed; None if it can."""
     if not isinstance(unet, SpikingUNet2DModel):
-        return f"NIR is for spiking networks; this is a {type(unet).__name__}"
+        return f"NIR needs a spiking network; this is a {type(unet).__name__}"
     config: Any = unet.config
     checks = [
         (len(config["channel_mult"]) == 1, "has no upsampling: a network of one level is needed, channel_mult = [k]"),
         (config["pure"], "passes spikes between convolutions, not real numbers: pure = true is needed"),
-        (config["neuron"] == "if", f"neurons are taken to be IF here, not {config['neuron']}: neuron = if is needed"),
-        (config["v_reset"] == 0, "neurons IF have the hard reset, here to 0: v_reset = 0 is needed"),
+        (config["neuron"] == "if", f"export supports IF neurons, not {config['neuron']}: neuron = if is needed"),
+        (config["v_reset"] == 0, "neurons have a hard reset to 0: v_reset = 0 is needed"),
         (config["initial_charge"] == 0, "neurons start at 0: initial_charge = 0 is needed"),
         (not config["signed_spikes"], "spikes have no sign: signed_spikes = false is needed"),
         (
@@ -45,16 +45,19 @@ def refusal(unet: nn.Module) -> str | None:
             "weights do not change over T: temporal_modulation = false is needed",
         ),
         (not config["attention_resolutions"], "has no products of spikes: attention_resolutions = [] is needed"),
-        (not config["synaptic_currents"], "files hold the readout outside: synaptic_currents = false is needed"),
-        (config["dims"] == 2, "files are written of images alone: dims = 2 is needed"),
-        (all(type(n) is SpikingNeuron for n in unet.neurons().values()), "does not know a neuron class of your own"),
+        (not config["synaptic_currents"], "files do not include the readout: synaptic_currents = false is needed"),
+        (config["dims"] == 2, "export supports images only: dims = 2 is needed"),
+        (
+            all(type(n) is SpikingNeuron for n in unet.neurons().values()),
+            "export supports no neuron classes of your own",
+        ),
     ]
     return next((f"NIR {reason}" for fits, reason in checks if not fits), None)
 
 
 @dataclass
 class _Graph:
-    """Nodes and edges as they are added. size: height and width of the feature maps."""
+    """Collects nodes and edges. size: height and width of the feature maps."""
 
     size: tuple[int, int]
     nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
@@ -80,7 +83,7 @@ class _Graph:
         return self.add(name, node, sources)
 
     def neuron(self, name: str, neuron: Any, channels: int, sources: Sources) -> Sources:
-        """NIR fires above its threshold and ours from its threshold on: NIR's is the float just below."""
+        """NIR neurons fire above the threshold, ours at or above it, so NIR gets the next smaller float."""
         shape = (channels, *self.size)
         below = np.nextafter(np.float32(neuron.v_threshold), np.float32(0))
         node = nir.IF(
@@ -95,17 +98,17 @@ class _Graph:
 def nir_graph(unet: nn.Module, timestep: int | None = None) -> nir.NIRGraph:
     """The network as a NIR graph: patches and the diffusion step in, the currents of the readout out.
 
-    Input [P + E, H, W], the same at all T time steps: the P = in_channels patch_size^2 channels of
-    `to_patches(x_t)`, then E constant maps, SiLU of the embedding of t (and of the class). With `timestep` that step
-    is in the biases, and the input is [P, H, W]. Output at time step n: [out_channels patch_size^2, H, W], whose sum
-    over n with the weights readout_decay^(T-1-n) is the prediction in patches.
+    Input [P + E, H, W], the same at all T time steps: the P = in_channels patch_size^2 channels of `to_patches(x_t)`,
+    then E constant maps, SiLU of the embedding of t (plus that of the class). With `timestep` this step is in the
+    biases, and the input is [P, H, W]. Output at time step n: [out_channels patch_size^2, H, W]. The sum over n with
+    the weights readout_decay^(T-1-n) is the prediction in patches.
 
     Args:
         unet: the network.
         timestep: the one diffusion step that the graph is for; None for all.
 
     Raises:
-        UserError: a network that NIR cannot say, with the reason and what would fit; an invalid diffusion step.
+        UserError: a network that NIR cannot represent, with the reason and what is needed; an invalid diffusion step.
     """
     if (reason := refusal(unet)) is not None:
         raise UserError(reason)
@@ -115,7 +118,9 @@ def nir_graph(unet: nn.Module, timestep: int | None = None) -> nir.NIRGraph:
     if timestep is not None:
         if not 0 <= timestep < config["num_train_timesteps"] or config["num_classes"] is not None:
             limit = config["num_train_timesteps"] - 1
-            raise UserError(f"timestep must be from 0 to {limit}, and of a model without classes, got {timestep}")
+            raise UserError(
+                f"timestep must be from 0 to {limit}, and the model must have no classes; got timestep {timestep}"
+            )
         shift = double(unet.time_embedding(torch.tensor([timestep], device=unet.device)))[0]
     side = config["sample_size"] // config["patch_size"]
     patches = config["in_channels"] * config["patch_size"] ** 2
@@ -128,12 +133,12 @@ def nir_graph(unet: nn.Module, timestep: int | None = None) -> nir.NIRGraph:
     # 1. encode
     encoder = unet.encoder
     first = fold(encoder.conv1, encoder.norm1)
-    wide = nn.functional.pad(first.weight, (0, 0, 0, 0, 0, maps))  # nothing of the maps
+    wide = nn.functional.pad(first.weight, (0, 0, 0, 0, 0, maps))  # zero weights for the maps
     current = g.conv("encoder.conv1", wide, first.bias[0], ["input"], 1)
     spikes = g.neuron("encoder.neuron", encoder.neuron, len(wide), current)
     second = fold(encoder.conv2, encoder.norm2)
     h = [(g.conv("encoder.conv2", second.weight, second.bias[0], spikes, 1), len(second.weight))]
-    # 2. down, middle and up; each value is its parts, with their channels
+    # 2. down, middle and up; each value is a list of parts with their channels
     skips = list(h)
     (down,), (up,) = unet.down, unet.up
     for j, block in enumerate(cast(Level, down).blocks):
@@ -141,7 +146,7 @@ def nir_graph(unet: nn.Module, timestep: int | None = None) -> nir.NIRGraph:
         skips += h
     for j, block in enumerate(unet.middle):
         h = [_block(g, f"middle.{j}", cast(PureSpikingResBlock, block), h, time)]
-    # The norm before the last neuron scales what the last block alone makes, so it is folded there.
+    # The norm before the last neuron only scales the output of the last block, so it is folded there.
     readout = cast(PureSpikingReadout, unet.readout)
     count = len(cast(Level, up).blocks)
     for j, block in enumerate(cast(Level, up).blocks):
@@ -158,8 +163,8 @@ def nir_graph(unet: nn.Module, timestep: int | None = None) -> nir.NIRGraph:
 
 @dataclass(frozen=True)
 class _Time:
-    """How blocks learn the diffusion step: from the input's channels `patches` to `patches + maps`, or from the SiLU
-    of its embedding, float64 [4 base_channels], which goes into their biases."""
+    """How blocks receive the diffusion step: from the input's channels `patches` to `patches + maps`, or from the SiLU
+    of its embedding, float64 [4 base_channels], which is added to their biases."""
 
     patches: int
     maps: int
@@ -174,10 +179,10 @@ def _block(
     time: _Time,
     after: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Sources, int]:
-    """A residual block of the concatenation of `parts` (each with its channels): the nodes whose sum is its output, and
-    its channels. `after`: gain and offset of a norm behind it."""
+    """A residual block of the concatenation of `parts` (each with its channels). Returns the nodes whose sum is its
+    output, and its channels. `after`: gain and offset of a norm after it."""
     width = block.conv1.out_channels
-    # A neuron of a concatenation is a neuron for each part.
+    # A layer of neurons on a concatenation becomes one layer for each part.
     labels = [""] if len(parts) == 1 else [f".{letter}" for letter in "ab"]
     spikes = [
         g.neuron(f"{name}.neuron1{label}", block.neuron1, channels, sources)

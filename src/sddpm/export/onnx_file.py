@@ -1,4 +1,4 @@
-"""A model in one ONNX file: its network, and as metadata all that sampling from it takes besides."""
+"""A model in one ONNX file: its network, and the metadata needed to sample from it."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ KEY, FORMAT = "sddpm", 1  # of the metadata
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What `read_onnx` found: the file's bytes, and what sampling takes besides."""
+    """The result of `read_onnx`: the file's bytes, and the metadata."""
 
     content: bytes
     metadata: dict[str, Any]
@@ -41,19 +41,19 @@ def export_onnx(
     rates: bool = False,
     half: bool = False,
 ) -> onnx.ModelProto:
-    """Write a model as an ONNX file, and return what was written.
+    """Write a model as an ONNX file, and return the written model.
 
-    Weights that float16 holds exactly, as those of released models, are stored in it and cast when the file is loaded.
+    Weights that float16 represents exactly, as in released models, are stored in float16 and cast when loaded.
 
     Args:
         pipeline: the model, with its scheduler.
         out: FILE.onnx.
-        thresholds: firing thresholds to put in; None for those that the model samples with.
+        thresholds: firing thresholds for the export; None for those that the model samples with.
         rates: whether firing rates are a second output; see `network_graph`.
-        half: round other weights to float16 too, those with more than one axis.
+        half: also round other weights with more than one axis to float16.
 
     Raises:
-        UserError: a model that ONNX cannot say, in one line that says which part of it; a file that cannot be written.
+        UserError: a model with a part, which is named, that cannot be exported; a file that cannot be written.
     """
     model = onnx_model(pipeline, thresholds=thresholds, rates=rates, half=half)
     with atomic_path(out) as temporary:
@@ -78,11 +78,11 @@ def onnx_model(
 
 
 def store_in_half(graph: onnx.GraphProto, *, rounded: bool) -> None:
-    """Float32 weights with more than one axis as float16, cast to float32 when the graph is loaded: those that float16
-    holds exactly, and with `rounded` all.
+    """Store float32 weights with more than one axis as float16, cast to float32 when the graph is loaded: those that
+    float16 represents exactly, or all if `rounded`.
 
     Raises:
-        UserError: a weight that is to be rounded and is beyond float16.
+        UserError: a weight to be rounded that is out of float16's range.
     """
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
@@ -93,7 +93,7 @@ def store_in_half(graph: onnx.GraphProto, *, rounded: bool) -> None:
         if not rounded and not np.array_equal(halves, values):
             continue
         if not np.isfinite(halves).all():
-            raise UserError(f"{tensor.name} holds values beyond half precision or NaN: export without half")
+            raise UserError(f"{tensor.name} has NaN or values out of the range of half precision: export without half")
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.float16"))
         graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
@@ -108,27 +108,27 @@ def read_onnx(path: Path) -> OnnxFile:
     """An ONNX file that `export_onnx` wrote.
 
     Raises:
-        UserError: no such file, one that is damaged, or one of other software.
+        UserError: no such file, a damaged one, or one written by other software.
     """
-    content = read_bytes(path, 2 * GIB, "ONNX file")  # protocol buffers are no larger
+    content = read_bytes(path, 2 * GIB, "ONNX file")  # the maximum size of protocol buffers
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
     except DecodeError as error:
-        raise UserError(f"{path} is damaged, or no ONNX file") from error
+        raise UserError(f"{path} is damaged, or not an ONNX file") from error
     if not model.HasField("graph"):
-        raise UserError(f"{path} is damaged, or no ONNX file")
+        raise UserError(f"{path} is damaged, or not an ONNX file")
     text = {entry.key: entry.value for entry in model.metadata_props}.get(KEY)
     if text is None:
         maker = f" (by {model.producer_name})" if model.producer_name else ""
-        raise UserError(f"{path} was not written by sddpm export{maker}: it does not say how to sample from it")
+        raise UserError(f"{path} was not written by sddpm export{maker}: it has no metadata for sampling")
     try:
         metadata = parse_json(text, f"the metadata of {path}")
         found, wanted = metadata["format"], metadata["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: its metadata cannot be read") from error
     if found != FORMAT:
-        raise UserError(f"{path} has format {found!r}, and this sddpm reads {FORMAT}: export the model again")
+        raise UserError(f"{path} has format {found!r}, but this sddpm reads format {FORMAT}: export the model again")
     if graph_hash(model) != wanted:
-        raise UserError(f"{path} is damaged: its weights are not those that were written; export the model again")
+        raise UserError(f"{path} is damaged: its weights are not the written ones; export the model again")
     return OnnxFile(content, metadata)

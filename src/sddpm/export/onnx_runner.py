@@ -1,4 +1,4 @@
-"""Sampling from an ONNX file by onnxruntime: the same pipeline, seeds and solvers, with another network in them."""
+"""Sampling from an ONNX file with onnxruntime: the same pipeline, seeds and solvers, with the file's network."""
 
 import sys
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ from sddpm.pipelines import SpikingDiffusionPipeline
 
 
 class OnnxUNet(nn.Module):
-    """A network in an ONNX file, to be called as the network itself; on the CPU, in float32.
+    """A network in an ONNX file, called like the original network; on the CPU, in float32.
 
-    `firing_rates` [B, layers] are those of the last call, if the file gives them; else None.
+    `firing_rates` [B, layers] are those of the last call, if the file has this output; else None.
 
     Args:
-        file: what `read_onnx` found.
+        file: the result of `read_onnx`.
 
     Raises:
-        UserError: a graph that onnxruntime does not run.
+        UserError: a graph that onnxruntime cannot run.
     """
 
     dtype, device = torch.float32, torch.device("cpu")
@@ -42,15 +42,15 @@ class OnnxUNet(nn.Module):
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no class of its own for them
-            raise UserError(f"onnxruntime does not run this ONNX file: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # onnxruntime has no exception class of its own
+            raise UserError(f"onnxruntime cannot run this ONNX file: {str(error).splitlines()[0]}") from error
 
     def at_threshold(self, thresholds: object) -> Any:
         """Raises `UserError`."""
-        raise UserError("firing thresholds are part of an ONNX file: export the model again with other ones")
+        raise UserError("firing thresholds are part of an ONNX file: export the model again with other thresholds")
 
     def forward(self, sample: Tensor, timestep: Tensor | int, class_labels: Tensor | None = None) -> Any:
-        """As of `SpikingUNet2DModel`."""
+        """As in `SpikingUNet2DModel`."""
         image = sample[0] if self.config.get("synaptic_currents") else sample
         check_sample(self.config, tuple(image.shape))
         t = torch.as_tensor(timestep).long().expand(len(image))
@@ -65,7 +65,7 @@ def load_onnx(path: str | PathLike[str]) -> SpikingDiffusionPipeline:
     """The pipeline of an ONNX file that `export_onnx` wrote. It samples on the CPU, with the file's thresholds.
 
     Raises:
-        UserError: no such file, or one that is damaged, of other software, or that onnxruntime does not run.
+        UserError: no such file, or one that is damaged, written by other software, or that onnxruntime cannot run.
     """
     file = read_onnx(Path(path))
     data = file.metadata
@@ -75,13 +75,13 @@ def load_onnx(path: str | PathLike[str]) -> SpikingDiffusionPipeline:
         parts = (data["class_names"], data["signal_range"], data["x0_scale"])
         return SpikingDiffusionPipeline(unet, scheduler, None, *parts)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: its metadata lack {error}") from error
+        raise UserError(f"{path} is damaged: its metadata has no {error}") from error
 
 
 def _scheduler(name: list[str], config: Mapping[str, Any]) -> SchedulerMixin:
-    """The scheduler that metadata name. Raises `UserError` if sddpm and diffusers have none of that name."""
+    """The scheduler named in the metadata. Raises `UserError` if sddpm and diffusers do not have it."""
     module, kind = name
     found = getattr(sys.modules.get(module), kind, None)
     if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
-        raise UserError(f"this ONNX file names the scheduler {kind} of {module}, which sddpm and diffusers do not have")
+        raise UserError(f"this ONNX file names the scheduler {kind} of {module}, which is not in sddpm or diffusers")
     return found.from_config(config)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""PyTorch's elementary operators as nodes of ONNX, by name. A new one is one entry, which the tests then cover."""
+"""PyTorch's elementary operators as nodes of ONNX, by name. To add one, add one entry; the tests then cover it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ TYPES = {
 
 
 def _plain(kind: str) -> Translation:
-    """A node with the same inputs; numbers become constants."""
+    """Translate to a node with the same inputs; numbers become constants."""
     return lambda g, c: g.node(kind, *(_number(x) for x in c.arguments))
 
 
@@ -30,7 +30,7 @@ def _number(x: Any) -> Any:
 
 
 def _product(g: "GraphBuilder", c: Call) -> str:
-    """True and false count as 1 and 0."""
+    """A product; true and false count as 1 and 0."""
     counted = [
         g.node("Cast", x, to=TYPES[c.types[0]]) if isinstance(x, Ref) and x.call >= 0 and g.type(x) == torch.bool else x
         for x in c.arguments

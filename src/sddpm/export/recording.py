@@ -1,7 +1,8 @@
-"""What a network does, as a list of PyTorch's elementary operators, each with its arguments.
+"""Records a network's evaluation as a list of PyTorch's elementary operators with their arguments.
 
 The network is evaluated twice, with batches of 2 and 3: a size that differs between the two is a multiple of the batch,
-and everything else is a constant. What does not depend on the inputs is computed by PyTorch and becomes a constant too.
+and everything else is a constant. Values that do not depend on the inputs are computed by PyTorch and also become
+constants.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ BATCHES = (2, 3)
 
 @dataclass(frozen=True)
 class Ref:
-    """Output number `output` of operator number `call`; of an input of the network, call is -1."""
+    """Output number `output` of operator number `call`; for inputs of the network, call is -1."""
 
     call: int
     output: int
@@ -27,21 +28,21 @@ class Ref:
 
 @dataclass(frozen=True)
 class Size:
-    """A size of `times` the batch."""
+    """A size that is `times` the batch size."""
 
     times: int
 
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """A tensor that no input has a part in."""
+    """A tensor that does not depend on the inputs."""
 
     tensor: Tensor
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """A constant as often as the batch needs it: of size 1 along the axes where `shape` grows with the batch."""
+    """A constant repeated over the batch: stored with size 1 along the axes where `shape` grows with the batch."""
 
     tensor: Tensor
     shape: tuple[Any, ...]
@@ -61,7 +62,7 @@ class Call:
 
 @dataclass
 class Recording:
-    """All calls in their order, where the results are, and which tensors were marked with a name."""
+    """All calls in order, the references of the results, and the tensors that were marked with a name."""
 
     calls: list[Call] = field(default_factory=list)
     inputs: list[tuple[Any, ...]] = field(default_factory=list)
@@ -74,7 +75,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.recording = Recording(inputs=[tuple(x.shape) for x in inputs])
         self.known: dict[int, Ref] = {id(x): Ref(-1, i) for i, x in enumerate(inputs)}
-        self.alive: list[Any] = list(inputs)  # or another tensor would take the id of one that is gone
+        self.alive: list[Any] = list(inputs)  # otherwise a new tensor could get the id of a deleted one
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -107,11 +108,11 @@ Mark = Callable[[str, Tensor], None]
 def record(
     run: Callable[[Sequence[Tensor], Mark], Sequence[Tensor]], inputs: Callable[[int], Sequence[Tensor]]
 ) -> Recording:
-    """The operators of `run`, whose first argument are the inputs for a batch of so many, and the second a function
-    that gives a name to a tensor; the results are its outputs.
+    """The operators of `run`, whose first argument is the inputs for a given batch size, and whose second is a function
+    that gives a name to a tensor; it returns the outputs.
 
     Raises:
-        UserError: the operators depend on the batch size in another way than by sizes that grow with it.
+        UserError: the operators depend on the batch size other than by sizes proportional to it.
     """
     recordings = []
     for batch in BATCHES:
@@ -124,7 +125,7 @@ def record(
         recordings.append(recorder.recording)
     first, second = recordings
     if [call.operator for call in first.calls] != [call.operator for call in second.calls]:
-        raise UserError("this network takes another way with another batch size, which an ONNX graph cannot")
+        raise UserError("this network's operators depend on the batch size, which the ONNX export does not support")
     calls = [
         Call(
             a.operator,
@@ -139,7 +140,7 @@ def record(
 
 
 def _merge(a: Any, b: Any) -> Any:
-    """What two recordings have in common: a size that differs is so many times the batch."""
+    """Merge two recordings: a size that differs is a multiple of the batch size."""
     if isinstance(a, list | tuple):
         return type(a)(_merge(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, Constant):
@@ -149,10 +150,13 @@ def _merge(a: Any, b: Any) -> Any:
         one = a.tensor[tuple(slice(1) if isinstance(size, Size) else slice(None) for size in shape)]
         if (a.tensor == one).all() and (b.tensor == one).all():
             return Repeated(one, shape)
-        raise UserError("this network computes a constant from the batch size, which an ONNX graph cannot")
+        raise UserError("this network computes a constant from the batch size, which the ONNX export does not support")
     if isinstance(a, int) and a != b:
         times = a // BATCHES[0]
         if [times * batch for batch in BATCHES] != [a, b]:
-            raise UserError(f"this network has a size of {a} for {BATCHES[0]} samples and {b} for {BATCHES[1]}")
+            raise UserError(
+                f"this network has a size of {a} for {BATCHES[0]} samples and {b} for {BATCHES[1]}: it must be "
+                "proportional to the batch"
+            )
         return Size(times)
     return a

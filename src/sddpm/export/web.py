@@ -30,26 +30,32 @@ PAGE = Path(__file__).parent / "page"
 def export_web(
     pipeline: SpikingDiffusionPipeline, out: Path, *, thresholds: Thresholds | None = None, name: str | None = None
 ) -> None:
-    """Write a folder that, served by any web server, draws with the model in the visitor's browser.
+    """Write a folder that, served by any web server, samples from the model in the visitor's browser.
 
-    Weights are float16, as those of released models are. The page takes nothing from the network but the folder.
+    Weights are float16, as in released models. The page loads nothing but this folder.
 
     Args:
         pipeline: a model of images with one or three channels.
-        out: the folder; one that was written so before is replaced.
-        thresholds: firing thresholds to put in; None for those that the model samples with.
-        name: what the page calls the model; None for the name that it was saved under.
+        out: the folder; an earlier export is replaced.
+        thresholds: firing thresholds for the export; None for those that the model samples with.
+        name: the model's name on the page; None for the name under which it was saved.
 
     Raises:
-        UserError: a model that the page cannot draw with, or onnxruntime-web that npm does not bring.
+        UserError: a model that the page does not support, or onnxruntime-web cannot be downloaded with npm.
     """
     shape = sample_shape(pipeline.unet.config)
     if len(shape) != 3 or shape[0] not in (1, 3):
-        raise UserError(f"the page draws pictures of 1 or 3 channels; this model makes {' x '.join(map(str, shape))}")
+        raise UserError(
+            f"the page needs a model of images with 1 or 3 channels; this model samples {' x '.join(map(str, shape))}"
+        )
     if pipeline.unet.config.get("synaptic_currents"):
-        raise UserError("the page denoises pictures; this model denoises synaptic currents: export it to FILE.onnx")
+        raise UserError(
+            "the page needs a model of images; this model denoises synaptic currents: export it to FILE.onnx"
+        )
     if is_distilled(pipeline.scheduler.config):
-        raise UserError("the page chooses its own time steps, which a distilled model does not know: export FILE.onnx")
+        raise UserError(
+            "the page chooses its own time steps, which a distilled model does not support: export FILE.onnx"
+        )
     if not hasattr(pipeline.scheduler, "alphas_cumprod"):
         raise UserError(f"the page needs a table alphas_cumprod, which {type(pipeline.scheduler).__name__} lacks")
     neurons = spiking_neurons(pipeline.unet)
@@ -65,8 +71,9 @@ def export_web(
 
 
 def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name: str | None = None) -> dict[str, Any]:
-    """What the page knows of the model: alphas_cumprod, prediction_type, clip_sample and x0_scale for the solver; name,
-    shape, T, parameters, num_classes, class_names, firing_rates (its layers) and neurons (of each layer) for people."""
+    """The model's data for the page: alphas_cumprod, prediction_type, clip_sample and x0_scale for the solver; name,
+    shape, T, parameters, num_classes, class_names, firing_rates (its layers) and neurons (of each layer) for
+    display."""
     config, neurons = pipeline.unet.config, spiking_neurons(pipeline.unet)
     own = Path(str(config.get("_name_or_path") or "model")).name
     kept = describe(pipeline, rates=bool(neurons))
@@ -82,7 +89,7 @@ def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name:
 
 
 def layer_sizes(model: onnx.ModelProto, layers: list[str]) -> Mapping[str, int]:
-    """How many neurons a layer has, of one picture."""
+    """The number of neurons of each layer, for one picture."""
     if not layers:
         return {}
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -93,7 +100,7 @@ def layer_sizes(model: onnx.ModelProto, layers: list[str]) -> Mapping[str, int]:
 
 
 def runtime_files(cache: Path) -> list[Path]:
-    """The files of onnxruntime-web, from the cache, or brought there by npm. Raises `UserError` if npm cannot."""
+    """The files of onnxruntime-web, from the cache, or downloaded there by npm. Raises `UserError` if npm fails."""
     folder = cache / RUNTIME_VERSION
     files = [folder / name for name in RUNTIME_FILES]
     if all(file.is_file() for file in files):
@@ -105,18 +112,19 @@ def runtime_files(cache: Path) -> list[Path]:
             subprocess.run(command, check=True, capture_output=True, text=True, cwd=scratch)
         except FileNotFoundError as error:
             raise UserError(
-                f"the page needs {package}, which npm brings once, and there is no npm here: install it, or put"
+                f"the page needs {package}, which is downloaded once by npm, but npm is not installed: install it, or "
+                "put"
                 f" {', '.join(RUNTIME_FILES)} of that package into {folder}"
             ) from error
         except subprocess.CalledProcessError as error:
-            reason = next((line for line in error.stderr.splitlines() if line.strip()), "it does not say why")
-            raise UserError(f"npm cannot fetch {package}: {reason}") from error
+            reason = next((line for line in error.stderr.splitlines() if line.strip()), "npm gives no reason")
+            raise UserError(f"npm cannot download {package}: {reason}") from error
         (packed,) = Path(scratch).glob("*.tgz")
         with atomic_path(folder, owned=True) as temporary, tarfile.open(packed) as archive:
             temporary.mkdir()
             for name in RUNTIME_FILES:
                 content = archive.extractfile(f"package/dist/{name}")
                 if content is None:
-                    raise UserError(f"{package} holds no {name}")
+                    raise UserError(f"{package} has no {name}")
                 (temporary / name).write_bytes(content.read())
     return files

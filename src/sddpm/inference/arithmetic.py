@@ -1,4 +1,4 @@
-"""How a compiled network computes: where, in which precision, and with whose convolutions."""
+"""How a compiled network computes: its device, precision and convolution kernels."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,7 @@ from sddpm.neurons import SpikingNeuron
 
 
 class SpikeConv(Protocol):
-    """A convolution over spikes [T, B, H, W, I], and the neurons that may follow it."""
+    """A convolution over spikes [T, B, H, W, I], optionally followed by neurons."""
 
     def __call__(self, spikes: Tensor, *, channel_bias: Tensor | None = None, add: Tensor | None = None) -> Tensor: ...
 
@@ -23,12 +23,12 @@ class SpikeConv(Protocol):
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How everything is computed.
+    """The device, precision and kernels of a compiled network.
 
-    device, dtype: where, and the type of biases and sums.
+    device, dtype: the device, and the dtype of biases and sums.
     precision: "exact" or "fast".
     half: whether layers pass on bfloat16, as under autocast in training: currents, and spikes, which then need no
-        conversion before they are convolved. (Membranes are float32.)
+        conversion before a convolution. (Membranes are float32.)
     """
 
     device: torch.device
@@ -38,7 +38,7 @@ class Arithmetic:
 
     @property
     def native(self) -> bool:
-        """Whether the kernels of this package can compute, rather than PyTorch's operators."""
+        """Whether this package's kernels can be used instead of PyTorch's operators."""
         return self.device.type == "cpu" and self.dtype == torch.float32 and not self.half
 
     @property
@@ -46,14 +46,14 @@ class Arithmetic:
         return torch.bfloat16 if self.half else self.dtype
 
     def dense(self) -> Dense | TorchDense:
-        """For layers over real values."""
+        """Operations of layers with real-valued inputs."""
         if self.native and Dense.available():
             return Dense(half=self.precision == "fast")
         return TorchDense(self.device, self.current_dtype)
 
     @property
     def conv_dtype(self) -> torch.dtype:
-        """What PyTorch's convolutions over spikes compute in, and spikes are kept in for them."""
+        """The dtype of PyTorch's convolutions over spikes, and of the spikes for them."""
         return torch.bfloat16 if self.precision == "fast" else self.dtype
 
     def spike_conv(self, folded: FoldedConv, *, bias: bool = True, upsample: bool = False) -> SpikeConv:
@@ -76,5 +76,5 @@ class Arithmetic:
 
 
 def arithmetic_for(device: torch.device, dtype: torch.dtype, mode: str) -> Arithmetic:
-    """For a model with weights of that type on that device."""
+    """The arithmetic for a model with weights of this dtype on this device."""
     return Arithmetic(device, dtype, mode, half=mode == "fast" and device.type == "cuda")

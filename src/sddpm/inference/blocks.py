@@ -1,6 +1,6 @@
 """The blocks of the spiking U-Net, folded. Currents and spikes are [T, B, H, W, C].
 
-They mirror `sddpm.models.blocks`, whose neurons they share: thresholds and PLIF's w are read at every call.
+They mirror `sddpm.models.blocks` and share its neurons: thresholds and PLIF's w are read at every call.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from sddpm.neurons import SpikingNeuron
 
 
 def spiking(neuron: nn.Module) -> SpikingNeuron:
-    """`neuron`, which is no activation in its place: `support` lets no network with those through."""
+    """`neuron` with its type narrowed: `support` has refused networks with other activations."""
     return cast(SpikingNeuron, neuron)
 
 
@@ -43,8 +43,8 @@ class Encoder:
 class ResBlock:
     """The parts [T, B, H, W, C_i] of a concatenation -> [T, B, H, W, C].
 
-    The `channel_bias` [S, C] of a call is the diffusion step's (`projection`), and the folded bias of the first
-    convolution, `hidden_bias`.
+    The argument `channel_bias` [S, C] combines the bias of the diffusion step (`projection`) and the folded bias of the
+    first convolution, `hidden_bias`.
     """
 
     def __init__(self, block: SpikingResBlock, arithmetic: Arithmetic):
@@ -71,7 +71,7 @@ class ResBlock:
 
 
 class Resample:
-    """[T, B, H, W, C] -> the same with H and W halved or doubled."""
+    """[T, B, H, W, C] -> the same shape with H and W halved or doubled."""
 
     def __init__(self, layer: SpikingDownsample | SpikingUpsample, arithmetic: Arithmetic):
         self.neuron, self.fire = spiking(layer.neuron), arithmetic.fire
@@ -116,5 +116,5 @@ class PureReadout:
 
 
 def _membrane_weights(decay: float, T: int) -> Tensor:
-    """[T], powers in float32 as `membrane_readout` has them."""
+    """[T], powers in float32 as in `membrane_readout`."""
     return torch.pow(decay, torch.arange(T - 1, -1, -1, dtype=torch.float32, device="cpu"))

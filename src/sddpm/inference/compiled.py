@@ -1,4 +1,4 @@
-"""`compile_model`: a spiking U-Net in a form that computes the same, faster, and can do nothing but sample."""
+"""`compile_model`: a form of a spiking U-Net that computes the same result faster, for sampling only."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,12 +18,12 @@ from sddpm.neurons import SpikingNeuron
 
 MODES = {
     "exact": "the error of every layer is no larger than that of float32",
-    "fast": "coarser weights; benchmarks/fast_mode_quality.py measures what that costs in quality",
+    "fast": "coarser weights; benchmarks/fast_mode_quality.py measures the loss of quality",
 }
 
 
 def compile_model(unet: SpikingUNet2DModel, mode: str = "exact") -> "CompiledUNet":
-    """Fold a spiking U-Net for sampling. The model itself is left as it is.
+    """Fold a spiking U-Net for sampling. The model itself is not changed.
 
     Args:
         unet: on the CPU or a CUDA device, float32 (or, in exact mode, float64).
@@ -39,11 +39,11 @@ def compile_model(unet: SpikingUNet2DModel, mode: str = "exact") -> "CompiledUNe
 
 
 class CompiledUNet(nn.Module):
-    """Answers as the `SpikingUNet2DModel` it was made of does in evaluation mode, without gradients.
+    """Computes the same as the `SpikingUNet2DModel` that it was compiled from, in evaluation mode, without gradients.
 
-    Neurons are shared with the model, so thresholds act at once, whichever of the two they are set on. Weights are
-    folded; a call folds them anew if they have changed since. That is told by their addresses and versions: after a
-    change through `.data`, which leaves both as they were, call `refresh`. Nothing else is kept between calls.
+    Neurons are shared with the model, so thresholds set on either of the two take effect at once. Weights are folded; a
+    call folds them again if they have changed. Changes are detected by addresses and versions. A change through `.data`
+    alters neither: call `refresh` after it. Nothing else is kept between calls.
     """
 
     def __init__(self, unet: SpikingUNet2DModel, mode: str):
@@ -52,7 +52,7 @@ class CompiledUNet(nn.Module):
         self._folded: tuple[Snapshot, FoldedUNet] | None = None
 
     def refresh(self) -> FoldedUNet:
-        """Fold the weights as they are now. Raises `UserError` if the model cannot be compiled (any more)."""
+        """Fold the current weights. Raises `UserError` if the model cannot be compiled (any more)."""
         reason = unsupported(self.unet, self.mode)
         if reason is not None:
             raise UserError(f"this model cannot be compiled in {self.mode} mode: {reason}")
@@ -69,12 +69,12 @@ class CompiledUNet(nn.Module):
         class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> SpikingUNet2DOutput | tuple[Tensor]:
-        """As of `SpikingUNet2DModel`. Images of different diffusion steps or classes are computed one group after the
-        other.
+        """As in `SpikingUNet2DModel`. Images with different diffusion steps or classes are computed in separate groups,
+        one after the other.
 
         Raises:
-            UserError: a sample that the model cannot take, or a model that cannot be compiled any more: one with a
-                forward hook, say, which would see nothing here.
+            UserError: a sample of the wrong shape, or a model that cannot be compiled any more, for example because it
+                has a forward hook, which would not be called here.
         """
         check_sample(self.config, sample.shape)
         folded = self._folded
@@ -93,15 +93,15 @@ class CompiledUNet(nn.Module):
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
 
     def at_threshold(self, thresholds: Thresholds | None) -> AbstractContextManager[None]:
-        """As of `SpikingUNet2DModel`."""
+        """As in `SpikingUNet2DModel`."""
         return self.unet.at_threshold(thresholds)
 
     def set_v_threshold(self, thresholds: Thresholds, pattern: str = "*") -> None:
-        """As of `SpikingUNet2DModel`."""
+        """As in `SpikingUNet2DModel`."""
         self.unet.set_v_threshold(thresholds, pattern)
 
     def neurons(self) -> dict[str, SpikingNeuron]:
-        """As of `SpikingUNet2DModel`."""
+        """As in `SpikingUNet2DModel`."""
         return self.unet.neurons()
 
     @property
@@ -117,4 +117,4 @@ class CompiledUNet(nn.Module):
         return self.unet.device
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_folded": None}  # a copy folds for itself
+        return self.__dict__ | {"_folded": None}  # a copy folds its weights itself

@@ -1,9 +1,9 @@
-"""What a compiled network computes on real values: the first convolution, the shortcuts and the readout.
+"""The real-valued operations of a compiled network: the first convolution, the shortcuts and the readout.
 
-4 % of a network's arithmetic. `Dense` is dense_conv.cpp and readout.cpp, whose order of summation is fixed: results are
-the same bits at any batch size, on any number of threads, and with any instruction set that has fused multiply-adds.
-In fast mode shortcuts are computed in bfloat16 where the CPU has AMX. `TorchDense` is PyTorch's own operators, for
-other devices and precisions.
+They are 4 % of a network's arithmetic. `Dense` uses dense_conv.cpp and readout.cpp with a fixed order of summation:
+results are bit-identical at any batch size, on any number of threads, and with any instruction set that has fused
+multiply-adds. In fast mode shortcuts are computed in bfloat16 if the CPU has AMX. `TorchDense` uses PyTorch's
+operators, for other devices and precisions.
 """
 
 import ctypes
@@ -21,11 +21,12 @@ PANEL = 16  # output channels of a panel of weights in dense_conv.cpp and dense_
 STEP = 32  # input channels of a step of dense_amx.cpp
 
 Conv = Callable[[list[Tensor]], Tensor]
-"""Parts [S, B, H, W, I_i] of a concatenation over channels (one, unless the filter is 1x1) -> [S or T, B, H, W, O]."""
+"""Parts [S, B, H, W, I_i] of a concatenation over channels (a single part unless the filter is 1x1) -> [S or T, B, H,
+W, O]."""
 
 
 class TorchDense:
-    """By PyTorch's own operators, in any precision and on any device."""
+    """PyTorch's operators, in any precision and on any device."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype):
         self.device, self.dtype = device, dtype
@@ -64,7 +65,7 @@ class TorchDense:
 
 
 class ConvCall(ctypes.Structure):
-    """Mirrors dense_conv.cpp."""
+    """Mirrors `struct ConvCall` of dense_conv.cpp."""
 
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("threads", "inputs")),
@@ -99,7 +100,7 @@ class ReadoutCall(ctypes.Structure):
 class DenseConv:
     """A same-padded convolution by dense_conv.cpp; a `Conv`.
 
-    half: whether it is computed in bfloat16 by dense_amx.cpp: 1x1, and where that `has_half`.
+    half: whether it is computed in bfloat16 by dense_amx.cpp, for 1x1 convolutions if `has_half`.
     """
 
     def __init__(self, folded: FoldedConv, half: bool = False):
@@ -113,7 +114,7 @@ class DenseConv:
         bias = F.pad(folded.bias, (0, padding)).float().contiguous()
         scale = torch.ones(1, dtype=torch.float32, device="cpu") if folded.scale is None else folded.scale.float()
         zeros = torch.zeros(folded.weight.shape[1], dtype=torch.float32, device="cpu")
-        self._held = weight, bias, scale, zeros  # for as long as their addresses are used
+        self._held = weight, bias, scale, zeros  # kept alive as long as their addresses are used
         self._constant = ConvCall(
             size=size,
             out_channels=self._channels,
@@ -141,7 +142,8 @@ class DenseConv:
         return out
 
     def _tiles_for(self, weight: Tensor, widths: tuple[int, ...]) -> Tensor:
-        """Weights [I, O] in bfloat16 for inputs of so many channels: [O' / PANEL][steps][STEP / 2][PANEL][2]."""
+        """Weights [I, O] in bfloat16 for inputs with these numbers of channels: [O' / PANEL][steps][STEP /
+        2][PANEL][2]."""
         if widths not in self._tiles:
             padded = [F.pad(part, (0, -self._channels % PANEL, 0, -len(part) % STEP)) for part in weight.split(widths)]
             tiles = torch.cat(padded).bfloat16().unflatten(0, (-1, STEP // 2, 2)).unflatten(3, (-1, PANEL))
@@ -157,9 +159,9 @@ def has_half() -> bool:
 
 
 class Dense:
-    """By our own kernels: on the CPU, float32. The interface is that of `TorchDense`.
+    """This package's kernels, on the CPU in float32, with the interface of `TorchDense`.
 
-    half: whether 1x1 convolutions may be computed in bfloat16, which they are where the CPU has AMX.
+    half: whether 1x1 convolutions may be computed in bfloat16; this is done if the CPU has AMX.
     """
 
     def __init__(self, half: bool = False):

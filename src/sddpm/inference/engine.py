@@ -1,4 +1,4 @@
-"""Which form of a model a pipeline samples with."""
+"""Chooses the form of a model for sampling: eager or compiled."""
 
 import logging
 from typing import cast
@@ -20,20 +20,20 @@ logger = logging.getLogger(__name__)
 
 
 class Engines:
-    """The compiled forms of one pipeline's model, made when they are first needed."""
+    """The compiled forms of one pipeline's model, made on first use."""
 
     def __init__(self) -> None:
         self._compiled: dict[str, CompiledUNet] = {}
         self._said: set[str] = set()
 
     def resolve(self, unet: nn.Module, engine: str) -> str:
-        """What `engine` means for this model: "eager", or the mode of a compiled form.
+        """Resolve `engine` for this model: "eager", or the mode of a compiled form.
 
-        "auto" is exact mode where the model can be compiled and that pays. How many images or steps there are does not
-        enter: the picture of a seed must not depend on it.
+        "auto" is exact mode if the model can be compiled and this is faster. The number of images or steps has no
+        influence: the picture of a seed must not depend on it.
 
         Raises:
-            UserError: an engine that does not exist, or that this model cannot be compiled for.
+            UserError: an unknown engine, or a model that cannot be compiled for it.
         """
         check_choice("engine", engine, ENGINES)
         if engine == "eager":
@@ -45,7 +45,7 @@ class Engines:
         if engine == mode and reason is not None:
             raise UserError(f"engine {engine!r}: this model cannot be compiled: {reason}")
         if reason is None and engine == "auto" and not (Dense.available() and spike_conv_kernel() != "float32"):
-            reason = "without the native kernels that does not pay"
+            reason = "it would not be faster without the native kernels"
         if reason is None:
             return mode
         if reason not in self._said:
@@ -54,7 +54,7 @@ class Engines:
         return "eager"
 
     def choose(self, unet: nn.Module, engine: str) -> nn.Module:
-        """The model to sample with: `unet` itself, or a compiled form of it as of `resolve`. Raises `UserError`."""
+        """The model to sample with: `unet` itself, or a compiled form of it, as by `resolve`. Raises `UserError`."""
         mode = self.resolve(unet, engine)
         if mode == "eager":
             return unet
@@ -65,5 +65,5 @@ class Engines:
 
 
 def _worthwhile(unet: nn.Module) -> bool:
-    """Whether compiling pays, which was measured for float32 on CPUs alone."""
+    """Whether the compiled form is faster; measured only for float32 on CPUs."""
     return type(unet) is SpikingUNet2DModel and unet.device.type == "cpu" and unet.dtype == torch.float32

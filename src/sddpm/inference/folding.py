@@ -10,7 +10,7 @@ from sddpm.models.layers import ModulatedStepConv2d
 
 @dataclass(frozen=True)
 class FoldedConv:
-    """What a convolution and the batch norm behind it compute at time step n: scale[n] conv(x[n], weight) + bias[n].
+    """A convolution and the batch norm after it, at time step n: scale[n] conv(x[n], weight) + bias[n].
 
     weight: [O, I, k, k] float64.
     bias: [S, O] float64, with S = 1 if it is the same at all time steps, else T.
@@ -35,7 +35,7 @@ def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> FoldedConv:
-    """A convolution, with temporal modulation or without, and the batch norm behind it, if there is one."""
+    """Fold a convolution, with or without temporal modulation, and the batch norm after it, if there is one."""
     weight = double(conv.weight)
     bias = weight.new_zeros(conv.out_channels) if conv.bias is None else double(conv.bias)
     gain, offset = (torch.ones_like(bias), torch.zeros_like(bias)) if norm is None else affine(norm)

@@ -1,7 +1,9 @@
-"""CUDA graphs: the kernels of a function recorded once and replayed, so that the host launches them all with one call.
+"""CUDA graphs: the kernels of a function recorded once and replayed, so that the host launches all of them with one
+call.
 
-What is recorded is fixed: shapes, addresses, and every number that Python passed to a kernel. Tensors that a call gives
-are copied to where the recorded kernels look for them; what else may change belongs into the key of the call.
+A recording fixes shapes, addresses, and every number that Python passed to a kernel. Tensor arguments of a call are
+copied to the addresses that the recorded kernels read; anything else that can change must be part of the key of the
+call.
 """
 
 import logging
@@ -31,8 +33,8 @@ def record(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], pool: An
     """Record a function of tensors on one CUDA device, without gradients.
 
     Args:
-        function: does nothing but launch kernels: no synchronisation, no allocation that is kept.
-        inputs: an example of each of its arguments.
+        function: only launches kernels: no synchronisation, no lasting allocation.
+        inputs: an example of each argument.
         pool: memory shared with other recordings, none of which runs at the same time.
     """
     device = inputs[0].device
@@ -51,15 +53,15 @@ def record(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], pool: An
 
 
 class Graphed:
-    """A function of tensors that is replayed from a recording where it pays, and called as it is elsewhere.
+    """A function of tensors that is replayed from a recording if this is faster, else called normally.
 
-    A call is recorded when the one before had the same shapes, types, memory orders and key; so neither a last small
-    batch nor a threshold that changes at every step is recorded in vain.
+    A call is recorded if the previous call had the same shapes, dtypes, memory layouts and key; so neither a last small
+    batch nor a threshold that changes at every step causes useless recordings.
 
     Args:
-        function: tensors -> tensor, as `record` takes it.
-        limit: recordings to keep, the latest used.
-        recorder: `record`, or something that does the same elsewhere.
+        function: tensors -> tensor, suitable for `record`.
+        limit: maximum number of recordings, the most recently used ones.
+        recorder: `record`, or a replacement for other devices.
     """
 
     def __init__(
@@ -71,9 +73,9 @@ class Graphed:
         self._pool: Any = None
 
     def __call__(self, *inputs: Tensor, key: Hashable = None) -> Tensor:
-        """function(*inputs), in memory that later calls leave alone.
+        """function(*inputs), in memory that later calls do not overwrite.
 
-        `key` stands for whatever else the function reads that is not in memory at a fixed address: numbers, say.
+        `key` identifies everything else that the function reads and that is not at a fixed address, such as numbers.
         """
         seen = (key, *((x.shape, x.dtype, x.device, x.stride()) for x in inputs))
         recording = self._recordings.get(seen) or self._try_to_record(seen, inputs)
@@ -94,8 +96,8 @@ class Graphed:
             else:
                 self._pool = self._pool or torch.cuda.graph_pool_handle()
                 recording = record(self._function, inputs, self._pool)
-        except RuntimeError as error:  # an operation that cannot be recorded must not keep anyone from sampling
-            logger.warning("going on without CUDA graphs: %s", str(error).splitlines()[0])
+        except RuntimeError as error:  # an operation that cannot be recorded must not stop sampling
+            logger.warning("continuing without CUDA graphs: %s", str(error).splitlines()[0])
             self._limit = 0
             return None
         self._recordings[seen] = recording

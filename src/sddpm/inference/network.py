@@ -1,4 +1,4 @@
-"""The whole spiking U-Net, folded: `SpikingUNet2DModel.forward`, layer by layer, at one state of the weights."""
+"""The whole spiking U-Net, folded: `SpikingUNet2DModel.forward`, layer by layer, for fixed weights."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class FoldedLevel:
 
 
 class FoldedUNet:
-    """x_t [B, C, H, W], one diffusion step and one class (None without classes) for all -> prediction [B, C_out, H, W],
-    of the arithmetic's type.
+    """x_t [B, C, H, W], one diffusion step and one class (None without classes) for all images -> prediction
+    [B, C_out, H, W], in the dtype of the arithmetic.
 
     On a CUDA device calls are recorded and replayed (`graphs`; None to always launch kernels one by one). What is kept
-    between calls does not change what they give.
+    between calls does not change results.
     """
 
     def __init__(self, unet: SpikingUNet2DModel, arithmetic: Arithmetic):
@@ -70,7 +70,7 @@ class FoldedUNet:
             return self.graphs(sample, *biases, key=tuple(neuron.v_threshold for neuron in self.neurons))
 
     def evaluate(self, sample: Tensor, *time_biases: Tensor) -> Tensor:
-        """The prediction, from x_t and for each residual block what `time_biases` gives it."""
+        """The prediction, from x_t and the output of `time_biases` for each residual block."""
         biases = iter(time_biases)
         # 2. encode
         h = self.encoder(F.pixel_unshuffle(sample, self.patch_size).permute(0, 2, 3, 1).contiguous())

@@ -1,4 +1,4 @@
-"""What can be compiled, and whether it is still what was compiled."""
+"""Checks whether a model can be compiled, and whether it has changed since."""
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ KNOWN = {
 
 
 def unsupported(unet: nn.Module, mode: str) -> str | None:
-    """Why `unet` cannot be compiled in that mode, in a few words, or None if it can."""
+    """Why `unet` cannot be compiled in this mode, in a few words, or None if it can."""
     if type(unet) is not SpikingUNet2DModel:
         return f"{type(unet).__name__} is not a SpikingUNet2DModel"
     if unet.config["dims"] != 2:
@@ -49,7 +49,7 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
             return f"{name or 'the model'} has a forward hook"
     found = {(parameter.dtype, parameter.device) for parameter in unet.parameters()}
     if len(found) > 1:
-        return "its weights have several types or devices"
+        return "its weights have several dtypes or devices"
     if any(parameter.is_inference() for parameter in unet.parameters()):
         return "its weights were made in inference mode, which keeps no record of changes"
     dtype, device = found.pop()
@@ -61,13 +61,13 @@ def unsupported(unet: nn.Module, mode: str) -> str | None:
 
 
 class Snapshot:
-    """The layers, weights and buffers of a model as they are now, told apart later by address and version.
+    """The current layers, weights and buffers of a model. Changes are detected by address and version.
 
-    The tensors are held, so that no other can come to lie at their address. A change through `.data` is not seen.
+    The tensors are kept, so that no other tensor can get their address. A change through `.data` is not detected.
     """
 
     def __init__(self, unet: nn.Module):
-        # Walking through a model takes several times as long as going through a list of its dictionaries.
+        # Traversing a model takes several times as long as a loop over a list of its dictionaries.
         self._layers = [(m.__dict__, m._parameters, m._buffers, m._modules) for m in unet.modules()]
         self._hooks = [hooks for m in unet.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks)]
         self._hooks += [torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks]
@@ -76,7 +76,7 @@ class Snapshot:
         self._state = self._now()
 
     def holds(self) -> bool:
-        """Whether the model is as it was, and nobody listens to its layers."""
+        """Whether the model is unchanged and has no hooks."""
         if any(self._hooks) or self._state != self._now():
             return False
         return all(

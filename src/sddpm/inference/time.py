@@ -1,4 +1,4 @@
-"""The diffusion step, and the class, as the biases that they give to the hidden layers of the residual blocks."""
+"""The biases of the residual blocks' hidden layers from the diffusion step and the class."""
 
 from typing import cast
 
@@ -13,9 +13,9 @@ from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 
 
 class TimeBiases:
-    """A diffusion step (and a class) -> for each block the bias [S, C] of its hidden layer, the folded one included.
+    """A diffusion step (and a class) -> for each block the bias [S, C] of its hidden layer, including the folded bias.
 
-    One product for all blocks, in float64 and rounded once; the biases that were used are remembered.
+    One product for all blocks, in float64 and rounded once; used biases are cached.
     """
 
     def __init__(

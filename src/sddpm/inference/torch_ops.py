@@ -1,7 +1,7 @@
-"""Spike convolutions in PyTorch's own operators, and the neurons behind them: for GPUs, for float64, and for bfloat16.
+"""Spike convolutions in PyTorch's own operators, and the neurons after them: for GPUs, float64 and bfloat16.
 
-The interface is that of `sddpm.inference.kernels`, but spikes may be of another type than bytes: that in which they are
-convolved, say, where a conversion would cost more than it saves.
+The interface is that of `sddpm.inference.kernels`, but spikes may have another dtype than uint8: for example the dtype
+of the convolution, if a conversion would cost more than it saves.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from sddpm.neurons import SpikingNeuron
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Convolutions in float32 that are: on GPUs PyTorch computes them in TF32 by default, with 10 bits of fraction."""
+    """True float32 convolutions: on GPUs PyTorch computes them in TF32 by default, with 10 bits of fraction."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -27,7 +27,7 @@ def without_tf32() -> Iterator[None]:
 
 
 def fire(neuron: SpikingNeuron, parts: list[Tensor], dtype: torch.dtype = torch.uint8) -> Tensor:
-    """Spikes [T, B, H, W, C] of the concatenation of currents [1 or T, B, H, W, C_i], which is never made."""
+    """Spikes [T, B, H, W, C] of the concatenation of currents [1 or T, B, H, W, C_i], without making it."""
     T = max(part.shape[0] for part in parts)
     widths = [part.shape[-1] for part in parts]
     spikes = torch.empty(T, *parts[0].shape[1:-1], sum(widths), dtype=dtype, device=parts[0].device)
@@ -38,7 +38,7 @@ def fire(neuron: SpikingNeuron, parts: list[Tensor], dtype: torch.dtype = torch.
 
 
 class TorchSpikeConv2d:
-    """current[n] = scale[n] conv(spikes[n], weight) + bias[n], convolved in `dtype`, handed on in `current_dtype`."""
+    """current[n] = scale[n] conv(spikes[n], weight) + bias[n], convolved in `dtype`, returned in `current_dtype`."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class TorchSpikeConv2d:
         return affine_add(self._conv(spikes), gain=self.scale, offset=self._offset(channel_bias), add=add)
 
     def fire(self, spikes: Tensor, neuron: SpikingNeuron, *, channel_bias: Tensor | None = None) -> Tensor:
-        """Spikes [T, B, H', W', O], of the type of `spikes`, of the layer of neurons that the currents enter."""
+        """Spikes [T, B, H', W', O], in the dtype of `spikes`, of the layer of neurons that receives the currents."""
         offset = self._offset(channel_bias)
         return affine_fire(self._conv(spikes), neuron, gain=self.scale, offset=offset, dtype=spikes.dtype)
 

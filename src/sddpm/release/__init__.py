@@ -1,4 +1,4 @@
-"""From a training run to a model that can be given to others: small weights, a card that says what it is and scores."""
+"""Releases the model of a training run: half-precision weights, and a model card with facts and scores."""
 
 from sddpm.release.card import CardFacts as CardFacts
 from sddpm.release.card import card_text as card_text

@@ -1,4 +1,4 @@
-"""The model card: README.md of a released model, in the form that the Hugging Face hub reads."""
+"""The model card: README.md of a released model, in the format of the Hugging Face hub."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +20,8 @@ TASK = "unconditional-image-generation"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is made of. stages: how the model came to be, its own training last; steps: of its solver, None where
-    a named sampler is the default; samplers: the named ones in words, and sampler, the default one."""
+    """The contents of a card. stages: the model's history, its own training last; steps: of its solver, None if a named
+    sampler is the default; samplers: the named ones in words, and sampler, the default one."""
 
     name: str
     config: Config
@@ -38,7 +38,7 @@ class CardFacts:
 
 
 def card_text(facts: CardFacts) -> str:
-    """Markdown with the hub's header, from the template beside this file."""
+    """Markdown with the hub's header, from the template next to this file."""
     data, model = facts.config.data, facts.config.model
     ledger = facts.account.ledger
     totals = ledger.totals()
@@ -95,7 +95,7 @@ def _header(facts: CardFacts) -> ModelCardData:
 
 
 def _stage(stage: Stage) -> list[str]:
-    """Its cells in the table of stages."""
+    """The cells of a stage in the table of stages."""
     numbers = (stage.steps, stage.images, round(stage.seconds / 60))
     cells = [f"{stage.what}: {stage.parts}" if stage.parts else stage.what, stage.kind, str(stage.T)]
     cells += [stage.dataset or "", *(f"{number:,}" if number else "" for number in numbers), stage.teacher or ""]
@@ -114,7 +114,7 @@ def _form(facts: CardFacts) -> str:
 
 
 def _energy(account: Account, cost: CostModel) -> list[str]:
-    """The cells of a cost model in the table of energies."""
+    """The cells for a cost model in the table of energies."""
     ledger, twin = account.ledger, account.twin
     return [
         cost.name,

@@ -1,4 +1,4 @@
-"""What `sddpm evaluate` wrote about a model, as a card tells it."""
+"""Reads the results of `sddpm evaluate` for a model card."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class Evaluation:
 
 
 def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
-    """The evaluations in JSON files, all of them of the model in the folder `model`.
+    """The evaluations in JSON files, which must all be of the model in the folder `model`.
 
     Raises:
-        UserError: a file that is none of `sddpm evaluate`, or of another model.
+        UserError: a file that is not from `sddpm evaluate`, or is of another model.
     """
     digest = model_digest(model)
     found: list[Evaluation] = []
@@ -42,7 +42,7 @@ def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file} was not written by sddpm evaluate of a model") from error
         if of_model != digest:
-            raise UserError(f"{file} is of another model: evaluate the released one")
+            raise UserError(f"{file} is of another model: evaluate the released model")
         found += rows
     return found
 

@@ -57,25 +57,25 @@ def release(
 ) -> CardFacts:
     """Write the model of a training run to `out`, in half precision and with a card.
 
-    A model that is at `out` already, with these weights, stays as it is to the byte: its evaluations stay its own, and
-    only what is written about it is new.
+    If `out` already has a model with these weights, its files are kept byte for byte, so that its evaluations remain
+    valid; only the files about it are written again.
 
     Args:
-        run: the folder of a training run: config.yaml, metrics.jsonl, model/; or of an average of such.
+        run: the folder of a training run: config.yaml, metrics.jsonl, model/; or of an average of runs.
         out: the folder to write; replaced as a whole if it exists.
-        name: what to call the model; the folder's name unless said.
-        hardware: what it was trained on, in words.
-        licence: of the weights, by its SPDX name.
+        name: the name of the model; by default the folder's name.
+        hardware: the training hardware, in words.
+        licence: SPDX name of the weights' licence.
         evaluations: JSON files of `sddpm evaluate`, of the released model: release once, evaluate, release again.
-        solver: with which it samples unless told otherwise, a name of `sddpm.diffusion.solvers.SOLVERS`.
-        x0_scale: likewise, times which the clean image that it predicts is taken.
-        steps, timesteps: likewise; None for those of the run's model.
-        sampler: which of the samplers that are kept with the run's model is the default, or "own" for none of them;
-            None for the one that is. All come along.
-        progress: whether to show progress bars, of the count of operations and of the samples.
+        solver: the default solver, a name of `sddpm.diffusion.solvers.SOLVERS`.
+        x0_scale: the default factor of the predicted clean image.
+        steps, timesteps: the defaults; None for those of the run's model.
+        sampler: which of the samplers saved with the run's model is the default, or "own" for none of them; None for
+            the current default. All samplers are copied.
+        progress: whether to show progress bars, for the count of operations and for the samples.
 
     Raises:
-        UserError: no complete run, an unknown solver, an invalid scale, weights that half precision cannot hold,
+        UserError: not a complete run, an unknown solver, an invalid scale, weights out of the range of half precision,
             or evaluations of another model.
     """
     evaluations = list(evaluations)
@@ -84,7 +84,7 @@ def release(
     stages = stages_of(run)
     averaged = bool(stages) and stages[-1].what == "averaged"
     if not averaged and not read_metrics(run):
-        raise UserError(f"{run} has no metrics: its training has not begun")
+        raise UserError(f"{run} has no metrics: train it first")
     pipeline = load_pipeline(run)
     with atomic_path(out) as temporary:
         scheduler: Any = switch_solver(pipeline.scheduler, solver)
@@ -101,11 +101,11 @@ def release(
         check_x0_scale(x0_scale)
         if x0_scale != 1:
             pipeline.register_to_config(x0_scale=x0_scale)
-        pipeline.unet.register_to_config(_name_or_path=name or out.name)  # not the folder it was read from
+        pipeline.unet.register_to_config(_name_or_path=name or out.name)  # instead of the folder it was loaded from
         pipeline.save_pretrained(temporary, safe_serialization=True)
         weights = temporary / "unet" / WEIGHTS_NAME
         if not weights.is_file():
-            raise UserError(f"{run} holds a model of several weight files, which is too large to be released so")
+            raise UserError(f"{run} has a model of several weight files: release supports a single file")
         halve_file(weights)
         write_checksums(weights.parent)
         _keep_model(out, temporary)
@@ -132,8 +132,9 @@ def release(
 
 
 def _keep_model(before: Path, folder: Path) -> None:
-    """Put the model files of `before` into `folder` if both have the same weights and sample alike: another version of
-    the package may write other configs, with more settings, and evaluations know a model by the hash of its files."""
+    """Put the model files of `before` into `folder` if both have the same weights and sampling options. Another version
+    of the package may write other configs, with more settings, and evaluations identify a model by the hash of its
+    files."""
     old, new = (path / "unet" / WEIGHTS_NAME for path in (before, folder))
     if not old.is_file() or old.read_bytes() != new.read_bytes():
         return
@@ -146,10 +147,10 @@ def _keep_model(before: Path, folder: Path) -> None:
 
 
 def _config_of(run: Path) -> Config:
-    """The run's config without the folders of the machine it was trained on: of its data, and of its teacher."""
+    """The run's config without the folders (of its data and its teacher) of the training machine."""
     path = run / "config.yaml"
     if not path.is_file():
-        raise UserError(f"{run} is no training run: it has no config.yaml")
+        raise UserError(f"{run} is not a training run: it has no config.yaml")
     config = load_config(path)
     data, train = config.data.model_copy(update={"path": None}), config.train
     if train.teacher is not None:

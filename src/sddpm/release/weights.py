@@ -1,4 +1,4 @@
-"""Weights in half precision, for models that travel."""
+"""Weights in half precision, for released models."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,18 +11,21 @@ from sddpm.opening.tensors import read_safetensors
 
 
 def halve(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convolutions, linear layers and embeddings as float16; whatever has one value a channel as it is.
+    """Convolutions, linear layers and embeddings as float16; tensors with one value per channel are not changed.
 
-    What has one value a channel (batch norm, biases, learned decays) is a thousandth of a network and decides whether a
-    membrane reaches its threshold. Readers (`load_pipeline`, diffusers' `from_pretrained`) make float32 of all.
+    Tensors with one value per channel (batch norm, biases, learned decays) are a thousandth of a network and decide
+    whether a membrane reaches its threshold. Readers (`load_pipeline`, diffusers' `from_pretrained`) convert all to
+    float32.
 
     Raises:
-        UserError: a weight that float16 cannot hold, 65,504 and above, or that is no number.
+        UserError: a weight out of float16's range (above 65,504), or NaN.
     """
     halves = {name: tensor.half() if _many(tensor) else tensor for name, tensor in weights.items()}
     for name, tensor in halves.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(f"{name} holds values beyond half precision or NaN: release a model that has been trained")
+            raise UserError(
+                f"{name} has NaN or values out of the range of half precision: release a model that has been trained"
+            )
     return halves
 
 
@@ -31,5 +34,5 @@ def _many(tensor: Tensor) -> bool:
 
 
 def halve_file(path: Path) -> None:
-    """Make a .safetensors file of diffusers half as large. Raises `UserError` as `halve`."""
+    """Convert a .safetensors file of diffusers to half the size. Raises `UserError` as `halve` does."""
     save_file({k: v.contiguous() for k, v in halve(read_safetensors(path)).items()}, path, metadata={"format": "pt"})

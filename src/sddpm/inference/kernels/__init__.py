@@ -1,4 +1,4 @@
-"""Convolutions over binary spikes on the CPU, and the neurons behind them."""
+"""Convolutions over binary spikes on the CPU, and the neurons after them."""
 
 from sddpm.inference.kernels.firing import fire
 from sddpm.inference.kernels.spike_conv import make_spike_conv, spike_conv_kernel

@@ -1,4 +1,4 @@
-"""Layers of neurons whose spikes are bytes."""
+"""Layers of neurons with spikes as bytes."""
 
 import ctypes
 
@@ -25,7 +25,7 @@ class FireCall(ctypes.Structure):
 
 
 def native_neuron(neuron: SpikingNeuron) -> Neuron:
-    """A layer's neuron, at its threshold and w of now, as the native kernels take it."""
+    """A layer's neuron, with its current threshold and w, as an argument of the native kernels."""
     return neuron_struct(neuron.dynamics, neuron.v_threshold, None if neuron.w is None else neuron.w.sigmoid())
 
 
@@ -35,14 +35,14 @@ def available() -> bool:
 
 
 def can_fire(neuron: SpikingNeuron) -> bool:
-    """Whether the native kernels, here and behind convolutions, make the spikes of a layer of neurons."""
+    """Whether the native kernels, here and after convolutions, support a layer of neurons."""
     return available() and unknown_neuron(neuron.dynamics) is None
 
 
 def fire_into(
     fired: Tensor, neuron: SpikingNeuron, x: Tensor, *, scale: Tensor | None = None, bias: Tensor | None = None
 ) -> None:
-    """Write the spikes of the currents scale[n] x[n] + bias[n]; call it only for neurons that the kernel `can_fire`.
+    """Write the spikes of the currents scale[n] x[n] + bias[n]; only for neurons for which `can_fire` is true.
 
     Args:
         fired: uint8 [T, B, H, W, C], a slice of the channels of a contiguous tensor.
@@ -72,7 +72,7 @@ def fire_into(
 
 
 def fire(neuron: SpikingNeuron, parts: list[Tensor]) -> Tensor:
-    """Spikes, uint8 [T, B, H, W, C], of the concatenation of currents, which is never made.
+    """Spikes, uint8 [T, B, H, W, C], of the concatenation of currents, without making it.
 
     Args:
         neuron: its dynamics, threshold and w are read at every call.

@@ -1,7 +1,7 @@
-"""Spike convolutions in integers: csrc/spike_conv*.cpp, by tables of sums or by the matrix units of AMX.
+"""Spike convolutions in integers: csrc/spike_conv*.cpp, with tables of sums or with the matrix units of AMX.
 
-Sums are integers, so they are the same bits at any batch size, on any number of threads and by any of the exact
-kernels; weights have up to 24 bits, and errors are smaller than those of a float32 convolution. (The fast forms: 16-bit
+Sums are integers, so results are bit-identical at any batch size, on any number of threads and with any of the exact
+kernels. Weights have up to 24 bits, and errors are smaller than those of a float32 convolution. (The fast forms: 16-bit
 sums, errors below 1 % of the currents' deviation; with AMX 8-bit weights, below 5 %.)
 """
 
@@ -42,7 +42,7 @@ class Call(ctypes.Structure):
 class KernelRow(ctypes.Structure):
     """Mirrors `struct KernelRow` of spike_conv.cpp.
 
-    name: of the kernel; fast: of the one that takes its place in fast mode, or None; packing: a name of `PACKINGS`;
+    name: of the kernel; fast: name of its replacement in fast mode, or None; packing: a name of `PACKINGS`;
     available: whether this machine can run it.
     """
 
@@ -50,7 +50,7 @@ class KernelRow(ctypes.Structure):
 
 
 class SpikeKernel(NamedTuple):
-    """A row of the table of spike_conv.cpp: its place there, and as of `KernelRow`."""
+    """A row of the table of spike_conv.cpp: its index, and the fields of `KernelRow`."""
 
     place: int
     fast: str | None
@@ -60,7 +60,7 @@ class SpikeKernel(NamedTuple):
 
 @cache
 def kernels() -> dict[str, SpikeKernel]:
-    """All that were built, the fastest first."""
+    """All built kernels, the fastest first."""
     native, found, row = library(), {}, KernelRow()
     while native is not None and native.sddpm_spike_conv_kernel(len(found), ctypes.byref(row)):
         fast = None if row.fast is None else row.fast.decode()
@@ -77,7 +77,7 @@ class NativeSpikeConv2d:
     """current[n] = scale[n] conv(spikes[n], weight) + bias[n], same-padded; everything channels last.
 
     Args:
-        weight: [O, I, k, k], k odd, float64, with the batch norm behind it folded in.
+        weight: [O, I, k, k], k odd, float64, with the following batch norm folded in.
         bias: [O], or [S, O] with S = 1 or T; None for 0.
         scale: [T] (temporal modulation), or None for 1.
         stride: 1 or 2.
@@ -103,7 +103,7 @@ class NativeSpikeConv2d:
         self._bias = self._rows(weight.new_zeros(self.out_channels) if bias is None else bias)
 
     def __call__(self, spikes: Tensor, *, channel_bias: Tensor | None = None, add: Tensor | None = None) -> Tensor:
-        """Currents.
+        """Compute the currents.
 
         Args:
             spikes: uint8 [T, B, H, W, I], 0 or 1.
@@ -114,14 +114,15 @@ class NativeSpikeConv2d:
             float32 [T, B, H', W', O], with H' = H / stride (rounded up), or 2 H after upsampling.
 
         Raises:
-            UserError: spikes of another type or number of channels.
+            UserError: spikes of another dtype or number of channels.
         """
         currents = torch.empty(self._out_shape(spikes), dtype=torch.float32, device="cpu")
         self._run(spikes, channel_bias, add, currents=currents)
         return currents
 
     def fire(self, spikes: Tensor, neuron: SpikingNeuron, *, channel_bias: Tensor | None = None) -> Tensor:
-        """Spikes, uint8 [T, B, H', W', O], of the layer of neurons that the currents enter, which are never written.
+        """Spikes, uint8 [T, B, H', W', O], of the layer of neurons that receives the currents; the currents are never
+        written.
 
         Args:
             spikes: uint8 [T, B, H, W, I], 0 or 1.

@@ -1,9 +1,9 @@
 """Spike convolutions by oneDNN's integer convolution: weights as planes of signed 8-bit digits.
 
-For CPUs with AMX where spike_conv_amx.cpp, which is faster, could not be built.
+Used on CPUs with AMX if spike_conv_amx.cpp, which is faster, could not be built.
 
-Spikes are 0 or 1, so every plane's sums are exact integers below 2^24, whatever their order; three planes hold weights
-to 24 bits. The operators are internal to PyTorch: `available` tries them.
+Spikes are 0 or 1, so every plane's sums are exact integers below 2^24, in any order; three planes hold weights of 24
+bits. The operators are internal to PyTorch, so `available` tries them first.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ PLANES = {"exact": 3, "fast": 1}
 
 
 class OnednnSpikeConv2d(TorchSpikeConv2d):
-    """As `TorchSpikeConv2d`, with exact sums. Takes contiguous bytes."""
+    """As `TorchSpikeConv2d`, with exact sums. Needs contiguous bytes."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
             q = balance(q.flatten(2).mT, scaled.flatten(2).mT).mT.view_as(scaled)
         found = digits(q.to(torch.int32).contiguous(), planes)
         self._planes = []
-        for place, digit in enumerate(reversed(found)):  # the smallest first, for the sake of rounding
+        for place, digit in enumerate(reversed(found)):  # the smallest first, for accurate rounding
             scales = (unit * 256.0**place).float()
             packed = torch.ops.onednn.qconv_prepack(digit.contiguous(), scales, 1.0, 0, *self._geometry, None)
             self._planes.append((packed, scales))
@@ -81,7 +81,7 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
 
 @cache
 def available() -> bool:
-    """Whether this PyTorch has the operators, and they compute what they should."""
+    """Whether this PyTorch has the operators, and they compute correct results."""
     weight = torch.linspace(-1, 1, 4 * 16 * 9, dtype=torch.float64, device="cpu").view(4, 16, 3, 3)
     spikes = (torch.arange(2 * 16 * 4 * 4, device="cpu") % 3 == 0).view(1, 2, 4, 4, 16).to(torch.uint8)
     expected = F.conv2d(spikes[0].permute(0, 3, 1, 2).double(), weight, padding=1).permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""Weights of a spike convolution as integers, in the order in which the native kernels read them."""
+"""Weights of a spike convolution as integers, in the order that the native kernels read."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, where
 
 SLAB = 16  # output channels are padded to a multiple, as in spike_conv.h
-BLOCK = 64  # inputs of a step of spike_conv_amx.cpp
+BLOCK = 64  # inputs per step of spike_conv_amx.cpp
 
 
 def flatten(weight: Tensor) -> Tensor:
@@ -21,32 +21,32 @@ def quantize(weight: Tensor, bits: int, chunk: int, most: int) -> tuple[Tensor, 
 
     Args:
         weight: [O, K] float64.
-        bits: of the word.
-        chunk: how many consecutive inputs are added up in it. Whichever of them spike, their sum lies between those of
-            the negative and of the positive weights alone. (Partial sums may overflow: they come back.)
-        most: the largest integer that q may be.
+        bits: number of bits of the word.
+        chunk: number of consecutive inputs summed in one word. Whichever of them spike, their sum lies between the sum
+            of the negative weights and that of the positive weights. (Partial sums may overflow and wrap back.)
+        most: the largest allowed integer in q.
     """
     missing = -weight.shape[1] % chunk
     chunks = (F.pad(weight, (0, missing)) if missing else weight).unflatten(1, (-1, chunk))
     positive = chunks.clamp(min=0).sum(-1)
     largest = positive.maximum(positive - chunks.sum(-1)).amax(1)
-    room = 2.0 ** (bits - 1) - 1 - chunk  # rounding, and rounding the other way, add at most one unit a weight
+    room = 2.0 ** (bits - 1) - 1 - chunk  # rounding, in either direction, adds at most one unit per weight
     unit = (largest / room).maximum(weight.amax(1).maximum(-weight.amin(1)) / most)
     unit = where(largest > 0, unit, 1.0)
     return (weight / unit[:, None]).round_(), unit
 
 
 def balance(q: Tensor, weight: Tensor) -> Tensor:
-    """Rounded weights with a few of them rounded the other way, so that errors cancel in the sums that count.
+    """Round a few weights in the other direction, so that rounding errors cancel in the important sums.
 
-    Spikes are not centred: what the weights of a filter err by on average shifts all currents of its channel, and a
-    network of coarse weights would draw every picture a little darker. So first each kernel of a filter (the taps of
-    one input channel, whose spikes are alike) and then each filter comes to err by at most half a unit in sum (SQuant,
-    Guo et al., ICLR 2022, without its choice of which kernels a filter changes).
+    Spikes are not centred: the mean rounding error of a filter's weights shifts all currents of its channel, and a
+    network with coarse weights would make every picture slightly darker. So first the error of each kernel of a filter
+    (the taps of one input channel, whose spikes are similar) and then that of each filter is reduced to at most half a
+    unit in sum (SQuant, Guo et al., ICLR 2022, without its choice of which kernels of a filter to change).
 
     Args:
-        q: [O, k k, I] integers, rounded to the nearest.
-        weight: [O, k k, I], which q round.
+        q: [O, k k, I] integers, rounded to nearest.
+        weight: [O, k k, I], the weights that q approximates.
     """
 
     def cancel(q: Tensor, weight: Tensor) -> Tensor:
@@ -71,26 +71,26 @@ def interleave(q: Tensor, channels: int, group: int, multiple: int) -> Tensor:
 
 
 def most_of(planes: int) -> int:
-    """The largest integer of so many signed 8-bit digits."""
+    """The largest integer with this number of signed 8-bit digits."""
     return sum(127 * 256**place for place in range(planes))
 
 
 def digits(q: Tensor, planes: int) -> list[Tensor]:
     """Signed digits to base 256 of contiguous int32 integers [...], the highest first: int8 [...] each."""
-    shifted = q + sum(128 * 256**place for place in range(planes))  # whose digits are those wanted, plus 128
+    shifted = q + sum(128 * 256**place for place in range(planes))  # its digits are the result plus 128
     little_endian = shifted.view(torch.uint8).unflatten(-1, (-1, 4))
     return [(little_endian[..., place] ^ 128).view(torch.int8) for place in reversed(range(planes))]
 
 
 def tile_steps(channels: int, size: int) -> tuple[Tensor, Tensor]:
-    """How spike_conv_amx.cpp goes through the inputs under a filter, `BLOCK` at a time.
+    """The order in which spike_conv_amx.cpp processes the inputs under a filter, `BLOCK` at a time.
 
-    Where the last block of a pixel's channels is not even half full, the kernel's copy of the spikes has the right
-    neighbour's in its other half; such a step takes two taps.
+    If the last block of a pixel's channels is at most half full, the kernel's copy of the spikes has the right
+    neighbour's block in the other half; such a step covers two taps.
 
     Returns:
-        [S, 3] int32: a step's row and column of the filter, and block of channels.
-        [S, BLOCK] int64: its inputs, as `flatten` numbers them, or size * size * channels for none.
+        [S, 3] int32: row and column of the filter, and block of channels, of each step.
+        [S, BLOCK] int64: the inputs of each step, numbered as by `flatten`, or size * size * channels for none.
     """
     half, left, whole = BLOCK // 2, channels % BLOCK, channels // BLOCK
     paired = size > 1 and 0 < left <= half
@@ -114,9 +114,9 @@ def tile_steps(channels: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def pack_tiles(q: Tensor, channels: int, size: int, planes: int) -> tuple[Tensor, Tensor]:
-    """Integers [O, K] as the tiles of spike_conv_amx.cpp, int8, and the places of its steps [S, 3].
+    """Pack integers [O, K] into the tiles of spike_conv_amx.cpp, int8, and return the positions of its steps [S, 3].
 
-    For each two slabs of output channels (the last may be alone), digit, step and slab a tile [BLOCK / 4][SLAB][4].
+    There is one tile [BLOCK / 4][SLAB][4] for each pair of slabs of output channels, digit, step and slab.
     """
     places, inputs = tile_steps(channels, size)
     q = F.pad(q, (0, 1, 0, -len(q) % SLAB)).to(torch.int32)[:, inputs]
@@ -130,7 +130,7 @@ def pack_tiles(q: Tensor, channels: int, size: int, planes: int) -> tuple[Tensor
 
 
 Packed = tuple[Tensor, Tensor, Tensor | None]
-"""Integers in the kernel's order, their units [O] (one is so much of a weight), and the steps of spike_conv_amx.cpp."""
+"""Integers in the kernel's order, their units [O] (weight = integer x unit), and the steps of spike_conv_amx.cpp."""
 
 
 def _balanced(q: Tensor, flat: Tensor, unit: Tensor, taps: int) -> Tensor:
@@ -138,7 +138,8 @@ def _balanced(q: Tensor, flat: Tensor, unit: Tensor, taps: int) -> Tensor:
 
 
 def _whole(weight: Tensor, planes: int = 3) -> tuple[Tensor, Tensor]:
-    """Integers [O, K] whose sums fill 32 bits, and units: the same for all exact kernels, which thus give the same."""
+    """Integers [O, K] whose sums fill 32 bits, and units; the same for all exact kernels, so that their results are
+    equal."""
     flat = flatten(weight.double())
     q, unit = quantize(flat, 32, flat.shape[1], most_of(planes))
     return (_balanced(q, flat, unit, weight.shape[-1] ** 2) if planes == 1 else q), unit
@@ -161,7 +162,7 @@ def _rows(weight: Tensor) -> Packed:
 
 
 def _columns_of_16_bits(weight: Tensor) -> Packed:
-    """For 24 inputs a step, at most 12 steps a chunk: see spike_conv_avx512.cpp."""
+    """24 inputs per step, at most 12 steps per chunk: see spike_conv_avx512.cpp."""
     flat = flatten(weight.double())
     steps = -(-flat.shape[1] // 24)
     q, unit = quantize(flat, 16, 24 * -(-steps // -(-steps // 12)), 2**15 - 1)
@@ -176,4 +177,5 @@ PACKINGS: dict[str, Callable[[Tensor], Packed]] = {
     "groups of 6 by 4 channels, 16 bits": _columns_of_16_bits,
     "rows of 5 by slabs": _rows,
 }
-"""Weights [O, I, k, k] as the kernels of csrc/spike_conv*.cpp want them, by what their rows in the table say."""
+"""Functions that pack weights [O, I, k, k] for the kernels of csrc/spike_conv*.cpp, by the `packing` of their table
+row."""

@@ -1,13 +1,13 @@
-"""Which implementation convolves spikes on the CPU.
+"""Chooses the implementation of spike convolutions on the CPU.
 
-The environment variable SDDPM_SPIKE_CONV chooses, and is read whenever a layer is made:
+The environment variable SDDPM_SPIKE_CONV chooses it. It is read when a layer is made:
 
     auto      (default) the fastest of those below that this machine has
     amx       matrix units for 8-bit integers
     onednn    integer convolutions of PyTorch's oneDNN, on CPUs with AMX
     avx512    tables in registers
     avx2      tables in the first-level cache
-    portable  the same, for any instruction set
+    portable  the same tables, for any instruction set
     float32   PyTorch's float32 convolution
 """
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def choices() -> list[str]:
-    """Names of all implementations, the fastest first; this machine may have fewer."""
+    """Names of all implementations, the fastest first; this machine may support fewer."""
     ours = native_conv.kernels()
     found = [name for name in ours if name not in {kernel.fast for kernel in ours.values()}]
     found.insert(found.index("amx") + 1 if "amx" in found else 0, "onednn")
@@ -42,12 +42,12 @@ def _has_amx() -> bool:
 
 
 def unsupported(kernel: str) -> str | None:
-    """Why this machine cannot convolve spikes in that way, in a few words, or None if it can."""
+    """Why this machine does not support an implementation, in a few words, or None if it does."""
     if kernel == "onednn":
         return None if onednn.available() else "this PyTorch has no integer convolution"
     if kernel == "float32" or native_conv.available(kernel):
         return None
-    return "it was not built" if not native_conv.available("portable") else "the CPU has no such instructions"
+    return "it was not built" if not native_conv.available("portable") else "the CPU lacks the instructions"
 
 
 @cache
@@ -60,13 +60,14 @@ def _best() -> str:
 
 
 def spike_conv_kernel() -> str:
-    """The implementation in use, one of `choices`. Raises `UserError` if the environment's choice is impossible."""
+    """The implementation in use, one of `choices`. Raises `UserError` if the environment variable names an unsupported
+    one."""
     choice = choice_from_environment(VARIABLE, ("auto", *choices()))
     if choice == "auto":
         return _best()
     reason = unsupported(choice)
     if reason is not None:
-        raise UserError(f"{VARIABLE}={choice}, but that is impossible: {reason}")
+        raise UserError(f"{VARIABLE}={choice}, but this is not possible here: {reason}")
     return choice
 
 
@@ -79,10 +80,11 @@ def make_spike_conv(
     upsample: bool = False,
     precision: str = "exact",
 ) -> NativeSpikeConv2d | OnednnSpikeConv2d | TorchSpikeConv2d:
-    """current[n] = scale[n] conv(spikes[n], weight) + bias[n], on the CPU, in the way that suits this machine.
+    """current[n] = scale[n] conv(spikes[n], weight) + bias[n], on the CPU, with the best implementation for this
+    machine.
 
     Args:
-        weight: [O, I, k, k], k odd, float64, with the batch norm behind it folded in.
+        weight: [O, I, k, k], k odd, float64, with the following batch norm folded in.
         bias: [O], or [S, O] with S = 1 or T; None for 0.
         scale: [T] (temporal modulation), or None for 1.
         stride: 1 or 2.
@@ -90,7 +92,7 @@ def make_spike_conv(
         precision: "exact" (errors no larger than those of a float32 convolution) or "fast".
 
     Raises:
-        UserError: the environment's choice is impossible.
+        UserError: the environment variable names an unsupported implementation.
     """
     kernel = spike_conv_kernel()
     if kernel == "onednn":
