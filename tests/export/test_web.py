@@ -98,8 +98,17 @@ def test_solvers_are_ours(script, solver, kind, schedule):
         "clip_sample": True,
         "x0_scale": 1.03,
     }
-    for steps in (1, 2, 7, 20):
+    for steps, kept in [
+        (1, None),
+        (2, None),
+        (7, None),
+        (20, None),
+        (4, [999, 722, 302, 30]),
+        (5, [999, 722, 302, 30]),
+    ]:
         options = {"num_inference_steps": steps, "x0_scale": 1.03}
+        if kept is not None and len(kept) == steps:
+            options = {"timesteps": kept, "x0_scale": 1.03}
         ours = [
             step.x_prev.flatten().tolist() for step in denoise(Model(), scheduler, x, generators_for([0]), **options)
         ]
@@ -110,7 +119,7 @@ def test_solvers_are_ours(script, solver, kind, schedule):
                 for await (const step of sample(model, predict, x, steps, solver)) found.push(step.x);
                 return found;
             }""",
-            [facts, x.flatten().tolist(), steps, solver],
+            [facts | {"timesteps": kept}, x.flatten().tolist(), steps, solver],
         )
         assert np.allclose(theirs, ours, atol=2e-4)  # diffusers keeps its tables in float32
 
@@ -176,6 +185,28 @@ def test_no_sideways_scrolling(page, width):
     page.get_by_role("button", name="Draw").click()
     page.wait_for_function("document.getElementById('status').textContent.startsWith('Seed 0, 2 evaluations')")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_a_distilled_model_keeps_to_its_time_steps(browser, tmp_path):
+    needs("npm")
+    pipe = pipeline_of(timesteps=[999, 500, 120])
+    pipe.unet.load_state_dict(halve(pipe.unet.state_dict()))
+    export_web(pipe, tmp_path / "page", name="three")
+    with served(tmp_path / "page") as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_function("document.getElementById('status').textContent === 'Ready'")
+        assert page.get_by_label("Evaluations").is_disabled() and page.get_by_label("Solver").is_disabled()
+        assert "distilled to 3 evaluations" in page.locator("#about").text_content()
+        page.get_by_role("button", name="Draw").click()
+        page.wait_for_function("document.getElementById('status').textContent.startsWith('Seed 0, 3 evaluations')")
+        found = page.evaluate(
+            "Array.from(document.getElementById('picture').getContext('2d').getImageData(0, 0, 8, 8).data)"
+        )
+        page.close()
+    expected = pipe(seeds=[0], output_type="pt", progress=False, engine="eager").images
+    expected = unit_to_uint8(torch.as_tensor(expected))[0, 0].numpy()
+    assert (np.abs(np.array(found).reshape(8, 8, 4)[..., 0] - expected.astype(int)) <= 1).mean() > 0.9
 
 
 def test_the_folder_is_known_and_replaced(folder, pipe):

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from sddpm.data.download import default_cache
-from sddpm.diffusion.timesteps import is_distilled
+from sddpm.diffusion.timesteps import is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.export.description import describe
 from sddpm.export.onnx_file import onnx_model
@@ -52,10 +52,6 @@ def export_web(
         raise UserError(
             "the page needs a model of images; this model denoises synaptic currents: export it to FILE.onnx"
         )
-    if is_distilled(pipeline.scheduler.config):
-        raise UserError(
-            "the page chooses its own time steps, which a distilled model does not support: export FILE.onnx"
-        )
     if not hasattr(pipeline.scheduler, "alphas_cumprod"):
         raise UserError(f"the page needs a table alphas_cumprod, which {type(pipeline.scheduler).__name__} lacks")
     neurons = spiking_neurons(pipeline.unet)
@@ -71,9 +67,9 @@ def export_web(
 
 
 def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name: str | None = None) -> dict[str, Any]:
-    """The model's data for the page: alphas_cumprod, prediction_type, clip_sample and x0_scale for the solver; name,
-    shape, T, parameters, num_classes, class_names, firing_rates (its layers) and neurons (of each layer) for
-    display."""
+    """The model's data for the page. For the solver: alphas_cumprod, prediction_type, clip_sample, x0_scale, timesteps
+    (those that the scheduler keeps, or null) and distilled (whether the model samples at these alone). For display:
+    name, shape, T, parameters, num_classes, class_names, firing_rates (its layers) and neurons (of each layer)."""
     config, neurons = pipeline.unet.config, spiking_neurons(pipeline.unet)
     own = Path(str(config.get("_name_or_path") or "model")).name
     kept = describe(pipeline, rates=bool(neurons))
@@ -84,6 +80,8 @@ def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name:
         "parameters": sum(p.numel() for p in pipeline.unet.parameters()),
         "num_classes": config.get("num_classes"),
         "neurons": list(layer_sizes(model, list(neurons)).values()),
+        "timesteps": kept_timesteps(pipeline.scheduler.config),
+        "distilled": is_distilled(pipeline.scheduler.config),
         "alphas_cumprod": pipeline.scheduler.alphas_cumprod.double().tolist(),
     }
 

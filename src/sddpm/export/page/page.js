@@ -18,6 +18,12 @@ async function load() {
     byId("class").append(...[...names, "none"].map((name, i) => new Option(name, i)));
     byId("class-field").hidden = false;
   }
+  if (model.timesteps !== null) setSteps(model.timesteps.length);
+  if (model.distilled) {
+    byId("solver").value = "ddim";
+    byId("steps").disabled = byId("solver").disabled = true;
+    byId("about").textContent += ` It was distilled to ${model.timesteps.length} evaluations and makes no other number.`;
+  }
   byId("facts").textContent =
     `${model.parameters.toLocaleString("en")} parameters, ${channels === 1 ? "grey" : "colour"} pictures of ` +
     `${width} x ${height} pixels` + (model.T === null ? "" : `, T = ${model.T} SNN time steps an evaluation`) +
@@ -25,6 +31,13 @@ async function load() {
   session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
   say("Ready");
   for (const id of ["draw", "next"]) byId(id).disabled = false;
+}
+
+function setSteps(steps) {
+  byId("steps").min = Math.min(steps, byId("steps").min);
+  byId("steps").max = Math.max(steps, byId("steps").max);
+  byId("steps").value = steps;
+  byId("steps-shown").textContent = byId("steps").value;
 }
 
 const say = (text) => { byId("status").textContent = text; };

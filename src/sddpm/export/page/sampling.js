@@ -42,8 +42,10 @@ function randn(seed, count) {
   return out;
 }
 
-// n of N time steps, from N - 1 down in equal strides to the clean image.
-function timesteps(n, N) {
+// n time steps from N - 1 down to the clean image: those that the model keeps, or in equal strides.
+function timesteps(n, model) {
+  const N = model.alphas_cumprod.length;
+  if (model.timesteps?.length === n) return model.timesteps;
   return Array.from({ length: n }, (_, i) => Math.floor((2 * N * (n - i) + n) / (2 * n)) - 1);
 }
 
@@ -88,7 +90,7 @@ const SOLVERS = {
 async function* sample(model, predict, x, steps, solver) {
   const alphas = model.alphas_cumprod;
   const step = SOLVERS[solver]();
-  const chosen = timesteps(steps, alphas.length);
+  const chosen = timesteps(steps, model);
   for (let index = 0; index < steps; index++) {
     const t = chosen[index];
     const { prediction, rates } = await predict(x, t);
