@@ -232,6 +232,6 @@ def test_when_npm_fails(tmp_path, monkeypatch):
     (tmp_path / "npm").write_text("#!/bin/sh\necho 'npm ERR! network' >&2\nexit 1\n")
     (tmp_path / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(UserError, match=r"npm cannot fetch onnxruntime-web@.*: npm ERR! network"):
+    with pytest.raises(UserError, match=r"npm cannot download onnxruntime-web@.*: npm ERR! network"):
         web.runtime_files(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
