@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from measuring import Rows
 
 AXES = {"T": "SNN time steps", "batch": "images a batch", "size": "pixels a side"}
@@ -26,9 +27,13 @@ def draw(axes: Axes, rows: list[dict[str, Any]], along: str, fixed: dict[str, in
         axes.plot(*zip(*found, strict=True), marker="o", markersize=4, label=name)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
     ticks = [row[along] for row in chosen]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel(AXES[along])
+    axes.grid(True, linewidth=0.3, alpha=0.6)
 
 
 def main() -> None:
@@ -48,8 +53,7 @@ def main() -> None:
             draw(axes, Rows(path).rows, along, fixed)
         line[0].set_ylabel(label)
         line[0].legend()
-    others = ", ".join(f"{name}={value}" for name, value in fixed.items())
-    figure.suptitle(f"{others}, but for what is varied")
+    figure.suptitle(", ".join(f"{name} = {value}" for name, value in fixed.items()) + ", except on its own axis")
     figure.savefig(args.figure, dpi=110)
 
 

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from sddpm.neurons.kernels import VARIABLE
 from sddpm.training import load_config, read_metrics, train
@@ -52,7 +53,10 @@ def draw(found: dict[str, np.ndarray], title: str) -> Figure:
         curves.plot(steps, blocks(values, WINDOW), label=name)
         differences.plot(steps, blocks(values - first, WINDOW))
     curves.set(xlabel="step", ylabel="loss", yscale="log", title=title)
-    differences.set(xlabel="step", ylabel="loss less that of plain PyTorch", title="differences")
+    curves.yaxis.set_major_locator(LogLocator(subs=range(1, 10)))
+    curves.yaxis.set_minor_locator(NullLocator())
+    curves.yaxis.set_major_formatter("{x:g}")
+    differences.set(xlabel="step", ylabel="loss minus that of plain PyTorch", title="differences")
     curves.legend()
     return figure
 

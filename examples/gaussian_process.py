@@ -38,11 +38,12 @@ def main(samples: str, out: str) -> None:
             left.plot(signal[0].numpy() - 1.6 * i, color=colour, alpha=0.8, linewidth=1, label=name if j == 0 else None)
     left.set_yticks([])
     left.set_xlabel("sample of the signal")
-    left.legend(loc="upper right", fontsize=8)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, frameon=False)
     for values, name, style in ((truth, "process", "k-"), (floor, f"{len(signals)} exact draws", "k:"),
                                 (found, f"{len(signals)} samples", "C0.-")):  # fmt: skip
         right.semilogy(values[:17].numpy(), style, label=name, linewidth=1)
     right.set_ylim(1e-8, 10)
+    right.set_xticks(range(0, 17, 4))
     right.set_xlabel("frequency")
     right.set_ylabel("power")
     right.legend(fontsize=8)
