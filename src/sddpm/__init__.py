@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 try:
     __version__ = version("sddpm")
-except PackageNotFoundError:  # a source tree on PYTHONPATH that was never installed
+except PackageNotFoundError:  # a source tree on PYTHONPATH that is not installed
     __version__ = "0.0.0"
 
 # Names are imported on first use, so that `sddpm --help` does not wait for torch.

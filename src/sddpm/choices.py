@@ -1,4 +1,4 @@
-"""Names to choose from: the one way to refuse an unknown one."""
+"""Choices by name, and the common error for an unknown name."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ def check_choice(what: str, name: object, known: Iterable[object]) -> None:
 def nearest(
     name: str, known: Iterable[str], *, cutoff: float = 0.6, spelling: Callable[[str], str] = str
 ) -> str | None:
-    """The known name that is most like `name`, both reduced by `spelling`; None if none is like it."""
+    """The known name that is most similar to `name`, both normalised by `spelling`; None if none is similar."""
     names = {spelling(key): key for key in known}
     found = difflib.get_close_matches(spelling(name), list(names), 1, cutoff)
     return names[found[0]] if found else None
@@ -30,7 +30,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
 
 
 def choice_from_environment(variable: str, known: Iterable[str]) -> str:
-    """The value of an environment variable, "auto" unless it is set. Raises `UserError` for one that is not `known`."""
+    """The value of an environment variable, "auto" if unset. Raises `UserError` for a value that is not `known`."""
     names = list(known)
     choice = os.environ.get(variable, "auto")
     if choice not in names:
@@ -39,8 +39,8 @@ def choice_from_environment(variable: str, known: Iterable[str]) -> str:
 
 
 def number_from_environment(variable: str, otherwise: int) -> int:
-    """A number that torchrun sets in the environment. Raises `UserError` for what is none."""
+    """A number that torchrun sets in the environment. Raises `UserError` for an invalid value."""
     text = os.environ.get(variable, str(otherwise)).strip()
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise UserError(f"{variable} is set to {text!r}, which is no number of processes: unset it, or use torchrun")
+        raise UserError(f"{variable} is set to {text!r}, which is not a number of processes: unset it, or use torchrun")
     return int(text)

@@ -1,4 +1,4 @@
-"""Hashes of files and of what results are kept under."""
+"""Hashes of files, and names of stored results."""
 
 import hashlib
 from pathlib import Path
@@ -16,5 +16,5 @@ def sha256_of(path: str | Path) -> str:
 
 
 def short_hash(text: str) -> str:
-    """The first 24 hexadecimal digits of the SHA-256 of a text: the name of a folder of kept results."""
+    """The first 24 hexadecimal digits of the SHA-256 of a text: the name of a folder of stored results."""
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,6 +1,6 @@
 """The native kernels: the C++ of csrc/, which is compiled when sddpm is installed and called through ctypes.
 
-This is the only place that calls it. What is called, and by which layer, stands in the `kernels` of the packages.
+Only this module calls it. The `kernels` subpackages define which functions are called, and by which layer.
 """
 
 import ctypes
@@ -15,14 +15,14 @@ from torch import Tensor
 from sddpm.layouts import dense
 
 TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
-GRAIN = 32768  # elements below which another thread costs more than it saves (torch's own grain size)
+GRAIN = 32768  # elements below which another thread costs more than it saves (torch's grain size)
 
 logger = logging.getLogger(__name__)
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None (with one log line) where they were not built."""
+    """The compiled kernels, or None (with one log line) if they were not built."""
     folder = Path(__file__).parent
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         path = folder / f"_native{suffix}"
@@ -30,15 +30,16 @@ def library() -> ctypes.CDLL | None:
             try:
                 return ctypes.CDLL(str(path))
             except OSError as error:
-                logger.warning("the native kernels do not load (%s); all runs as plain PyTorch", error)
+                logger.warning("the native kernels cannot be loaded (%s); using plain PyTorch", error)
                 return None
-    logger.warning("the native kernels were not built (no C++ compiler?); all runs as plain PyTorch")
+    logger.warning("the native kernels were not built (no C++ compiler?); using plain PyTorch")
     return None
 
 
 @cache
 def _parallel() -> int | None:
-    """Address of GOMP_parallel in the OpenMP library that torch itself uses, or None: then one thread does it all."""
+    """Address of GOMP_parallel in the OpenMP library that torch itself uses, or None, in which case a single thread is
+    used."""
     folder = Path(torch.__file__).parent / "lib"
     for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
         try:
@@ -49,15 +50,15 @@ def _parallel() -> int | None:
 
 
 def pointer(name: str, tensor: Tensor | None, dtype: torch.dtype, *, strided: bool = False) -> int | None:
-    """Address of a tensor, for the field of that name of a call; None for None, a null pointer.
+    """Address of a tensor, for a field of a call; None (a null pointer) for None.
 
-    All that a kernel reads or writes goes through here, so that none is given memory of another type or extent.
+    All memory that a kernel reads or writes is checked here, so that no kernel gets a wrong dtype or size.
 
     Args:
-        name: what the tensor is, for the message.
-        tensor: on the CPU.
-        dtype: what it must be.
-        strided: whether the call also says how far apart its rows lie. Otherwise it must have no gaps.
+        name: name of the tensor, for error messages.
+        tensor: a tensor on the CPU.
+        dtype: the required dtype.
+        strided: whether the call also has the stride of its rows. Otherwise the tensor must have no gaps.
 
     Raises:
         TypeError: a tensor of another dtype, on another device, or with gaps in memory.
@@ -72,7 +73,7 @@ def pointer(name: str, tensor: Tensor | None, dtype: torch.dtype, *, strided: bo
 
 
 def pointers(dtype: torch.dtype, **tensors: Tensor | None) -> dict[str, int | None]:
-    """`pointer` of tensors of one dtype, by name."""
+    """`pointer` for several tensors of one dtype, by name."""
     return {name: pointer(name, tensor, dtype) for name, tensor in tensors.items()}
 
 
@@ -85,16 +86,17 @@ def run(name: str, call: ctypes.Structure) -> None:
 
 
 def instruction_set() -> str:
-    """Name of the instruction set in use; call it only where the kernels were built."""
+    """Name of the instruction set in use; only valid if the kernels were built."""
     kernels = library()
     assert kernels is not None
     return instruction_sets()[kernels.sddpm_instruction_set(-1)]
 
 
 def instruction_sets() -> list[str]:
-    """What the neuron, norm and dense kernels were built for, by name, the least first; this machine may have fewer.
+    """The instruction sets for which the neuron, norm and dense kernels were built, by name, the simplest first; this
+    machine may support fewer.
 
-    None where nothing was built.
+    Empty if nothing was built.
     """
     kernels, names = library(), []
     if kernels is not None:
@@ -105,21 +107,21 @@ def instruction_sets() -> list[str]:
 
 
 def threads() -> int:
-    """How many threads a large call uses."""
+    """The number of threads of a large call."""
     return torch.get_num_threads() if _parallel() else 1
 
 
 def threads_for(elements: int) -> int:
-    """How many threads a call on so many elements should use."""
+    """The number of threads for a call on this number of elements."""
     return max(1, min(threads(), elements // GRAIN))
 
 
 def unsupported_tensor(x: Tensor) -> str | None:
-    """Why the kernels cannot take this tensor [T, ...], or None if they can."""
+    """Why the kernels do not support this tensor [T, ...], or None if they do."""
     if x.device.type != "cpu":
-        return f"it runs on the CPU and the currents are on {x.device}"
+        return f"it runs on the CPU only and the currents are on {x.device}"
     if x.dtype not in TYPES:
-        return f"it takes float32, float64 and bfloat16, not {x.dtype}"
+        return f"it supports float32, float64 and bfloat16, not {x.dtype}"
     traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # pyright: ignore[reportPrivateImportUsage]
     if traced or type(x) not in (Tensor, torch.nn.Parameter):
         return "the call is being traced or compiled"

@@ -1,4 +1,5 @@
-"""Named parts that users may add to. A registry is a plain dictionary {name: part}; this is what all of them share."""
+"""Registries of named parts that users can extend. A registry is a dictionary {name: part}; the functions are
+shared."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,16 +16,16 @@ def register(parts: dict[str, Part], kind: str, name: str, part: Part) -> None:
 
     Args:
         parts: the registry.
-        kind: what its parts are, in one word, for messages.
+        kind: the kind of its parts, in one word, for messages.
         name: a letter, then letters, digits and any of _.+-
-        part: what to add.
+        part: the part to add.
 
     Raises:
         UserError: an invalid name, or one that is taken.
     """
     check_name(kind, name)
     if name in parts:
-        raise UserError(f"there is a {kind} {name!r} already: register yours under another name")
+        raise UserError(f"the {kind} {name!r} already exists: register yours under another name")
     parts[name] = part
 
 
@@ -43,7 +44,7 @@ def registered(parts: Mapping[str, Part], kind: str, name: str) -> Part:
 
 
 def missing(parts: Iterable[str], kind: str, name: object) -> str:
-    """What to say of something saved or written down that needs a name which is not in the registry."""
+    """The message for a saved model or config that needs an unregistered name."""
     return f"needs {kind} {name!r}, which is not registered: {_call(kind, name)} first, or choose {one_of(parts)}"
 
 

@@ -1,4 +1,5 @@
-"""Seeds and thresholds as people write them. Imports no torch: the command line reads them before it does."""
+"""Parses seeds and thresholds as users write them. Does not import torch, because the command line parses them
+first."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +8,10 @@ from sddpm.errors import UserError
 
 
 def listed_seeds(text: str, most: int) -> list[int]:
-    """The seeds of "0-63,100", each once, since images are named by it.
+    """The seeds of "0-63,100". No seed may be repeated, since images are named by it.
 
     Raises:
-        UserError: no such list, more than `most` seeds, or one that is named twice.
+        UserError: an invalid list, more than `most` seeds, or a repeated seed.
     """
     chosen: list[int] = []
     for part in text.split(","):
@@ -18,7 +19,7 @@ def listed_seeds(text: str, most: int) -> list[int]:
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and _less(last, first)):
             raise UserError(f"`seeds` {text!r}: {part.strip()!r} is neither a seed nor a range such as 0-63")
         if len(first) > 20 or len(last) > 20:
-            raise UserError(f"`seeds` are numbers below 2^63, not {part.strip()[:30]}...")
+            raise UserError(f"`seeds` must be numbers below 2^63, not {part.strip()[:30]}...")
         named = range(int(first), int(last or first) + 1)
         if len(chosen) + len(named) > most:
             raise UserError(f"`seeds` {text!r} names more than {most:,} seeds: sample them in parts")
@@ -29,11 +30,11 @@ def listed_seeds(text: str, most: int) -> list[int]:
 
 
 def listed_thresholds(values: Sequence[str]) -> Any:
-    """Thresholds, as of `sddpm.models.thresholds`, from "0.999", "0.999x" and "LAYERS=0.999"; "trained" alone for those
-    of the training, which is {}; None from nothing.
+    """Thresholds, as in `sddpm.models.thresholds`, from "0.999", "0.999x" and "LAYERS=0.999"; "trained" alone for the
+    trained ones, which is {}; None for an empty list.
 
     Raises:
-        UserError: no number.
+        UserError: not a number.
     """
     if list(values) == ["trained"]:
         return {}
@@ -48,7 +49,7 @@ def listed_thresholds(values: Sequence[str]) -> Any:
                 " is needed"
             ) from error
         pattern = pattern if equals else "*"
-        thresholds.pop(pattern, None)  # so that the later one comes later
+        thresholds.pop(pattern, None)  # so that a repeated pattern moves to the end
         thresholds[pattern] = threshold
     if not thresholds:
         return None
@@ -56,6 +57,6 @@ def listed_thresholds(values: Sequence[str]) -> Any:
 
 
 def _less(a: str, b: str) -> bool:
-    """Whether one whole number is below another, however many digits they have."""
+    """Whether one whole number is less than another, for any number of digits."""
     a, b = a.lstrip("0"), b.lstrip("0")
     return (len(a), a) < (len(b), b)

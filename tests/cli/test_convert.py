@@ -47,8 +47,8 @@ def test_there_and_back(vectors_dir, tmp_path):
     [
         (["absent.pt", "out"], "nothing at absent.pt"),
         (["text.pt", "out"], "text.pt is no torch checkpoint"),
-        (["empty", "out.pt"], "empty is no model"),
-        (["{checkpoint}", "taken"], "taken exists already"),
+        (["empty", "out.pt"], "empty is not a model"),
+        (["{checkpoint}", "taken"], "taken already exists"),
         (["{checkpoint}", "out.pt"], "a converted model is a folder"),
         (["{checkpoint}", "out", "--T", "0"], "T must be a whole number of at least 1, got 0"),
         (["{checkpoint}", "out", "--neuron", "hodgkin"], "unknown neuron 'hodgkin'"),
@@ -82,5 +82,5 @@ def test_force_does_not_replace_what_is_no_model(vectors_dir, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "note.txt").write_text("mine")
     done = sddpm("convert", vectors_dir / "sddpm_rgb16_T4.ckpt.pt", tmp_path / "model", "--force")
-    assert done.returncode == 2 and "was not written by sddpm and is not replaced" in done.stderr
+    assert done.returncode == 2 and "was not written by sddpm and will not be replaced" in done.stderr
     assert (tmp_path / "model" / "note.txt").read_text() == "mine"

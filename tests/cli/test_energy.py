@@ -55,7 +55,7 @@ def test_all_there_is(sddpm, model, tmp_path):
 def test_what_exists_is_not_replaced_unasked(sddpm, model, tmp_path):
     (tmp_path / "r.json").write_text("precious")
     code, _, err = sddpm("energy", model, *QUICK, "--json", "r.json")
-    assert code == 2 and "r.json exists already" in err and (tmp_path / "r.json").read_text() == "precious"
+    assert code == 2 and "r.json already exists" in err and (tmp_path / "r.json").read_text() == "precious"
     assert sddpm("energy", model, *QUICK, "--json", "r.json", "--force")[0] == 0
     assert json.loads((tmp_path / "r.json").read_text())["T"] == 2
 
@@ -115,7 +115,7 @@ def test_the_published_figures(sddpm):
         (("{model}", "--images", "digits", "--seeds", "0-3"), "--seeds are of samples"),
         (("{model}", "--images", "digits", "--eta", 1), "--eta is noise of sampling"),
         (("{model}", "--report", "."), ". is a folder"),
-        (("{model}", "--json", "bad.yaml/r.json"), "is no folder"),
+        (("{model}", "--json", "bad.yaml/r.json"), "is not a folder"),
         (("{model}", "--exit-tolerance", -1), "the exit tolerance must be a number of at least 0"),
         (("{model}", "--solver", "euler"), "euler"),
         (("{model}", "--steps", 0), "steps must be from 1 to 1000"),

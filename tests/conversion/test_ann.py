@@ -298,7 +298,7 @@ def test_bad_input_is_one_line(sddpm, trained, tmp_path, arguments, words):
 def test_what_exists_is_kept_and_a_bare_model_needs_a_config(sddpm, trained, tmp_path):
     (tmp_path / "out").mkdir()
     code, _, err = sddpm("convert-ann", trained, "out")
-    assert (code, "out exists already" in err) == (2, True)
+    assert (code, "out already exists" in err) == (2, True)
     code, _, err = sddpm("convert-ann", trained / "model", "new", "--report", "r.json")
     assert (code, "name the data it was trained on with --config CONFIG" in err) == (2, True)
     code, _, err = sddpm("convert-ann", trained / "model", "new")

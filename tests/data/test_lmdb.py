@@ -65,10 +65,10 @@ def test_what_is_no_whole_database_is_one_line(database, pictures, encode, tmp_p
     folder = database("cut", {b"%d" % i: bytes(9000) for i in range(50)})
     file = folder / "data.mdb"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"cut/data\.mdb is not whole: [\d,]+ bytes of [\d,]+$"):
+    with pytest.raises(UserError, match=r"cut/data\.mdb is incomplete: it has [\d,]+ of [\d,]+ bytes$"):
         open_dataset("lsun", folder)
     file.write_bytes(b"something else" * 1000)
-    with pytest.raises(UserError, match="is no LMDB database that can be read"):
+    with pytest.raises(UserError, match="is not a readable LMDB database"):
         open_dataset("lsun", folder)
     with pytest.raises(UserError, match="no images in"):
         open_dataset("lsun", database("empty", {}))
@@ -77,5 +77,5 @@ def test_what_is_no_whole_database_is_one_line(database, pictures, encode, tmp_p
 def test_without_the_package_a_line_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "data.mdb").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "lmdb", None)  # whose import then fails
-    with pytest.raises(UserError, match=r"is an LMDB database: reading it takes `pip install lmdb`$"):
+    with pytest.raises(UserError, match=r"is an LMDB database: reading it needs `pip install lmdb`$"):
         open_dataset("lsun", tmp_path)

@@ -155,7 +155,7 @@ def test_a_resize_takes_the_centred_square(first, encode):
 
 
 def test_without_a_size_pictures_must_be_square_and_equal(tmp_path, first, encode, make_folder):
-    with pytest.raises(UserError, match=r"20x10 pixels: give an image_size"):
+    with pytest.raises(UserError, match=r"20x10 pixels, which is not square: give an image_size"):
         first(encode(np.zeros((10, 20), np.uint8)))
     files = {"a.png": encode(np.zeros((8, 8), np.uint8)), "b.png": encode(np.zeros((9, 9), np.uint8))}
     folder = make_folder(tmp_path / "two", files)

@@ -49,7 +49,7 @@ def test_path_that_is_not_there(tmp_path):
         open_dataset("mnist", tmp_path / "nowhere")
     with pytest.raises(UserError, match="unknown data set"):
         open_dataset("mnst", tmp_path)
-    with pytest.raises(UserError, match="takes no path"):
+    with pytest.raises(UserError, match="leave out the path"):
         open_dataset("digits", tmp_path)
 
 
@@ -97,6 +97,6 @@ def test_a_config_opens_what_its_keys_say():
     assert configured.images.shape == (4, 3, 6, 6)
     with pytest.raises(UserError, match="digits has no split 'test'"):
         open_configured(DataConfig(dataset="digits", split="test"))
-    with pytest.raises(UserError, match="takes no path"):
+    with pytest.raises(UserError, match="leave out the path"):
         open_configured(DataConfig(dataset="digits", path=str(Path.cwd())))
     assert len(open_configured(DataConfig(dataset="gaussian-process", limit=5))) == 5

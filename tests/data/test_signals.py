@@ -63,12 +63,12 @@ def test_files_are_scaled_to_the_models_range_and_back(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"signals": np.zeros((4, 2, 8))}, "one value throughout"),
+        ({"signals": np.zeros((4, 2, 8))}, "a single constant value"),
         ({"signals": np.full((4, 8), np.nan)}, "NaN"),
-        ({"signals": np.arange(8.0)}, "not numbers"),
-        ({"signals": np.array([["a"]])}, "not numbers"),
+        ({"signals": np.arange(8.0)}, "must hold numbers"),
+        ({"signals": np.array([["a"]])}, "must hold numbers"),
         ({"signals": np.arange(32.0).reshape(4, 8), "labels": np.zeros(3, int)}, "labels must be whole numbers [4]"),
-        ({}, "is no .npy or .npz of numbers"),
+        ({}, "is not an .npy or .npz of numbers"),
     ],
 )
 def test_files_that_hold_no_signals(tmp_path, arrays, words):
@@ -82,9 +82,9 @@ def test_paths_that_are_wrong(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 cut short")
     for name, path, words in (
         ("signals", None, "signals needs `path`"),
-        ("signals", tmp_path / "x.npz", "is no .npy or .npz"),
+        ("signals", tmp_path / "x.npz", "is not an .npy or .npz"),
         ("signals", tmp_path / "none.npy", "no such file"),
-        ("gaussian-process", tmp_path, "takes no path"),
+        ("gaussian-process", tmp_path, "leave out the path"),
     ):
         with pytest.raises(UserError, match=words):
             open_signals(name, path)

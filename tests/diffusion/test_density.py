@@ -108,7 +108,7 @@ def test_a_registered_density_is_one_like_any_other(late):
     assert drawn(NoiseSchedule(), "late", 0.99).min() == 990
     with pytest.raises(UserError, match=f"{', '.join(DENSITIES)}, or call"):
         NoiseSchedule().density("normal")
-    with pytest.raises(UserError, match="there is a density 'late' already"):
+    with pytest.raises(UserError, match="the density 'late' already exists"):
         register_density("late", lambda a, mean, width: a)
 
 

@@ -398,7 +398,7 @@ def test_a_registered_solver_is_one_like_any_other(halfway):
         assert "halfway" in listed
     with pytest.raises(UserError, match="pndm, analytic-dpm, analytic-ddim, analytic-dpm-ot, halfway"):
         make_scheduler("euler")
-    with pytest.raises(UserError, match="there is a solver 'halfway' already"):
+    with pytest.raises(UserError, match="the solver 'halfway' already exists"):
         register_solver("halfway", halfway, halfway, stochastic=False, multistep=False)
 
 

@@ -153,7 +153,7 @@ def test_files_of_others_are_read(tmp_path):
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2], [0, 1]])}, "not symmetric"),
         ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "negative variances"),
         ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "must be numbers"),
-        ({"mu": np.array([{}, {}]), "sigma": np.eye(2)}, "no .npz of statistics"),
+        ({"mu": np.array([{}, {}]), "sigma": np.eye(2)}, "not an .npz of statistics"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, arrays, message):

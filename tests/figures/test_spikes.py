@@ -47,7 +47,7 @@ def test_rates_over_diffusion_steps():
     above, below = figure.axes[:2]
     assert above.lines[0].get_ydata().tolist() == [0.3, 0.25] and above.get_ylim()[1] > 0.3
     assert np.array_equal(below.images[0].get_array(), RATES[:2])
-    with pytest.raises(UserError, match="3 diffusion steps, but rates at 2"):
+    with pytest.raises(UserError, match="3 diffusion steps need as many rates, not 2"):
         rate_by_diffusion_step(NAMES, [9, 5, 0], RATES)
 
 

@@ -112,9 +112,9 @@ def test_a_sweep_leaves_what_is_or_may_be_in_use(tmp_path):
 def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(tmp_path):
     make_model(tmp_path / "model")
     (tmp_path / "notes").write_text("mine")
-    with pytest.raises(UserError, match="is a folder and is not replaced by a file"):
+    with pytest.raises(UserError, match="is a folder and cannot be replaced by a file"):
         write(tmp_path / "model", "x")
-    with pytest.raises(UserError, match="is a file and is not replaced by a folder"):
+    with pytest.raises(UserError, match="is a file and cannot be replaced by a folder"):
         write_model(tmp_path / "notes", "x")
     assert (tmp_path / "model/unet/weights").read_text() == "old" and (tmp_path / "notes").read_text() == "mine"
 
@@ -122,7 +122,7 @@ def test_a_file_never_replaces_a_folder_nor_a_folder_a_file(tmp_path):
 @pytest.mark.parametrize("name", [".", "..", "/"])
 def test_a_path_without_a_name_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no name of its own"):
+    with pytest.raises(UserError, match="a file or folder name is needed"):
         write_model(Path(name), "x")
     assert list(tmp_path.iterdir()) == []
 
@@ -167,8 +167,8 @@ def thesis(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
-        (run_folder, "run", "holds a run and is not replaced"),
-        (pack_folder, "pack", "holds a pack and is not replaced"),
+        (run_folder, "run", "holds a run and will not be replaced"),
+        (pack_folder, "pack", "holds a pack and will not be replaced"),
         (foreign_model, "model", r"holds \.git besides a model"),
         (other_pipeline, None, "was not written by sddpm"),
         (thesis, None, "was not written by sddpm"),

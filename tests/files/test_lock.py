@@ -38,7 +38,7 @@ def write_lock(folder, **changes) -> None:
 
 def test_a_second_process_is_refused_and_hurts_nothing(tmp_path, holder):
     before = (tmp_path / LOCK).read_text()
-    with pytest.raises(UserError, match=f"is being written by process {holder.pid} on "), locked(tmp_path):
+    with pytest.raises(UserError, match=f"is being written to by process {holder.pid} on "), locked(tmp_path):
         pass
     assert (tmp_path / LOCK).read_text() == before and os.listdir(tmp_path) == [LOCK]
 

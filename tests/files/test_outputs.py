@@ -29,22 +29,22 @@ MODEL = ("model",)
 @pytest.mark.parametrize(
     ("output", "inputs", "words"),
     [
-        (Output(Path("runs/r0"), folder=MODEL), ["runs/r0"], "is what is read"),
-        (Output(Path("link"), folder=MODEL), ["runs/r0"], "is what is read"),
-        (Output(Path("runs/../runs/r0"), folder=MODEL), ["link"], "is what is read"),
-        (Output(Path("runs"), folder=MODEL), ["runs/r0"], "contains runs/r0, which is read"),
-        (Output(Path(".."), folder=MODEL), ["runs/r0"], "contains runs/r0, which is read"),
-        (Output(Path("."), folder=MODEL), [], "has no name of its own"),
+        (Output(Path("runs/r0"), folder=MODEL), ["runs/r0"], "is also an input"),
+        (Output(Path("link"), folder=MODEL), ["runs/r0"], "is also an input"),
+        (Output(Path("runs/../runs/r0"), folder=MODEL), ["link"], "is also an input"),
+        (Output(Path("runs"), folder=MODEL), ["runs/r0"], "contains runs/r0, which is an input"),
+        (Output(Path(".."), folder=MODEL), ["runs/r0"], "contains runs/r0, which is an input"),
+        (Output(Path("."), folder=MODEL), [], "a file or folder name is needed"),
         (Output(Path("runs/r0/model"), folder=MODEL), ["runs/r0"], "is a part of runs/r0"),
         (Output(Path("runs/r0/config.yaml")), ["runs/r0"], "is a part of runs/r0"),
         (Output(Path("images/1.png")), ["images"], "is a part of images"),
-        (Output(Path("notes.txt"), folder=MODEL), [], "is a file and is not replaced by a folder"),
+        (Output(Path("notes.txt"), folder=MODEL), [], "is a file and cannot be replaced by a folder"),
         (Output(Path("images"), folder=MODEL), [], "was not written by sddpm"),
-        (Output(Path("runs/r0"), folder=MODEL), [], "holds a run and is not replaced"),
+        (Output(Path("runs/r0"), folder=MODEL), [], "holds a run and will not be replaced"),
         (Output(Path("model"), "--out"), [], "is a folder: a file name is needed"),
         (Output(Path("notes.txt"), "--out", folder=()), [], "is a file: a folder is needed"),
         (Output(Path("fig"), "--plot", FIGURES), [], r"--plot fig: a file name that ends in \.png or"),
-        (Output(Path("notes.txt/x.json")), [], "notes.txt is no folder"),
+        (Output(Path("notes.txt/x.json")), [], "notes.txt is not a folder"),
         (Output(Path("/proc/x.json")), [], "cannot write /proc/x.json"),
         (Output(Path("x" * 256)), [], "longer than 255 bytes"),
         (Output(Path("ä" * 128)), [], "longer than 255 bytes"),
@@ -77,7 +77,7 @@ def test_what_loses_nothing_is_allowed(place, output, inputs):
 
 def test_what_exists_needs_force(place):
     for output in (Output(Path("model"), folder=MODEL), Output(Path("notes.txt")), Output(Path("images"), folder=())):
-        with pytest.raises(UserError, match="exists already; choose another name or pass `force=True`"):
+        with pytest.raises(UserError, match="already exists; choose another name or pass `force=True`"):
             check_outputs([output], force=False)
     check_outputs([Output(Path("empty"), folder=())], force=False)
 

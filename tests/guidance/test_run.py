@@ -235,7 +235,7 @@ def test_a_model_without_spikes_has_no_threshold_but_a_scale(settings, sampled_a
 
 def test_a_damaged_model(settings, model):
     (model / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(UserError, match="damaged or not whole"):
+    with pytest.raises(UserError, match="damaged or incomplete"):
         guide(settings("digits"))
 
 

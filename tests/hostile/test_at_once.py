@@ -22,7 +22,7 @@ from tests.hostile.test_kills import COMMANDS, SETTINGS, content, go_on, run_com
 
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d",
             "--rdzv-endpoint", "localhost:0"]  # fmt: skip
-BUSY = "is being written by process"
+BUSY = "is being written to by process"
 
 
 def all_at_once(actions: Sequence[Callable[[], Any]], errors: Path) -> list[tuple[int, str]]:

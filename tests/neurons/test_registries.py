@@ -134,7 +134,7 @@ def test_definitions_that_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("atan", gaussian_vjp, 2.0), "there is a surrogate 'atan' already"),
+        (("atan", gaussian_vjp, 2.0), "the surrogate 'atan' already exists"),
         (("a b", gaussian_vjp, 2.0), "the name of a surrogate must be"),
         (("bell", None, 2.0), "needs a function"),
         (("bell", gaussian_vjp, 0), "default_alpha of surrogate 'bell' must be positive, got 0"),

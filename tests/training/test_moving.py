@@ -118,27 +118,27 @@ def test_back_to_the_folder_it_came_from(tiny, tmp_path):
     unpack_run(tmp_path / "pack", tmp_path / "here")
     assert newest_checkpoint(tmp_path / "here")[1]["step"] == 6
     assert [row["step"] for row in read_metrics(tmp_path / "here")] == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(UserError, match="at step 6 already"):
+    with pytest.raises(UserError, match="already at step 6"):
         unpack_run(tmp_path / "pack", tmp_path / "here")
 
 
 def test_what_is_in_the_way_is_left_alone(run, tiny, tmp_path):
     pack_run(run, tmp_path / "pack")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         pack_run(run, tmp_path / "pack")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1").write_text("precious")
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="is not a run"):
         unpack_run(tmp_path / "pack", tmp_path / "thesis")
     with pytest.raises(UserError, match="a file"):
         unpack_run(tmp_path / "pack", tmp_path / "thesis" / "chapter1")
     train(tiny("train.steps=3", "train.lr=1e-3"), tmp_path / "other", progress=False)
-    with pytest.raises(UserError, match=r"another run: train\.lr"):
+    with pytest.raises(UserError, match=r"another run, with different train\.lr"):
         unpack_run(tmp_path / "pack", tmp_path / "other")
 
 
 def test_nothing_to_pack(run, tmp_path):
-    with pytest.raises(UserError, match="is no run"):
+    with pytest.raises(UserError, match="is not a run"):
         pack_run(tmp_path / "nowhere", tmp_path / "pack")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no checkpoint yet"):
@@ -152,14 +152,14 @@ def test_parts_that_are_missing_or_damaged_are_named(run, tmp_path):
     content = bytearray(second.read_bytes())
     content[1000] ^= 1
     second.write_bytes(content)
-    with pytest.raises(UserError, match=r"part-002 in .* not whole"):
+    with pytest.raises(UserError, match=r"part-002 in .* damaged"):
         unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
     second.unlink()
     third.unlink()
     with pytest.raises(UserError, match=r"part-002, part-003 of \d+ parts missing"):
         unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
     (tmp_path / "pack" / "manifest.json").write_text("[]")
-    with pytest.raises(UserError, match=r"manifest\.json is not whole"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"holds no manifest\.json"):
         unpack_run(tmp_path, tmp_path / "elsewhere")
@@ -176,7 +176,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path):
             member.size = 4
             archive.addfile(member, io.BytesIO(b"evil"))
         writer.finish({"format": 1, "step": 1, "half": False, "image_channels": 1})
-        with pytest.raises(UserError, match="no part of a run"):
+        with pytest.raises(UserError, match="not a part of a run"):
             unpack_run(folder, tmp_path / "elsewhere")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["parts"][0]["name"] = "../secret"

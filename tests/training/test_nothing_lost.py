@@ -89,8 +89,8 @@ def test_a_locked_run_is_refused_and_left_alone(finished, tiny, tmp_path, start)
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 2
             assert errors == (
-                f"error: {run} is being written by process {os.getpid()} on {os.uname().nodename}: wait for it or stop "
-                f"it, or delete {run / LOCK} if it is no more\n"
+                f"error: {run} is being written to by process {os.getpid()} on {os.uname().nodename}: wait for it or "
+                f"stop it, or delete {run / LOCK} if that process has ended\n"
             )
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 

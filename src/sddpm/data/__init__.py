@@ -1,4 +1,5 @@
-"""Data sets as uint8 images, from one door: `open_dataset`. Names are imported on first use (torch is slow to load)."""
+"""Data sets as uint8 images, opened by `open_dataset`. Names are imported on first use because torch is slow to
+load."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -15,18 +15,18 @@ from sddpm.errors import UserError, reason
 
 _TRAIN = [f"data_batch_{i}" for i in range(1, 6)]
 _RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue planes
-_MAX_BATCH = 64 * MIB  # an official batch has 30 MB
+_MAX_BATCH = 64 * MIB  # an official batch is 30 MB
 
 
 def open_cifar10(paths: tuple[Path, ...], split: str) -> Source:
     """Opens CIFAR-10 from image zips, the official .tar.gz (binary or python version), or a folder with any of them.
 
-    In a folder, zips are told apart by their names: train*.zip and test*.zip.
+    In a folder, zips are distinguished by their names: train*.zip and test*.zip.
     """
     if all(path.suffix == ".zip" for path in paths):
         return open_images(paths)
     if len(paths) != 1:
-        raise UserError("cifar10 is read from one folder or .tar.gz, or from several zips")
+        raise UserError("cifar10 needs one folder or .tar.gz, or several zips")
     base = paths[0]
     batches = _TRAIN if split == "train" else ["test_batch"]
     if not base.is_dir():
@@ -63,7 +63,7 @@ def _from_tar(path: Path, batches: list[str], split: str) -> Source:
                     file = archive.extractfile(member)
                     found[stem] = file.read() if file else b""
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole .tar.gz: truncated or damaged ({error})") from error
+        raise UserError(f"{path} is not a complete .tar.gz: truncated or damaged ({error})") from error
     if missing := [batch for batch in batches if batch not in found]:
         raise UserError(f"{path} is not CIFAR-10: it has no {', '.join(missing)}")
     return _source(batches, found.__getitem__, split)
@@ -76,18 +76,18 @@ def _source(batches: list[str], read: Callable[[str], bytes], split: str) -> Sou
 
 def _parse(batch: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """One batch -> images uint8 [N, 32, 32, 3], labels int64 [N]."""
-    if data and data[0] <= 9 and len(data) % _RECORD == 0:  # a label; no pickle begins so
+    if data and data[0] <= 9 and len(data) % _RECORD == 0:  # a label; no pickle begins like this
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         planes, labels = records[:, 1:], records[:, 0].astype(np.int64)
     else:
         planes, labels = _parse_pickle(batch, data)
     if labels.min() < 0 or labels.max() > 9:
-        raise UserError(f"{batch} is not a whole CIFAR-10 batch: labels beyond 0..9")
+        raise UserError(f"{batch} is not a valid CIFAR-10 batch: labels must be 0 to 9")
     return planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
 
 
 class _Inert:
-    """Stands for the numpy array (and its dtype) in a batch pickle: keeps what was pickled, does nothing with it."""
+    """Replaces the numpy array (and its dtype) in a batch pickle: stores the pickled data and does nothing with it."""
 
     state: tuple = ()
 
@@ -99,7 +99,8 @@ class _Inert:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Builds lists, bytes, numbers and `_Inert` objects and refuses all other globals: nothing foreign is executed."""
+    """Builds lists, bytes, numbers and `_Inert` objects and refuses all other globals, so that no foreign code is
+    executed."""
 
     _INERT = frozenset({"_reconstruct", "ndarray", "dtype"})
 
@@ -108,7 +109,7 @@ class _BatchUnpickler(pickle.Unpickler):
             return _Inert
         if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
             return lambda text, encoding: text.encode("latin-1")
-        raise pickle.UnpicklingError(f"asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it needs {module}.{name}")
 
 
 def _parse_pickle(batch: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -121,4 +122,4 @@ def _parse_pickle(batch: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"data of shape {shape}")
         return np.frombuffer(raw, np.uint8).reshape(shape), labels
     except Exception as error:  # a hostile or truncated pickle can raise anything
-        raise UserError(f"{batch} is not a whole CIFAR-10 batch: {reason(error)}") from error
+        raise UserError(f"{batch} is not a valid CIFAR-10 batch: {reason(error)}") from error

@@ -1,4 +1,4 @@
-"""Classes of folders: which images belong to which, by what names, and in which order."""
+"""Classes from folders: the class of each image, and the names and order of the classes."""
 
 import re
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ Labels = tuple[np.ndarray | None, tuple[str, ...] | None]
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """To sort by: whole numbers in a name count as numbers, so that 10 comes after 2."""
+    """Sort key in which whole numbers in a name are compared as numbers, so that 10 comes after 2."""
     parts = re.split(r"([0-9]{1,18})", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
 def folder_labels(names: Sequence[str]) -> Labels:
-    """Class = index of the image's folder in natural order, when all lie in at least two first-level folders.
+    """Class = index of the image's folder in natural order, if all images are in at least two first-level folders.
 
-    Not for EDM's shards (00000, 00001, ...), which are no classes.
+    Not for EDM's shards (00000, 00001, ...), which are not classes.
     """
     folders = [name.split("/")[0] if name.count("/") == 1 else None for name in names]
     classes = sorted({str(folder) for folder in folders}, key=natural_key)
@@ -33,8 +33,8 @@ def folder_labels(names: Sequence[str]) -> Labels:
 
 
 def joined_labels(parts: Sequence[Labels]) -> Labels:
-    """Labels of several parts as one: those of class folders by their names, over all parts; those that are numbers
-    as they are; None if a part has no labels.
+    """Merge the labels of several parts. Labels of class folders are merged by name, over all parts; numeric labels are
+    not changed; None if a part has no labels.
 
     Raises:
         ValueError: some parts name their classes and others number them.
@@ -46,17 +46,17 @@ def joined_labels(parts: Sequence[Labels]) -> Labels:
     if not named:
         return np.concatenate([labels for labels, _ in known]), None
     if len(named) < len(known):
-        raise ValueError("some of the paths have classes by folder, others by number: give them one after another")
+        raise ValueError("some of the paths have classes by folder, others by number: use paths of one kind")
     classes = tuple(sorted({name for names in named for name in names}, key=natural_key))
     places = [np.array([classes.index(name) for name in names]) for names in named]
     return np.concatenate([place[labels] for place, (labels, _) in zip(places, known, strict=True)]), classes
 
 
 def use_class_order(dataset: "ImageDataset", class_names: Sequence[str] | None) -> None:
-    """Number the classes of a data set, in place, as a model does that was trained on the same ones.
+    """Renumber the classes of a data set, in place, in the order of a model that was trained on the same classes.
 
-    A model keeps the names of its classes in their order, which may be another than today's: folders were sorted as
-    text before. Nothing happens to classes of other names, or of none.
+    A model stores the names of its classes in order. The order can differ from the current one, because folders used to
+    be sorted as text. Nothing happens if the names differ or there are none.
     """
     own = dataset.class_names
     if own is None or class_names is None or dataset.labels is None or sorted(own) != sorted(class_names):

@@ -1,4 +1,4 @@
-"""Data sets ready for training: uint8 [C, H, W] images by index, in memory or decoded when they are used."""
+"""Data sets ready for training: uint8 [C, H, W] images by index, in memory or decoded on demand."""
 
 import logging
 import os
@@ -31,17 +31,16 @@ from sddpm.errors import UserError
 log = logging.getLogger(__name__)
 
 Indices = Sequence[int] | Tensor
-NO_WORKERS = "{} is decoded on threads of its own: give its DataLoader num_workers=0"
+NO_WORKERS = "{} is decoded on its own threads: use num_workers=0 in its DataLoader"
 
 
 class ImageDataset(ABC):
     """N images of one size and colour, uint8 [C, H, W].
 
-    `channels` 1 or 3; `image_size` the side in pixels; `names` one a image; `labels` int64 [N] or None;
-    `class_names` one a class, or None where they have no names; `label_problem` why labels that
-    are there cannot be used; `skipped` the (name, reason) of images that could not
-    be used. Batches come from `gather` or `iterate_batches`, which decode on threads; a DataLoader around it must have
-    no worker processes.
+    `channels` 1 or 3; `image_size` the side in pixels; `names` one for each image; `labels` int64 [N] or None;
+    `class_names` one for each class, or None if they have no names; `label_problem` why existing labels cannot be used;
+    `skipped` the (name, reason) of unusable images. Batches come from `gather` or `iterate_batches`, which decode on
+    threads; a DataLoader around it must not have worker processes.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class ImageDataset(ABC):
 
 
 class MemoryDataset(ImageDataset):
-    """All pixels decoded, in `images` uint8 [N, C, H, W]."""
+    """Images in memory, decoded, in `images` uint8 [N, C, H, W]."""
 
     def __init__(self, name: str, source: Source, images: np.ndarray):
         super().__init__(name, source.names, source.labels, source.skipped, source.class_names)
@@ -88,10 +87,10 @@ class MemoryDataset(ImageDataset):
 
 
 class LazyDataset(ImageDataset):
-    """Images too large to hold together, decoded by a thread pool whenever they are used.
+    """Images that are too large to keep in memory, decoded on demand by a thread pool.
 
-    A damaged image is only met when it is read: it is then added to `skipped`, named in one warning, and the next
-    readable image (and its label) takes its place from there on.
+    A damaged image is only found when it is read. It is then added to `skipped` and named in one warning; from then on
+    the next readable image (and its label) replaces it.
     """
 
     def __init__(self, name: str, source: Source, spec: PixelSpec, size: int):
@@ -102,7 +101,7 @@ class LazyDataset(ImageDataset):
         self._replaced: dict[int, int] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="sddpm-decode")
-        self._process = os.getpid()  # threads, and the places in open archives, do not survive a fork
+        self._process = os.getpid()  # threads, and positions in open archives, do not survive a fork
 
     def __reduce__(self) -> NoReturn:
         raise UserError(NO_WORKERS.format(self.name))
@@ -129,7 +128,7 @@ class LazyDataset(ImageDataset):
                 pixels = decode_one(self._source, i, self._spec, self.image_size)
             except (UserError, MemoryError):
                 raise
-            except Exception as error:  # Pillow raises many kinds for damaged files
+            except Exception as error:  # Pillow raises many kinds of errors for damaged files
                 self._skip(i, reason(error))
                 continue
             if i != index:
@@ -140,11 +139,11 @@ class LazyDataset(ImageDataset):
         raise UserError(none_left(self.name, self.skipped))
 
     def _skip(self, i: int, why: str) -> None:
-        with self._lock:  # two threads may meet the same image at once: it is reported once
+        with self._lock:  # two threads may find the same image at the same time: it is reported once
             if i not in self._damaged:
                 self._damaged.add(i)
                 self.skipped.append((self.names[i], why))
-                log.warning("%s: %s skipped (%s), the next image takes its place", self.name, self.names[i], why)
+                log.warning("%s: %s skipped (%s), the next image replaces it", self.name, self.names[i], why)
 
 
 def build_dataset(
@@ -152,7 +151,7 @@ def build_dataset(
 ) -> ImageDataset:
     """Decodes `source` into memory if its decoded pixels take at most `memory_limit` bytes, else on demand.
 
-    `any_channels`: one channel if every image is grey, three otherwise. `limit`: the first so many images only.
+    `any_channels`: one channel if every image is grey, three otherwise. `limit`: only the first so many images.
     Raises `UserError` if no image is usable or, with `spec.image_size` None, if the sizes differ or are not square.
     """
     source = source.first(limit)
@@ -165,11 +164,13 @@ def build_dataset(
         if source.skipped:
             log.warning("%s: %d images skipped: %s", name, len(source.skipped), describe(source.skipped))
         dataset: ImageDataset = LazyDataset(name, source, spec, size)
-        dataset.gather([0])  # so that a data set without one readable image fails here
+        dataset.gather([0])  # so that a data set without readable images fails here
     else:
         images, source = decode_all(name, source, spec, size)
         if any_channels and spec.channels == 3 and all((image[:1] == image[1:]).all() for image in images):
-            log.warning("%s: every image is grey, though stored in colour: channels=1 learns it at a third", name)
+            log.warning(
+                "%s: every image is grey, although stored in colour: channels=1 needs a third of the data", name
+            )
         dataset = MemoryDataset(name, source, images)
     dataset.label_problem = source.label_problem
     return dataset

@@ -1,4 +1,4 @@
-"""Decoding a `Source`: one image, all of them on threads, and what has to be known before."""
+"""Decoding of a `Source`: one image, or all on threads, and the checks before it."""
 
 import logging
 import os
@@ -15,11 +15,11 @@ from sddpm.errors import UserError
 
 log = logging.getLogger(__name__)
 WORKERS = min(8, os.cpu_count() or 1)  # Pillow decodes without the interpreter lock
-_TASK = 64  # images a task: enough that handing it to a thread costs nothing
+_TASK = 64  # images per task: enough to make the cost of threads negligible
 
 
 def reason(error: Exception) -> str:
-    """Why an image failed, in one line."""
+    """The reason of an image's failure, in one line."""
     text = " ".join(str(error).split())
     if text.startswith("cannot identify image file"):
         return "not an image"
@@ -36,11 +36,11 @@ def decode_one(source: Source, i: int, spec: PixelSpec, size: int) -> np.ndarray
 
 
 def _size_message(name: str, width: int, height: int, size: int) -> str:
-    return f"{name} has {width}x{height} pixels, the first image {size}x{size}: give an image_size to bring all to one"
+    return f"{name} has {width}x{height} pixels, the first image {size}x{size}: give an image_size to resize all"
 
 
 def _walk(source: Source, step: Callable[[Source, int], bool]) -> bool:
-    """Whether `step` is true for any image; damaged ones are passed over, they are reported when decoded."""
+    """Whether `step` is true for any image; damaged ones are skipped here and reported when decoded."""
     for i in range(len(source)):
         try:
             if step(source, i):
@@ -53,7 +53,7 @@ def _walk(source: Source, step: Callable[[Source, int], bool]) -> bool:
 
 
 def stored_channels(source: Source) -> int:
-    """1 if every readable image is stored grey, else 3. Colour data are known by the first image."""
+    """1 if every readable image is stored grey, else 3. For colour data the first image is enough."""
     if source.arrays is not None:
         return 1 if source.arrays.ndim == 3 else 3
 
@@ -66,7 +66,7 @@ def stored_channels(source: Source) -> int:
 
 
 def first_size(name: str, source: Source, spec: PixelSpec) -> int:
-    """Side of the first readable image as it will be kept."""
+    """Side of the first readable image after preparation."""
     failed: list[tuple[str, str]] = []
     for i in range(len(source)):
         try:
@@ -77,14 +77,14 @@ def first_size(name: str, source: Source, spec: PixelSpec) -> int:
             continue
         if width != height:
             raise UserError(
-                f"{source.names[i]} has {width}x{height} pixels: give an image_size, or a crop, for squares"
+                f"{source.names[i]} has {width}x{height} pixels, which is not square: give an image_size or a crop"
             )
         return width
     raise UserError(none_left(name, failed))
 
 
 def check_sizes(source: Source, spec: PixelSpec, size: int) -> None:
-    """Raises `UserError` if an image, by its header, will not be kept at [size, size]."""
+    """Raises `UserError` if an image, according to its header, will not have [size, size] after preparation."""
 
     def check(source: Source, i: int) -> bool:
         with source.read(i) as image:
@@ -113,7 +113,7 @@ def decode_all(name: str, source: Source, spec: PixelSpec, size: int) -> tuple[n
                 out[i] = decode_one(source, i, spec, size)
             except (UserError, MemoryError):
                 raise
-            except Exception as error:  # Pillow raises many kinds for damaged files
+            except Exception as error:  # Pillow raises many kinds of errors for damaged files
                 failed[i] = reason(error)
         return stop - start
 
@@ -133,7 +133,7 @@ def decode_all(name: str, source: Source, spec: PixelSpec, size: int) -> tuple[n
 
 
 def _run(task: Callable[[int], int], starts: Iterable[int], *, total: int, title: str) -> None:
-    """Runs the tasks on threads; a bar appears when they take longer than two seconds. The first error stops all."""
+    """Runs the tasks on threads; a progress bar appears after two seconds. The first error stops all."""
     bar = tqdm(total=total, desc=title, unit=" images", delay=2.0, leave=False)
     with bar, ThreadPoolExecutor(WORKERS) as pool:
         try:
@@ -145,5 +145,5 @@ def _run(task: Callable[[int], int], starts: Iterable[int], *, total: int, title
 
 
 def none_left(name: str, skipped: list[tuple[str, str]]) -> str:
-    """The message for a data set without one usable image."""
+    """The message for a data set without usable images."""
     return f"none of the {len(skipped)} images of {name} can be used: {describe(skipped)}"

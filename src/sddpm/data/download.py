@@ -1,4 +1,5 @@
-"""Fetching official files: over urllib, resumed when the line breaks, checked by hash, put in place atomically."""
+"""Downloads of official files: with urllib, resumed after interruptions, checked by hash, moved into place
+atomically."""
 
 import hashlib
 import http.client
@@ -15,7 +16,7 @@ from sddpm.errors import UserError
 from sddpm.opening.files import user_path
 
 _ATTEMPTS = 3
-_TIMEOUT = 30.0  # seconds without a byte
+_TIMEOUT = 30.0  # seconds without data
 
 
 def default_cache() -> Path:
@@ -26,10 +27,10 @@ def default_cache() -> Path:
 
 
 def cached_folder(name: str, request: Request, files: dict[str, str], places: tuple[str, ...]) -> Path:
-    """The folder in the cache with the `files` (name -> md5) of a data set, fetching what is missing if allowed.
+    """The folder in the cache with the `files` (name -> md5) of a data set, downloading missing files if allowed.
 
-    `places`: base URLs ending in a slash, tried in order. Raises `UserError` if files are missing and may not or
-    cannot be fetched.
+    `places`: base URLs ending in a slash, tried in order. Raises `UserError` if files are missing and downloading is
+    not allowed or fails.
     """
     folder = request.cache_dir / name
     missing = {file: md5 for file, md5 in files.items() if not (folder / file).is_file()}
@@ -43,11 +44,11 @@ def cached_folder(name: str, request: Request, files: dict[str, str], places: tu
 
 
 def fetch(urls: list[str], target: Path, digest: str) -> None:
-    """Downloads the first of `urls` that works to `target`, which appears only once its hash is right.
+    """Downloads the first of `urls` that works to `target`, which appears only after its hash was checked.
 
     `digest` in hexadecimal: md5 if it has 32 digits, sha256 if it has 64.
 
-    A broken transfer goes on where it stopped (if the server can), up to three times a URL.
+    An interrupted transfer is resumed (if the server supports it), up to three times per URL.
     """
     problems = []
     try:
@@ -67,11 +68,11 @@ def fetch(urls: list[str], target: Path, digest: str) -> None:
                 part_path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
-    raise UserError(f"cannot download {target.name} ({'; '.join(problems)}); fetch it by hand into {target.parent}")
+    raise UserError(f"cannot download {target.name} ({'; '.join(problems)}); download it by hand into {target.parent}")
 
 
 def _transfer(url: str, file: IO[bytes]) -> str | None:
-    """Appends the body of `url` to `file`, resuming after breaks. Returns what went wrong, or None."""
+    """Appends the body of `url` to `file`, resuming after interruptions. Returns the problem, or None."""
     if not url.startswith(("http://", "https://")):
         return "not an http(s) address"
     problem = None
@@ -80,7 +81,7 @@ def _transfer(url: str, file: IO[bytes]) -> str | None:
         headers = {"User-Agent": "sddpm"} | ({"Range": f"bytes={done}-"} if done else {})
         try:
             with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as reply:
-                if done and reply.status != 206:  # the server starts from the beginning
+                if done and reply.status != 206:  # the server starts again from the beginning
                     file.seek(0)
                     file.truncate()
                     done = 0
@@ -94,7 +95,7 @@ def _transfer(url: str, file: IO[bytes]) -> str | None:
             problem = f"the transfer stopped after {done} of {total} bytes"
         except urllib.error.HTTPError as error:
             return f"HTTP {error.code} {error.reason}"
-        except (OSError, http.client.HTTPException) as error:  # no route, a break, a timeout, a full disk
+        except (OSError, http.client.HTTPException) as error:  # no route, interruption, timeout, full disk
             problem = str(getattr(error, "reason", error)) or type(error).__name__
     return problem
 

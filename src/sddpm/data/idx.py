@@ -10,13 +10,13 @@ import numpy as np
 from sddpm.errors import UserError
 
 _UBYTE = 0x08
-_DEFLATE_MAX_RATIO = 1032  # no deflate stream expands further, so a larger claim is a damaged header
+_DEFLATE_MAX_RATIO = 1032  # the limit of deflate: a larger claimed size means a damaged header
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
     """Reads one idx file of unsigned bytes with `ndim` dimensions (3: images [N, H, W], 1: labels [N]).
 
-    Raises `UserError` for a file that is not such an idx file, is truncated, or has bytes left over.
+    Raises `UserError` for a file that is not such an idx file, is truncated, or has surplus bytes.
     """
     try:
         packed = path.suffix == ".gz"
@@ -35,7 +35,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         raise UserError(f"cannot read {path}: {error}") from error
     if len(data) != size:
         found = "more" if len(data) > size else f"only {len(data)}"
-        raise UserError(f"{path} is truncated or damaged: its header promises {size} bytes of data, it holds {found}")
+        raise UserError(f"{path} is truncated or damaged: its header promises {size} bytes of data, it has {found}")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -54,7 +54,7 @@ def read_idx_folder(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray |
         raise UserError(f"{folder} has no {prefix}-images-idx3-ubyte.gz")
     images = read_idx(image_path, 3)
     if images.size == 0:
-        raise UserError(f"{image_path} holds no images")
+        raise UserError(f"{image_path} has no images")
     label_path = find_idx(folder, f"{prefix}-labels-idx1-ubyte")
     if label_path is None:
         return images, None

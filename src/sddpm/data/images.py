@@ -1,4 +1,4 @@
-"""Folders, zips and LMDBs of images, one or several together; labels from EDM's dataset.json or from class folders."""
+"""Folders, zips and LMDBs of images, one or several; labels from EDM's dataset.json or from class folders."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ from sddpm.opening.images import MOST_BYTES, decode_image
 log = logging.getLogger(__name__)
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
 _MAX_FILE, _MAX_JSON = MOST_BYTES, 512 * MIB
-_MAX_RATIO, _RATIO_FROM = 200, MIB  # a compressed image hardly shrinks further; small flat ones may
+_MAX_RATIO, _RATIO_FROM = 200, MIB  # image files are hardly compressible; small uniform ones may be
 
 
 @dataclass
@@ -35,14 +35,14 @@ class _Part:
 
 
 def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Source:
-    """All images below the given folders and zips, each sorted by name, in the order of `paths`; a path may also be an
-    image itself, or the folder of an LMDB whose values are image files.
+    """All images in the given folders and zips, each sorted by name, in the order of `paths`. A path can also be an
+    image, or the folder of an LMDB whose values are image files.
 
-    With several paths every name is prefixed by its folder or archive, because archives number their images alike.
-    Labels are there if every path has them: in its dataset.json, or else, with `class_folders`, by folder; folders of
-    one name are one class in all paths. Labels that cannot be used are left out with a warning, and `label_problem`
-    says why.
-    Raises `UserError` for a path that is no folder, whole zip or image, or when there is no image at all.
+    With several paths every name is prefixed by its folder or archive, because archives use the same numbers for
+    images. There are labels if every path has them: in its dataset.json, or else, with `class_folders`, by folder;
+    folders of the same name are one class in all paths. Unusable labels are left out with a warning, and
+    `label_problem` gives the reason.
+    Raises `UserError` for a path that is not a folder, complete zip or image, or if there is no image.
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("the same folder or zip is listed twice")
@@ -65,7 +65,7 @@ def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Sour
     try:
         found = [_labels(part, path, class_folders) for part, path in zip(parts, paths, strict=True)]
         labels, class_names = joined_labels(found)
-    except ValueError as error:  # a UserError too: only a model of classes needs labels
+    except ValueError as error:  # includes UserError: only a model with classes needs labels
         problem = str(error)
         log.warning("labels are left out: %s", problem)
     return Source(names, read, labels, skipped, class_names=class_names, label_problem=problem)
@@ -95,7 +95,7 @@ def _open_part(path: Path) -> _Part:
     if part.names or not zips:
         return part
     if len(zips) > 1:
-        raise UserError(f"{path} holds several zips: name the ones you want, e.g. {zips[0]},{zips[1]}")
+        raise UserError(f"{path} has several zips: give the ones to use, e.g. {zips[0]},{zips[1]}")
     return _open_zip(zips[0])
 
 
@@ -119,9 +119,9 @@ def _reader(folder: Path) -> Callable[[str], bytes]:
 def _open_zip(path: Path) -> _Part:
     check_file(path, "folder, zip or image")
     try:
-        archive = zipfile.ZipFile(path)  # kept open: its reads are locked, so threads may share it
+        archive = zipfile.ZipFile(path)  # kept open: its reads are locked, so threads can share it
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{path} is not a whole zip file: truncated or damaged ({error})") from error
+        raise UserError(f"{path} is not a complete zip file: truncated or damaged ({error})") from error
     entries: dict[str, zipfile.ZipInfo] = {}
     skipped: list[tuple[str, str]] = []
     for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
@@ -142,13 +142,13 @@ def _open_zip(path: Path) -> _Part:
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """The entry's bytes, checked by its CRC; reading the declared size bounds an entry that lies about it."""
+    """The entry's bytes, checked by its CRC. At most the declared size is read, in case an entry expands further."""
     with archive.open(entry) as file:
         return file.read(entry.file_size)
 
 
 def _refusal(entry: zipfile.ZipInfo) -> str | None:
-    """Why a zip entry is not read, decided from the directory of the zip alone; None to read it."""
+    """Why a zip entry is refused, decided only from the zip's directory; None if it can be read."""
     name = entry.filename.replace("\\", "/")
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
         return "unsafe name: absolute or with '..'"

@@ -1,4 +1,5 @@
-"""LMDB databases of image files, as LSUN is published: a folder with data.mdb, a compressed image behind every key."""
+"""LMDB databases of image files, the format of LSUN: a folder with data.mdb, where every value is a compressed
+image."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from sddpm.errors import UserError
 
 DATA_FILE = "data.mdb"
 
-_in_use: WeakValueDictionary[Path, Any] = WeakValueDictionary()  # a process may open a database only once
+_in_use: WeakValueDictionary[Path, Any] = WeakValueDictionary()  # a process can open a database only once
 
 
 def is_lmdb(folder: Path) -> bool:
@@ -18,35 +19,35 @@ def is_lmdb(folder: Path) -> bool:
 
 
 def open_lmdb(folder: Path) -> tuple[list[str], Callable[[str], bytes]]:
-    """The keys of a database in its order, which is by their bytes, and a function from a key to what it holds.
+    """The keys of a database in its (byte) order, and a function from a key to its value.
 
-    Nothing is written, no lock file either; threads may read at once.
+    Nothing is written, not even a lock file; several threads can read at the same time.
 
     Raises:
-        UserError: the package lmdb is not installed, or the database is damaged or not whole.
+        UserError: the package lmdb is not installed, or the database is damaged or incomplete.
     """
     try:
         import lmdb  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise UserError(f"{folder} is an LMDB database: reading it takes `pip install lmdb`") from error
+        raise UserError(f"{folder} is an LMDB database: reading it needs `pip install lmdb`") from error
     try:
         database = _in_use.get(folder.resolve())
         if database is None:
             database = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, create=False)
             _in_use[folder.resolve()] = database
-        # The file is mapped into memory: to read beyond its end would kill the process.
+        # The file is mapped into memory: reading beyond its end would kill the process.
         whole = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
         if whole > (size := (folder / DATA_FILE).stat().st_size):
-            raise UserError(f"{folder / DATA_FILE} is not whole: {size:,} bytes of {whole:,}")
+            raise UserError(f"{folder / DATA_FILE} is incomplete: it has {size:,} of {whole:,} bytes")
         with database.begin() as transaction:
             names = [key.decode("latin-1") for key in transaction.cursor().iternext(keys=True, values=False)]
     except lmdb.Error as error:
-        raise UserError(f"{folder} is no LMDB database that can be read: {error}") from error
+        raise UserError(f"{folder} is not a readable LMDB database: {error}") from error
 
     def read(name: str) -> bytes:
         with database.begin() as transaction:
             content = transaction.get(name.encode("latin-1"))
-        assert content is not None  # names are those the database gave
+        assert content is not None  # names are keys of the database
         return content
 
     return names, read

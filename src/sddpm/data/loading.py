@@ -1,4 +1,4 @@
-"""Batches for a training loop, decoded ahead of time where decoding is needed."""
+"""Batches for a training loop, decoded ahead of time if needed."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,11 +10,11 @@ from sddpm.data.dataset import ImageDataset, Indices, MemoryDataset
 
 
 def iterate_batches(dataset: ImageDataset, batches: Iterable[Indices], *, prefetch: int = 2) -> Iterator[Tensor]:
-    """Yields `dataset.gather(batch)`, uint8 [B, C, H, W], for each batch of indices (which may go on for ever).
+    """Yields `dataset.gather(batch)`, uint8 [B, C, H, W], for each batch of indices (which can be endless).
 
-    Lazy data are decoded in the background, up to `prefetch` batches ahead, so `batches` is drawn from that far ahead
-    too (in the caller's thread). Errors of decoding are raised at the batch they belong to; closing the iterator
-    early stops the background work.
+    Lazy data are decoded in the background, up to `prefetch` batches ahead, so `batches` is also read that far ahead
+    (in the caller's thread). Errors of decoding are raised at their batch; closing the iterator early stops the
+    background work.
     """
     if isinstance(dataset, MemoryDataset) or prefetch < 1:
         for batch in batches:

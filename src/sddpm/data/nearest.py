@@ -1,4 +1,4 @@
-"""The nearest training image of a sample, in pixels, so that copying would be seen."""
+"""The nearest training image of a sample, in pixels, to detect copies."""
 
 import torch
 from torch import Tensor
@@ -11,13 +11,13 @@ def nearest_images(queries: Tensor, dataset: ImageDataset, k: int = 1, chunk: in
     """The `k` images of `dataset` nearest to each query in Euclidean distance over the uint8 pixels.
 
     `queries` uint8 [M, C, H, W]. Returns indices int64 [M, k] and distances float64 [M, k] in grey levels, nearest
-    first, ties to the lowest index. Exact: squares are sums of integers far below 2^53, so float64 holds them.
-    `chunk` images are compared at a time.
+    first, ties to the lowest index. Exact: squares are sums of integers far below 2^53, which float64 represents
+    exactly. `chunk` images are compared at a time.
     """
     shape = (dataset.channels, dataset.image_size, dataset.image_size)
     if queries.dtype != torch.uint8 or queries.shape[1:] != shape:
         found = f"{queries.dtype} {list(queries.shape)}"
-        raise UserError(f"queries must be uint8 [M, {shape[0]}, {shape[1]}, {shape[2]}] like the data, not {found}")
+        raise UserError(f"queries must be uint8 [M, {shape[0]}, {shape[1]}, {shape[2]}] as the data, not {found}")
     if not 1 <= k <= len(dataset):
         raise UserError(f"k must be from 1 to the {len(dataset)} images of {dataset.name}, not {k}")
     q = queries.cpu().flatten(1).double()

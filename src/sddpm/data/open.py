@@ -1,4 +1,4 @@
-"""One door to every data set: `open_dataset`."""
+"""Opens every kind of data set: `open_dataset`."""
 
 import os
 from collections.abc import Sequence
@@ -37,24 +37,24 @@ def open_dataset(
 
     name: a name of `DATASETS` ("digits", "mnist", "fashion-mnist", "cifar10", "celeba", "lsun", "folder", in any
         case), or the path of a folder or zip of images, or several (a list, or separated by commas); "signals" or
-        "gaussian-process", of which only `path` and `limit` count (`open_signals`).
-    path: where the data lie: a folder with the original files, or a folder or zip of images, or several. None: the
+        "gaussian-process", which use only `path` and `limit` (`open_signals`).
+    path: the location of the data: a folder with the original files, or a folder or zip of images, or several. None:
+    the
         data are bundled, already downloaded, or downloaded now.
-    split: "train" or "test", for the data sets that have both.
+    split: "train" or "test", for data sets that have both.
     image_size: side in pixels to resize to, by Pillow's filter `resize` (nearest, box, bilinear, bicubic, lanczos)
         on the uint8 image. Images that are not square are first cropped to their centred square. None: as stored.
     channels: 1 grey, 3 colour, None as stored (grey only if every image is).
-    crop: "center" (largest centred square), "center148" (CelebA as SDDPM trains on it, and celeba's default) or
-        "ddim64" (CelebA as most published statistics have it), before the resize.
-    download: allow fetching the official files into `cache_dir` (default: SDDPM_CACHE, else the user's cache folder).
-    limit: the first so many images only.
-    memory_limit: bytes of decoded pixels up to which all is held in memory; beyond it images are decoded when used
-        for.
-    base_url: fetch from BASE_URL/<data set>/<file> instead of the official places (default: SDDPM_DATA_URL).
+    crop: "center" (largest centred square), "center148" (CelebA as in SDDPM's training, and celeba's default) or
+        "ddim64" (CelebA as in most published statistics), before the resize.
+    download: allow downloading the official files into `cache_dir` (default: SDDPM_CACHE, else the user's cache
+    folder). limit: only the first so many images.
+    memory_limit: maximum bytes of decoded pixels to keep in memory; larger data sets are decoded on demand.
+    base_url: download from BASE_URL/<data set>/<file> instead of the official places (default: SDDPM_DATA_URL).
 
-    Images are turned upright by their EXIF orientation, 16-bit grey is scaled to 8 bits, transparency is laid over
-    white. Damaged images are left out, named in `.skipped` and in one warning.
-    Raises `UserError` if the name, the path, an option or all images are bad.
+    Images are rotated according to their EXIF orientation, 16-bit grey is scaled to 8 bits, transparency is drawn over
+    white. Damaged images are left out, and named in `.skipped` and in one warning.
+    Raises `UserError` if the name, the path, an option or all images are invalid.
     """
     check_spec(channels, image_size, resize, crop)
     if limit is not None and (type(limit) is not int or limit < 1):
@@ -85,7 +85,7 @@ def open_dataset(
 
 
 def open_configured(config: DataConfig) -> ImageDataset:
-    """The data set of a config, as `open_dataset` opens it (`flip` is the training's). Raises `UserError`."""
+    """The data set of a config, as opened by `open_dataset` (`flip` is applied in training). Raises `UserError`."""
     return open_dataset(config.dataset, config.path, **config.model_dump(exclude={"dataset", "path", "flip"}))
 
 
@@ -94,19 +94,19 @@ def _with_classes(source: Source, entry: Entry) -> Source:
     if source.labels is None or entry.num_classes is None or len(source.labels) == 0:
         return source
     if (last := int(source.labels.max())) >= entry.num_classes or int(source.labels.min()) < 0:
-        raise UserError(f"{entry.name} has {entry.num_classes} classes, and an image is of class {last}")
+        raise UserError(f"{entry.name} has {entry.num_classes} classes, but an image has class {last}")
     return source if source.class_names is not None else replace(source, class_names=entry.class_names)
 
 
 def _only(path: PathLike | Sequence[PathLike] | None) -> str | None:
-    """A path, of which signals have one at most."""
+    """The path of signals, which have at most one."""
     if path is not None and not isinstance(path, (str, os.PathLike)):
-        raise UserError(f"signals are read from one file, not from {len(path)} paths")
+        raise UserError(f"signals need one file, not {len(path)} paths")
     return None if path is None else os.fspath(path)
 
 
 def _existing(given: PathLike | Sequence[PathLike], or_name: bool = False) -> tuple[Path, ...]:
-    """The paths given one by one, as a list, or in one string with commas; `or_name`: a data set was possible too."""
+    """The given paths: one, a list, or one string with commas. `or_name`: a name of a data set was also possible."""
     if isinstance(given, (str, os.PathLike)):
         text = os.fspath(given)
         pieces: list[str] = [text] if os.path.exists(text) else [piece.strip() for piece in text.split(",")]

@@ -1,4 +1,4 @@
-"""One stored image -> uint8 [C, H, W]: orientation, bit depth, colour, crop, resize, all by Pillow on uint8 pixels."""
+"""One stored image -> uint8 [C, H, W]: orientation, bit depth, colour, crop and resize, by Pillow on uint8 pixels."""
 
 from dataclasses import dataclass
 
@@ -23,12 +23,12 @@ _ORIENTATION, _SIDEWAYS = 0x0112, {5, 6, 7, 8}
 
 
 class BadImage(ValueError):
-    """This one image cannot be used; the message says why."""
+    """This image cannot be used; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class PixelSpec:
-    """The form every image is brought to. `image_size` None: as stored; `crop` None: centred square before a resize."""
+    """The target format of every image. `image_size` None: as stored; `crop` None: centred square before a resize."""
 
     channels: int
     image_size: int | None
@@ -45,16 +45,16 @@ def is_colour(image: Image.Image) -> bool:
 
 
 def check_size(image: Image.Image) -> None:
-    """Refuses pictures that are no pictures (a side of one pixel) and decompression bombs, from the header alone."""
+    """Refuses invalid pictures (a side of one pixel) and decompression bombs, using only the header."""
     width, height = image.size
     if min(width, height) < 2:
-        raise BadImage(f"{width}x{height} pixels: too small to be a picture")
+        raise BadImage(f"{width}x{height} pixels: too small, a side must have at least 2")
     if width * height > MAX_PIXELS:
         raise BadImage(f"{width}x{height} pixels: more than the {MAX_PIXELS:,} allowed")
 
 
 def to_eight_bit(image: Image.Image) -> Image.Image:
-    """Any Pillow mode -> "L" or "RGB". 16-bit grey is scaled by 255/65535; transparency is laid over white."""
+    """Any Pillow mode -> "L" or "RGB". 16-bit grey is scaled by 255/65535; transparency is drawn over white."""
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
@@ -63,11 +63,11 @@ def to_eight_bit(image: Image.Image) -> Image.Image:
             raise BadImage("integer pixels outside 0..65535")
         eight = ((values + 128) // 257).astype(np.uint8)  # round(v / 257), exactly
         transparent = image.info.get("transparency")
-        if isinstance(transparent, int):  # of a PNG: the one grey value that is
+        if isinstance(transparent, int):  # of a PNG: the transparent grey value
             eight[values == transparent] = 255
         return Image.fromarray(eight)
     if image.mode == "F":
-        raise BadImage("floating-point pixels, whose range is unknown")
+        raise BadImage("floating-point pixels, whose range is unknown: save 8 or 16 bits")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         colour = image.mode not in ("L", "LA", "La", "1") and is_colour(image)
         rgba = image.convert("RGBA")
@@ -79,16 +79,16 @@ def to_eight_bit(image: Image.Image) -> Image.Image:
 def crop_box(crop: str, width: int, height: int) -> tuple[int, int, int, int]:
     """(left, upper, right, lower) of a published crop.
 
-    center: the largest centred square. center148: CenterCrop(148), which SDDPM trains CelebA on (half: 74 of 89x109).
-    ddim64: rows 57:185, columns 25:153 of 178x218, the crop of the DDIM code behind most published CelebA statistics
-    (half: rows 28:92, columns 12:76 of 89x109).
+    center: the largest centred square. center148: CenterCrop(148), as in SDDPM's training on CelebA (half: 74 of
+    89x109). ddim64: rows 57:185, columns 25:153 of 178x218, the crop of the DDIM code behind most published CelebA
+    statistics (half: rows 28:92, columns 12:76 of 89x109).
     """
     if crop == "ddim64":
         if (width, height) == _CELEBA:
             return 25, 57, 153, 185
         if (width, height) == _CELEBA_HALF:
             return 12, 28, 76, 92
-        raise BadImage(f'{width}x{height} pixels: crop "ddim64" is for aligned CelebA faces, 178x218 or 89x109')
+        raise BadImage(f'{width}x{height} pixels: crop "ddim64" needs aligned CelebA faces, 178x218 or 89x109')
     side = min(width, height)
     if crop == "center148":
         side = 74 if (width, height) == _CELEBA_HALF else 148
@@ -130,7 +130,7 @@ def prepare(image: Image.Image, spec: PixelSpec) -> np.ndarray:
 
 
 def check_spec(channels: int | None, image_size: int | None, resize: str, crop: str | None) -> None:
-    """Refuses wrong pixel options in one line each."""
+    """Raises `UserError` for invalid pixel options."""
     if channels not in (None, 1, 3):
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels!r}")
     if image_size is not None and (type(image_size) is not int or not 2 <= image_size <= 4096):

@@ -1,4 +1,4 @@
-"""The data sets known by name, and where each is found. Imports no torch: `sddpm --help` lists this table."""
+"""The data sets known by name, and their sources. Does not import torch: `sddpm --help` lists this table."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -36,14 +36,14 @@ _CIFAR_FILES = {"cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One data set: how to open it, and what is known of it before it is opened.
+    """One data set: how to open it, and the facts that are known before.
 
-    name: as it is given. description: what it is and where it comes from, in one line.
-    build: `Request` -> `Source`; it finds the files, or fetches them (`download.cached_folder`).
-    splits: {split: its number of images, None if that depends on the files}.
-    channels, image_size: of all its images; None: as the files are.
-    classes: the names of the classes, or how many there are; None: none, or as the files are.
-    crop: how its images are cropped unless said otherwise.
+    name: the name of the data set. description: its content and source, in one line.
+    build: `Request` -> `Source`; it finds the files, or downloads them (`download.cached_folder`).
+    splits: {split: its number of images, None if it depends on the files}.
+    channels, image_size: of all its images; None: as in the files.
+    classes: the names of the classes, or their number; None: no classes, or as in the files.
+    crop: the default crop of its images.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Entry:
 
     @property
     def help(self) -> str:
-        """One line for help texts and lists: the description, with what is known of the images."""
+        """One line for help texts and lists: the description and the known facts about the images."""
         numbers = " + ".join(f"{count:,}" for count in self.splits.values() if count is not None)
         size = f"{self.image_size}x{self.image_size}" if self.image_size is not None else ""
         colour = {None: "", 1: "grey", 3: "colour"}.get(self.channels, "")
@@ -88,23 +88,23 @@ def register_dataset(
     classes: int | Sequence[str] | None = None,
     crop: str | None = None,
 ) -> None:
-    """Add a data set: `open_dataset`, configs, and whatever else names data sets may then name it.
+    """Add a data set: `open_dataset`, configs and the command line can then use its name.
 
     Args:
-        name: a new one, e.g. "kmnist"; it is found in any case and with any hyphens.
+        name: a new one, e.g. "kmnist"; upper and lower case and hyphens are ignored.
         build: `sddpm.data.Request` -> `sddpm.data.Source`: the images, with labels if there are any.
-            `sddpm.data.source_of_arrays` makes one of arrays.
-        description: what it is, in one line.
+            `sddpm.data.source_of_arrays` makes one from arrays.
+        description: its content, in one line.
         splits: "train" and, if there is one, "test"; or {split: number of images}.
-        channels, image_size: 1 (grey) or 3 (colour), and pixels a side, if all its images have the same.
-        classes: the names of the classes, in the order of the labels, or how many there are.
-        crop: how its images are cropped unless said otherwise, a name of `sddpm.data.pixels.CROPS`.
+        channels, image_size: 1 (grey) or 3 (colour), and side in pixels, if the same for all images.
+        classes: the names of the classes, in the order of the labels, or their number.
+        crop: the default crop of its images, a name of `sddpm.data.pixels.CROPS`.
 
     Raises:
         UserError: an invalid name, or one that is taken.
     """
     if (taken := find_dataset(name)) is not None:
-        raise UserError(f"there is a dataset {taken.name!r} already: register yours under another name")
+        raise UserError(f"the dataset {taken.name!r} already exists: register yours under another name")
     entry = Entry(
         name,
         build,
@@ -127,7 +127,7 @@ def digits(request: "Request") -> "Source":
     from sddpm.data.sources import source_of_arrays
 
     if request.paths:
-        raise UserError("digits is part of the package: it takes no path")
+        raise UserError("digits is part of the package: leave out the path")
     with (files("sddpm.data") / "digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as data:
         images = np.round(data["images"] * (255 / 16)).astype(np.uint8)  # stored as 0..16
         return source_of_arrays(images, data["labels"].astype(np.int64), "digits")
@@ -192,7 +192,7 @@ def _idx_source(
         found = cached_folder(name, request, files, places)
     else:
         if len(request.paths) != 1:
-            raise UserError(f"{name} is read from one folder, not from {len(request.paths)} paths")
+            raise UserError(f"{name} needs one folder, not {len(request.paths)} paths")
         base = request.paths[0]
         layouts = (base, base / name, base / "raw", base / torchvision_name / "raw")
         holders = [path for path in layouts if find_idx(path, f"{prefix}-images-idx3-ubyte")]
@@ -204,7 +204,7 @@ def _idx_source(
 
 
 def find_dataset(name: str) -> Entry | None:
-    """The entry called `name`, whatever its case and hyphens ("Fashion_MNIST", "CIFAR-10"); None if there is none."""
+    """The entry with this name, ignoring case and hyphens ("Fashion_MNIST", "CIFAR-10"); None if there is none."""
     plain = _plain(name)
     return next((entry for key, entry in DATASETS.items() if _plain(key) == plain), None)
 
@@ -216,7 +216,7 @@ def unknown_dataset(name: str) -> UserError:
     near = nearest(name, DATASETS, cutoff=0.5, spelling=_plain)
     hint = "." if near is None else f": did you mean {near}?"
     return UserError(
-        f"unknown data set {name!r}{hint} Known are {', '.join(DATASETS)}, or a path to a folder or zip; "
+        f"unknown data set {name!r}{hint} The data sets are {', '.join(DATASETS)}, or a path to a folder or zip; "
         f"sddpm.register_dataset({name!r}, ...) adds it"
     )
 

@@ -1,4 +1,4 @@
-"""Signals of one dimension: from a file of arrays, or drawn from a Gaussian process whose spectrum is known."""
+"""One-dimensional signals: from a file of arrays, or drawn from a Gaussian process with a known spectrum."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ GP_LENGTH, GP_STD, GP_SMOOTHNESS, GP_COUNT = 64, 0.25, 0.5, 10_000
 
 @dataclass(frozen=True)
 class SignalRange:
-    """What -1 and 1 of the model are in the units of the data."""
+    """The values of the model's -1 and 1 in the units of the data."""
 
     low: float
     high: float
@@ -27,14 +27,14 @@ class SignalRange:
         return (signals - self.low) * (2 / (self.high - self.low)) - 1
 
     def from_unit(self, signals: Tensor) -> Tensor:
-        """From [0, 1], as the pipeline has samples, to the units of the data."""
+        """From [0, 1], the range of the pipeline's samples, to the units of the data."""
         return self.low + (self.high - self.low) * signals
 
 
 class SignalDataset(ImageDataset):
-    """N signals, float32 [C, L], in [-1, 1] as the model sees them; `image_size` is L.
+    """N signals, float32 [C, L], in [-1, 1], the scale of the model; `image_size` is L.
 
-    signal_range: what -1 and 1 stand for. labels, class_names, names: as of `ImageDataset`.
+    signal_range: the values of -1 and 1. labels, class_names, names: as in `ImageDataset`.
     """
 
     def __init__(self, name: str, signals: Tensor, signal_range: SignalRange, labels: np.ndarray | None = None):
@@ -51,14 +51,14 @@ def open_signals(name: str, path: str | Path | None = None, limit: int | None = 
     """Open the signals of a file ("signals"), or draw those of "gaussian-process", which takes no path.
 
     A file is an .npy of signals [N, C, L] or [N, L] in any units, or an .npz with them in `signals` (or its only, or
-    first, array) and perhaps whole-number `labels` [N]. The least and the largest value become -1 and 1.
+    first, array) and optionally integer `labels` [N]. The smallest and the largest value become -1 and 1.
 
     Raises:
-        UserError: no such file, or one that holds no signals: another shape, NaN, one value throughout.
+        UserError: no such file, or invalid signals: another shape, NaN, or a constant.
     """
     if name == "gaussian-process":
         if path is not None:
-            raise UserError("gaussian-process is drawn anew: it takes no path")
+            raise UserError("gaussian-process is generated: leave out the path")
         return SignalDataset(name, gaussian_process(GP_COUNT, seed=0)[:limit], SignalRange(-1.0, 1.0))
     if path is None:
         raise UserError("signals needs `path`: an .npy or .npz of signals [N, C, L] or [N, L]")
@@ -67,11 +67,9 @@ def open_signals(name: str, path: str | Path | None = None, limit: int | None = 
     if signals.ndim == 2:
         signals = signals[:, None]
     if signals.ndim != 3 or signals.size == 0 or signals.dtype.kind not in "fiu":
-        raise UserError(
-            f"{file} holds no signals: {signals.dtype} {list(signals.shape)}, not numbers [N, C, L] or [N, L]"
-        )
+        raise UserError(f"{file} must hold numbers [N, C, L] or [N, L], not {signals.dtype} {list(signals.shape)}")
     if not np.isfinite(signals).all() or signals.min() == signals.max():
-        raise UserError(f"{file} holds NaN, infinity or one value throughout: signals vary and are finite")
+        raise UserError(f"{file} holds NaN, infinity or a single constant value: signals must be finite and vary")
     if labels is not None and (labels.shape != (len(signals),) or labels.dtype.kind not in "iu"):
         raise UserError(
             f"{file}: labels must be whole numbers [{len(signals)}], not {labels.dtype} {list(labels.shape)}"
@@ -87,7 +85,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
     names = npz_names(file, ".npy or .npz of numbers")
     keys = [name for name in names if name != "labels"]
     if not keys:
-        raise UserError(f"{file} is no .npy or .npz of numbers: it holds no array")
+        raise UserError(f"{file} is not an .npy or .npz of numbers: it holds no array")
     chosen = "signals" if "signals" in keys else keys[0]
     arrays = read_npz(file, ".npy or .npz of numbers", (chosen, "labels"))
     return arrays[chosen], arrays.get("labels")

@@ -1,4 +1,4 @@
-"""What every format reader returns: images that are found but not yet brought to one size and colour."""
+"""The result of every format reader: images in their stored form, before conversion to one size and colour."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Request:
-    """What the user wants; the builders of the registry turn it into a `Source`."""
+    """The user's request, from which the builders of the registry make a `Source`."""
 
     paths: tuple[Path, ...] = ()
     split: str = "train"
@@ -25,10 +25,10 @@ class Request:
 class Source:
     """N images in their stored form.
 
-    `read(i)` opens image i as a Pillow image (files: header only, the pixels are decoded on use) and may raise anything
-    when that image is bad. `arrays` is set when all pixels are already there: uint8 [N, H, W] or [N, H, W, 3].
-    `skipped` lists (name, reason) of what the reader refused. `class_names`: one a class, if the classes have names.
-    `label_problem`: why labels that are there cannot be used.
+    `read(i)` opens image i as a Pillow image (for files only the header; the pixels are decoded on use) and can raise
+    any exception for a damaged image. `arrays` is set if all pixels are already in memory: uint8 [N, H, W] or [N, H, W,
+    3]. `skipped` lists (name, reason) of the refused images. `class_names`: one for each class, if the classes have
+    names. `label_problem`: why existing labels cannot be used.
     """
 
     names: list[str]
@@ -43,7 +43,7 @@ class Source:
         return len(self.names)
 
     def first(self, limit: int | None) -> "Source":
-        """The first `limit` images, in order (all of them for None)."""
+        """The first `limit` images, in order (None: all)."""
         if limit is None or limit >= len(self):
             return self
         return replace(
@@ -55,11 +55,11 @@ class Source:
 
 
 def describe(skipped: Sequence[tuple[str, str]], most: int = 3) -> str:
-    """'a.png (truncated), b.png (...), ...': the first few skipped images, for messages of one line."""
+    """'a.png (truncated), b.png (...), ...': the first few skipped images, for one-line messages."""
     return ", ".join(f"{name} ({why})" for name, why in skipped[:most]) + (", ..." if len(skipped) > most else "")
 
 
 def source_of_arrays(images: np.ndarray, labels: np.ndarray | None, name: str) -> Source:
-    """Wraps decoded images, uint8 [N, H, W] or [N, H, W, 3]; they are named ``name/00000`` and on."""
+    """Wraps decoded images, uint8 [N, H, W] or [N, H, W, 3]; they are named ``name/00000``, ``name/00001``, ..."""
     names = [f"{name}/{i:05d}" for i in range(len(images))]
     return Source(names, lambda i: Image.fromarray(images[i]), labels, arrays=images)

@@ -1,4 +1,4 @@
-"""How far a converted network's spikes are from the activations that they stand for, layer by layer."""
+"""The error of a converted network's spikes relative to the activations that they replace, layer by layer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,11 +6,11 @@ from matplotlib.figure import Figure
 
 
 def conversion_figure(layers: Sequence[str], errors: Mapping[str, Sequence[float]]) -> Figure:
-    """Relative errors from the first layer of neurons to the last; save it with `figure.savefig(path)`.
+    """Plot the relative errors from the first layer of neurons to the last; save it with `figure.savefig(path)`.
 
     Args:
         layers: names, in the order of the network.
-        errors: {what was converted how: relative error of each layer}.
+        errors: {label of a curve: relative error of each layer}.
     """
     figure = Figure(figsize=(9.6, 4.6), dpi=120, layout="constrained")
     axes = figure.subplots()

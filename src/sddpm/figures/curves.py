@@ -1,4 +1,4 @@
-"""The loss over the steps of one run or several."""
+"""The loss over the steps of one or several runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,14 +8,14 @@ from sddpm.errors import UserError
 
 
 def loss_curve(runs: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
-    """Loss against optimiser step, one line a run; save it with `figure.savefig(path)`. An axis is logarithmic if its
-    numbers span enough for ticks.
+    """Plot loss against optimiser step, one line per run; save it with `figure.savefig(path)`. An axis is logarithmic
+    if its range is large enough for ticks.
 
     Args:
         runs: {name: (steps, losses)}, each step 1 or more, each loss above 0.
 
     Raises:
-        UserError: no runs, or steps without their losses.
+        UserError: no runs, or different numbers of steps and losses.
     """
     if not runs:
         raise UserError("a loss curve needs at least one run")
@@ -41,6 +41,6 @@ def loss_curve(runs: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Fig
 
 
 def _ratio(columns: Iterable[Sequence[float]]) -> float:
-    """The largest of all numbers over the smallest."""
+    """The ratio of the largest to the smallest number."""
     numbers = [number for column in columns for number in column]
     return max(numbers) / min(numbers) if numbers else 1.0

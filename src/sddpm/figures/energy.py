@@ -1,4 +1,4 @@
-"""Where energy goes: by layer, by diffusion step, against the ANN, and against the quality of the samples."""
+"""Energy by layer, by diffusion step, relative to the ANN, and against the quality of the samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ def energy_by_layer(
     colours: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Figure:
-    """A bar a layer, in the order of the network, made of its parts.
+    """One bar per layer, in the order of the network, stacked from the parts.
 
     Args:
-        names: of the layers.
-        parts: {what energy goes to: energy of each layer}.
-        unit: of the energies.
-        colours: of the parts; matplotlib's own for those that are not there.
+        names: names of the layers.
+        parts: {part of the energy: energy of each layer}.
+        unit: unit of the energies.
+        colours: colours of the parts; matplotlib's defaults for missing ones.
 
     Raises:
-        UserError: energies of other layers than the names.
+        UserError: the numbers of energies and names differ.
     """
     if not names or any(len(values) != len(names) for values in parts.values()):
-        raise UserError(f"{len(names)} names for the energies of other layers")
+        raise UserError(f"{len(names)} names need as many energies in each part")
     figure = Figure(figsize=(8.0, 1.2 + ROW_HEIGHT * len(names)), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     left = np.zeros(len(names))
@@ -56,19 +56,19 @@ def energy_by_diffusion_step(
     colours: Mapping[str, str] | None = None,
     title: str = "",
 ) -> Figure:
-    """The energy of each evaluation from noise to image, made of its parts.
+    """The energy of each evaluation from noise to image, stacked from the parts.
 
     Args:
         timesteps: diffusion step of each evaluation.
-        parts: {what energy goes to: energy of each evaluation}.
-        unit: of the energies.
-        colours: of the parts; matplotlib's own for those that are not there.
+        parts: {part of the energy: energy of each evaluation}.
+        unit: unit of the energies.
+        colours: colours of the parts; matplotlib's defaults for missing ones.
 
     Raises:
-        UserError: energies of other evaluations.
+        UserError: the numbers of energies and diffusion steps differ.
     """
     if not timesteps or any(len(values) != len(timesteps) for values in parts.values()):
-        raise UserError(f"{len(timesteps)} diffusion steps for the energies of others")
+        raise UserError(f"{len(timesteps)} diffusion steps need as many energies in each part")
     figure = Figure(figsize=(8.0, 2.8), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     bottom = np.zeros(len(timesteps))
@@ -91,10 +91,10 @@ def energy_by_diffusion_step(
 
 
 def relative_energy(names: Sequence[str], shares: Sequence[float], title: str = "") -> Figure:
-    """The spiking network's energy as a share of its ANN twin's, a bar a cost model; the line is the twin.
+    """The spiking network's energy as a share of its ANN twin's, one bar per cost model; the line is the ANN.
 
     Raises:
-        UserError: shares of other cost models than the names.
+        UserError: the numbers of shares and names differ.
     """
     if not names or len(names) != len(shares):
         raise UserError(f"{len(names)} cost models for {len(shares)} shares")
@@ -117,8 +117,8 @@ def relative_energy(names: Sequence[str], shares: Sequence[float], title: str = 
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """name: printed beside it; family: points of one are joined; energy; quality (lower is better); interval: of the
-    quality, or None."""
+    """name: printed next to it; family: points of the same family are joined; energy; quality (lower is better);
+    interval: of the quality, or None."""
 
     name: str
     family: str
@@ -128,7 +128,7 @@ class ParetoPoint:
 
 
 def pareto(points: Sequence[ParetoPoint], energy_label: str, quality_label: str, title: str = "") -> Figure:
-    """Quality against energy, lower left is better; the front of those that no other beats in both is drawn in steps.
+    """Quality against energy, lower left is better; the Pareto front is drawn as a step line.
 
     Raises:
         UserError: no points.

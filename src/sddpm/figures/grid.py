@@ -1,4 +1,4 @@
-"""Pictures of pictures: grids, panels side by side with titles, strips of the denoising. Pixels are never resampled."""
+"""Grids of pictures, panels side by side with titles, strips of the denoising. Pixels are never resampled."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ BACKGROUND = (255, 255, 255)
 INK = (40, 40, 40)
 FONT_SIZE = 14
 MARGIN = 6
-GRID_CELL, STRIP_CELL = 32, 48  # pixels that an image is at least drawn wide unless a scale is given
-GRID_WIDTH = 256  # and that a grid is at least wide
+GRID_CELL, STRIP_CELL = 32, 48  # minimum width of a drawn image in pixels unless a scale is given
+GRID_WIDTH = 256  # minimum width of a grid
 
 
 def image_grid(images: Tensor, columns: int | None = None, scale: int | None = 1, padding: int = 2) -> Image.Image:
@@ -23,12 +23,12 @@ def image_grid(images: Tensor, columns: int | None = None, scale: int | None = 1
 
     Args:
         images: uint8 [N, C, H, W], grey (C = 1) or colour (C = 3).
-        columns: images a row; as square as possible unless said.
-        scale: how many pixels wide and high one pixel is drawn; None for so many that small images are seen well.
+        columns: images per row; by default as square as possible.
+        scale: factor by which pixels are enlarged; None: large enough for small images.
         padding: white pixels around each image.
 
     Raises:
-        UserError: no images, or a shape or type that is no image.
+        UserError: no images, or an invalid shape or dtype.
     """
     _check(images)
     count, _, height, width = images.shape
@@ -47,15 +47,15 @@ def image_grid(images: Tensor, columns: int | None = None, scale: int | None = 1
 def side_by_side(
     panels: Sequence[tuple[str, Tensor]], columns: int | None = None, scale: int | None = None, padding: int = 2
 ) -> Image.Image:
-    """Grids of the same number of columns beside each other, each under its title: samples beside real images, or
-    beside the training image nearest to each.
+    """Grids with the same number of columns next to each other, each under its title: samples next to real images, or
+    next to the training image nearest to each.
 
     Args:
         panels: (title, uint8 [N, C, H, W]) from left to right.
-        columns, scale, padding: as of `image_grid`.
+        columns, scale, padding: as in `image_grid`.
 
     Raises:
-        UserError: as `image_grid`.
+        UserError: as in `image_grid`.
     """
     font = ImageFont.load_default(size=FONT_SIZE)
     grids = [image_grid(images, columns, scale, padding) for _, images in panels]
@@ -72,18 +72,18 @@ def side_by_side(
 
 
 def class_rows(images: Tensor, names: Sequence[str], scale: int | None = None, padding: int = 2) -> Image.Image:
-    """A row of images for each class, its name before it.
+    """A row of images for each class, with its name in front.
 
     Args:
-        images: uint8 [N, C, H, W], as many of each class, one class after the other.
-        names: of the classes.
-        scale, padding: as of `image_grid`.
+        images: uint8 [N, C, H, W], the same number for each class, ordered by class.
+        names: names of the classes.
+        scale, padding: as in `image_grid`.
 
     Raises:
-        UserError: as `image_grid`, and a number of images that does not divide by that of the names.
+        UserError: as in `image_grid`, or the number of images is not a multiple of the number of names.
     """
     if len(images) % len(names):
-        raise UserError(f"{len(images)} images make no {len(names)} rows of equal length")
+        raise UserError(f"{len(images)} images cannot be divided into {len(names)} rows of equal length")
     grid = image_grid(images, len(images) // len(names), scale, padding)
     font = ImageFont.load_default(size=FONT_SIZE)
     left = math.ceil(max(font.getlength(name) for name in names)) + 2 * MARGIN
@@ -98,17 +98,17 @@ def class_rows(images: Tensor, names: Sequence[str], scale: int | None = None, p
 def denoising_strip(
     x_t: Tensor, x0: Tensor, timesteps: Sequence[int], scale: int | None = None, padding: int = 2
 ) -> Image.Image:
-    """How pictures come out of noise: time runs to the right; each sample has a row for x_t and one for the estimate of
-    x_0 made from it.
+    """The denoising from noise to picture, from left to right; each sample has a row for x_t and one for the estimate
+    of x_0 made from it.
 
     Args:
-        x_t: uint8 [S, N, C, H, W], S moments of N samples.
+        x_t: uint8 [S, N, C, H, W], at S steps of N samples.
         x0: the estimates, of the same shape.
-        timesteps: the diffusion step of each moment.
-        scale, padding: as of `image_grid`.
+        timesteps: the S diffusion steps.
+        scale, padding: as in `image_grid`.
 
     Raises:
-        UserError: as `image_grid`.
+        UserError: as in `image_grid`.
     """
     moments, samples = x_t.shape[:2]
     pictures = torch.stack([x_t, x0]).permute(2, 0, 1, 3, 4, 5).flatten(0, 2)  # sample, x_t or x0, moment

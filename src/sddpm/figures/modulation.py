@@ -1,4 +1,4 @@
-"""The scales that temporal modulation learned, per layer and time step."""
+"""The learned scales of temporal modulation, per layer and time step."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +8,8 @@ from sddpm.errors import UserError
 
 
 def modulation_figure(scales: Mapping[str, Sequence[float]]) -> Figure:
-    """A row a layer, from the first at the top, a column an SNN time step, colours on either side of 1, where every
-    scale starts; save it with `figure.savefig(path)`.
+    """One row per layer, from the first at the top, one column per SNN time step, with diverging colours around 1, the
+    initial value; save it with `figure.savefig(path)`.
 
     Args:
         scales: {layer: p of each time step}, of equal lengths.
@@ -18,7 +18,7 @@ def modulation_figure(scales: Mapping[str, Sequence[float]]) -> Figure:
         UserError: no layers.
     """
     if not scales:
-        raise UserError("this model has no temporal modulation, and so no scales to draw")
+        raise UserError("this model has no temporal modulation, and therefore no scales to plot")
     names, rows = list(scales), [list(values) for values in scales.values()]
     steps = len(rows[0])
     figure = Figure(figsize=(3.2 + 0.62 * steps, 1.2 + 0.2 * len(rows)), dpi=120, layout="constrained")

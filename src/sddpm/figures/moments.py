@@ -1,4 +1,4 @@
-"""What a model's moments say about the noise of its reverse steps."""
+"""A model's moments, and the resulting noise of its reverse steps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,12 +12,12 @@ def moments_figure(
     deviations: Mapping[str, Sequence[float]],
 ) -> Figure:
     """Two panels over the diffusion step t: 1 - h(t) with a band of two standard errors, and the standard deviation of
-    the noise that each step of a trajectory adds, by several rules; save it with `figure.savefig(path)`.
+    the noise added by each step of a trajectory, for several rules; save it with `figure.savefig(path)`.
 
     Args:
         h: E ||epsilon(x_t, t)||^2 / d for t = 0 .. N - 1.
-        standard_error: of each.
-        timesteps: where the steps of the trajectory begin.
+        standard_error: standard error of each.
+        timesteps: start of each step of the trajectory.
         deviations: {rule: standard deviation of each step}.
     """
     figure = Figure(figsize=(9.6, 3.8), dpi=120, layout="constrained")

@@ -9,12 +9,12 @@ LENGTH_INCHES, HEIGHT_INCHES = 2.0, 1.1
 
 
 def signal_grid(signals: Tensor, columns: int | None = None, limits: tuple[float, float] | None = None) -> Figure:
-    """A small plot of each signal, its channels as lines of different colours, all on one scale.
+    """A small plot for each signal, with channels as lines of different colours, all on the same scale.
 
     Args:
         signals: [N, C, L].
-        columns: plots a row; as square as possible unless said.
-        limits: of the vertical axis; those of the signals unless said.
+        columns: plots per row; by default as square as possible.
+        limits: limits of the vertical axis; by default those of the signals.
     """
     columns = columns or math.ceil(math.sqrt(len(signals)))
     rows = math.ceil(len(signals) / columns)

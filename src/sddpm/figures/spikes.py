@@ -1,4 +1,4 @@
-"""What spikes do: rasters, rates by layer, time step and diffusion step, membranes against the threshold, channels."""
+"""Plots of spikes: rasters, rates by layer, time step and diffusion step, membranes against the threshold, channels."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,17 @@ ROW_HEIGHT, MOST_LABELS = 0.17, 60
 
 
 def raster(spikes: np.ndarray, T: int, timesteps: Sequence[int], title: str = "") -> Figure:
-    """Spikes of some neurons of a layer, time to the right: every column is an SNN time step, T to a diffusion step.
+    """Spikes of some neurons of a layer, with time to the right: every column is an SNN time step, T per diffusion
+    step.
 
     Args:
         spikes: bool [N, T x diffusion steps].
-        T: SNN time steps of an evaluation.
+        T: SNN time steps per evaluation.
         timesteps: the diffusion step of each evaluation, from noise to image.
-        title: which layer.
+        title: the layer.
 
     Raises:
-        UserError: spikes that do not divide into the diffusion steps.
+        UserError: the number of columns is not T times the number of diffusion steps.
     """
     if spikes.ndim != 2 or spikes.shape[1] != T * len(timesteps):
         raise UserError(
@@ -43,11 +44,11 @@ def rate_map(names: Sequence[str], rates: np.ndarray, title: str = "") -> Figure
     """Firing rate of each layer (down) at each SNN time step (across), with the numbers in the cells.
 
     Args:
-        names: of the layers, in the order of the network.
+        names: names of the layers, in the order of the network.
         rates: [layers, T], from 0 to 1.
 
     Raises:
-        UserError: rates of other layers than the names.
+        UserError: the numbers of rates and names differ.
     """
     _check(names, rates)
     T = rates.shape[1]
@@ -67,19 +68,19 @@ def rate_map(names: Sequence[str], rates: np.ndarray, title: str = "") -> Figure
 def rate_by_diffusion_step(
     names: Sequence[str], timesteps: Sequence[int], rates: np.ndarray, title: str = ""
 ) -> Figure:
-    """Firing rate of each layer against the diffusion step, and above it that of all neurons.
+    """Firing rate of each layer against the diffusion step; the upper panel shows that of all neurons.
 
     Args:
-        names: of the layers, then "all" as the last.
+        names: names of the layers, then "all" as the last.
         timesteps: diffusion step of each evaluation, from noise to image.
-        rates: [layers + 1, evaluations], the last row that of all neurons.
+        rates: [layers + 1, evaluations], the last row for all neurons.
 
     Raises:
-        UserError: rates of other layers than the names.
+        UserError: the numbers of rates and names or steps differ.
     """
     _check(names, rates)
     if rates.shape[1] != len(timesteps):
-        raise UserError(f"{len(timesteps)} diffusion steps, but rates at {rates.shape[1]}")
+        raise UserError(f"{len(timesteps)} diffusion steps need as many rates, not {rates.shape[1]}")
     figure = Figure(figsize=(9.0, 2.6 + ROW_HEIGHT * len(names)), dpi=120, layout="constrained")
     above, axes = figure.subplots(2, 1, height_ratios=[1.3, ROW_HEIGHT * len(names)], sharex=True)
     above.plot(rates[-1], color=SPIKE, linewidth=1.6, marker="." if len(timesteps) < 3 else None)
@@ -96,16 +97,16 @@ def rate_by_diffusion_step(
 
 
 def membrane_histograms(names: Sequence[str], edges: np.ndarray, counts: np.ndarray, title: str = "") -> Figure:
-    """Where the membranes of each layer are before firing, against the threshold: darker where more of them are.
+    """Histograms of the membranes of each layer before firing, relative to the threshold: darker means more.
 
     Args:
-        names: of the layers.
-        edges: of the bins, in units of the threshold, [bins + 1]; the outer bins hold all that lies beyond, and are
-            written as numbers.
+        names: names of the layers.
+        edges: edges of the bins, in units of the threshold, [bins + 1]; the outer bins contain everything beyond, and
+            are printed as numbers.
         counts: [layers, bins].
 
     Raises:
-        UserError: counts of other layers than the names.
+        UserError: the numbers of counts and names differ.
     """
     _check(names, counts)
     figure, axes = _tall(names, 8.0, title)
@@ -118,7 +119,7 @@ def membrane_histograms(names: Sequence[str], edges: np.ndarray, counts: np.ndar
         axes.text(right, i, f"{beyond:.0%} ", va="center", ha="right", fontsize=6.5, color=INK)
     axes.axvline(1.0, color=LINE, linewidth=1.2)
     axes.text(1.0, -0.6, "threshold", color=LINE, fontsize=8, ha="center", va="bottom")
-    axes.set_xlabel("membrane before firing, in thresholds (numbers: share further out)", fontsize=9)
+    axes.set_xlabel("membrane before firing, in units of the threshold (numbers: share further out)", fontsize=9)
     bar = _colour_bar(figure, image, axes, "share of neurons and time steps in a bin")
     bar.ax.yaxis.set_major_formatter("{x:.1%}")
     return figure
@@ -127,18 +128,18 @@ def membrane_histograms(names: Sequence[str], edges: np.ndarray, counts: np.ndar
 def channel_rates(
     names: Sequence[str], rates: Sequence[np.ndarray], title: str = "", saturated: float = 0.99
 ) -> Figure:
-    """Firing rate of every channel, a dot each, layer by layer; dead and saturated ones stand out and are counted.
+    """Firing rate of every channel, one dot each, layer by layer; dead and saturated ones are highlighted and counted.
 
     Args:
-        names: of the layers.
-        rates: [C] of each layer.
-        saturated: rate from which on a channel counts as always firing.
+        names: names of the layers.
+        rates: rates [C] of each layer.
+        saturated: rate from which a channel counts as always firing.
 
     Raises:
-        UserError: rates of other layers than the names.
+        UserError: the numbers of rates and names differ.
     """
     if len(names) != len(rates) or not names:
-        raise UserError(f"{len(names)} names for the channels of {len(rates)} layers")
+        raise UserError(f"{len(names)} names need as many layers of channels, not {len(rates)}")
     figure, axes = _tall(names, 8.0, title)
     for i, each in enumerate(rates):
         spread = i + np.linspace(-0.28, 0.28, len(each))
@@ -160,7 +161,7 @@ def channel_rates(
 
 def _check(names: Sequence[str], rows: np.ndarray) -> None:
     if rows.ndim != 2 or len(rows) != len(names) or not len(names):
-        raise UserError(f"{len(names)} names for rows of shape {rows.shape}")
+        raise UserError(f"{len(names)} names need as many rows, got the shape {rows.shape}")
 
 
 def _tall(names: Sequence[str], width: float, title: str) -> tuple[Figure, Axes]:

@@ -1,4 +1,4 @@
-"""A metric over firing thresholds, with how sure its difference to the trained ones is; and the loss below it."""
+"""A metric over firing thresholds, with the uncertainty of its difference to the trained ones, and the loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _MOST_TICKS = 11
 
 @dataclass(frozen=True)
 class Curve:
-    """values: one for each threshold. intervals: of their difference to the trained one."""
+    """values: one for each threshold. intervals: of their differences to the trained one."""
 
     label: str
     values: Sequence[float]
@@ -34,19 +34,19 @@ def threshold_curves(
     title: str = "",
     label: str = "firing threshold",
 ) -> Figure:
-    """Curves over one threshold (or another number), below each other. Each bar is the interval of the difference to
-    the trained threshold, drawn from the trained value: where it does not cross the line, the difference is beyond
-    noise.
+    """Curves over one threshold (or another number), one below the other. Each bar is the interval of the difference to
+    the trained threshold, drawn relative to the trained value: if it does not cross the line, the difference is
+    significant.
 
     Args:
         thresholds: ascending.
-        curves: what to draw.
-        trained, chosen: the numbers of these thresholds.
-        title: of the figure.
-        label: of the axis.
+        curves: the curves to draw.
+        trained, chosen: the indices of these thresholds.
+        title: title of the figure.
+        label: label of the axis.
 
     Raises:
-        UserError: nothing to draw, or values without their thresholds.
+        UserError: nothing to draw, or different numbers of values and thresholds.
     """
     figure, panels = _panels(curves, len(thresholds), title)
     distances = sorted(abs(v - thresholds[trained]) for i, v in enumerate(thresholds) if i != trained)
@@ -62,7 +62,7 @@ def threshold_curves(
 def threshold_trials(
     names: Sequence[str], curves: Sequence[Curve], *, trained: int, chosen: int, title: str = ""
 ) -> Figure:
-    """As `threshold_curves` for several thresholds at once: one place for each choice, in the order tried."""
+    """As `threshold_curves`, for several thresholds at once: one position for each choice, in the order tried."""
     figure, panels = _panels(curves, len(names), title)
     places = list(range(1, len(names) + 1))
     for axes, curve, colour in zip(panels, curves, (METRIC, LOSS), strict=False):
@@ -103,14 +103,14 @@ def _draw(axes: Axes, x: Sequence[float], curve: Curve, colour: str, trained: in
 
 
 def _stretch(axes: Axes, centre: float, unit: float) -> None:
-    """A horizontal scale that is linear within `unit` of the trained threshold and logarithmic beyond."""
+    """Use a horizontal scale that is linear within `unit` of the trained threshold and logarithmic beyond."""
     axes.set_xscale(
         "function", functions=(lambda v: np.arcsinh((v - centre) / unit), lambda u: centre + unit * np.sinh(u))
     )
 
 
 def _ticks(panels: Sequence[Axes], thresholds: Sequence[float]) -> None:
-    """Ticks at thresholds that are far enough apart to be read."""
+    """Set ticks at thresholds that are far enough apart to be readable."""
     forward = panels[-1].transScale.transform
     places = [float(forward((v, 1.0))[0]) for v in thresholds]
     room = (places[-1] - places[0]) / _MOST_TICKS

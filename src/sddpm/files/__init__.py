@@ -1,4 +1,4 @@
-"""Writing files and folders so that nothing is lost: whole or not at all, and never over what must stay."""
+"""Safe writing of files and folders: atomic, and never over anything that must be kept."""
 
 from sddpm.files.atomic import atomic_path as atomic_path
 from sddpm.files.outputs import FIGURES as FIGURES

@@ -1,4 +1,4 @@
-"""What kind of folder of this package lies at a path, recognised by its files, those of earlier versions too."""
+"""The kind of a folder written by this package, recognised by its files, including those of earlier versions."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ def folder_kind(path: Path) -> str | None:
 
 
 def foreign_entries(path: Path, kind: str) -> list[str]:
-    """What lies in a folder of this kind that the package did not put there."""
+    """The entries in a folder of this kind that the package did not write."""
     known = _PARTS[kind]
     return sorted(entry.name for entry in path.iterdir() if not known(entry.name))
 
@@ -77,7 +77,7 @@ def _is_checkpoint(path: Path, names: Iterable[str]) -> bool:
     return "state.json" in names and "model.safetensors" in names
 
 
-_PIPELINE = "SpikingDiffusionPipeline"  # spelled out: importing it would import torch
+_PIPELINE = "SpikingDiffusionPipeline"  # as a string: importing it would import torch
 _KINDS: dict[str, Callable[[Path, Iterable[str]], bool]] = {
     "run": _is_run,
     "model": _is_model,

@@ -1,4 +1,4 @@
-"""A folder that one process at a time may write to."""
+"""Locks on folders, so that only one process writes to a folder at a time."""
 
 import json
 import os
@@ -13,24 +13,24 @@ from sddpm.errors import UserError
 from sddpm.files.processes import identity_from, this_process
 
 LOCK = ".lock"
-HEARTBEAT, SILENCE = 15.0, 120.0  # seconds: how often a lock is touched; for how long one of a dead machine is not
+HEARTBEAT, SILENCE = 15.0, 120.0  # seconds: how often a lock is touched; after what silence it counts as abandoned
 
 
 def check_unlocked(folder: Path) -> None:
-    """Raise `UserError` if another process is writing to `folder`, or may be."""
+    """Raise `UserError` if another process is, or may be, writing to `folder`."""
     if (holder := _holder(folder / LOCK)) is not None:
         raise UserError(_refusal(folder, holder))
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of `folder`, which is made if need be, and removed again if nothing was written to it.
+    """Hold the lock of `folder`. The folder is made if needed, and removed if nothing was written to it.
 
-    A lock is kept by the process that is named in it; one of a process that is gone is taken over. Of a process of
-    another machine (or container) nothing is known here but that it touches its lock every few seconds.
+    A lock belongs to the process named in it; the lock of a process that has ended is taken over. Processes of another
+    machine (or container) are only known to be alive because they touch their lock every few seconds.
 
     Raises:
-        UserError: another process holds it, or it cannot be written.
+        UserError: another process holds the lock, or the lock cannot be written.
     """
     lock = folder / LOCK
     try:
@@ -46,7 +46,7 @@ def locked(folder: Path) -> Iterator[None]:
         over.set()
         with suppress(OSError):
             lock.unlink()
-        with suppress(OSError):  # one that holds something stays
+        with suppress(OSError):  # a non-empty folder stays
             for path in made:
                 path.rmdir()
 
@@ -57,7 +57,7 @@ def _acquire(folder: Path, lock: Path) -> None:
     try:
         for _ in range(10):
             with suppress(FileExistsError):
-                os.link(own, lock)  # whole at once, and never over another
+                os.link(own, lock)  # atomic, and never replaces another lock
                 return
             before = _read(lock)
             if (holder := _holder(lock)) is not None:
@@ -65,25 +65,25 @@ def _acquire(folder: Path, lock: Path) -> None:
             aside = own.with_name(f"{own.name}.stale")
             with suppress(FileNotFoundError):
                 os.replace(lock, aside)
-                if _read(aside) != before:  # another process took it over in the meantime: give it back
+                if _read(aside) != before:  # another process took it over in the meantime: restore it
                     with suppress(FileExistsError):
                         os.link(aside, lock)
                 aside.unlink()
     finally:
         own.unlink(missing_ok=True)
-    raise UserError(f"cannot lock {folder}: several processes want it at once")
+    raise UserError(f"cannot lock {folder}: several processes try at the same time; try again")
 
 
 def _refusal(folder: Path, holder: dict[str, Any]) -> str:
     machine = str(holder.get("machine", "")).split(" ")[0]
     return (
-        f"{folder} is being written by process {holder.get('pid', 'unknown')} on {machine or 'an unknown machine'}: "
-        f"wait for it or stop it, or delete {folder / LOCK} if it is no more"
+        f"{folder} is being written to by process {holder.get('pid', 'unknown')} on {machine or 'an unknown machine'}: "
+        f"wait for it or stop it, or delete {folder / LOCK} if that process has ended"
     )
 
 
 def _holder(lock: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None if nobody does any more."""
+    """The holder of a lock; None if no process holds it any more."""
     content = _read(lock)
     if content is None:
         return None
@@ -95,7 +95,7 @@ def _holder(lock: Path) -> dict[str, Any] | None:
 
 
 def _read(lock: Path) -> dict[str, Any] | None:
-    """What a lock says, {} if it is damaged; None if there is none."""
+    """The content of a lock, {} if it is damaged; None if there is none."""
     try:
         with lock.open(encoding="utf-8") as file:
             content = json.loads(file.read(10_000))
@@ -120,7 +120,7 @@ def _touch_until(over: threading.Event, lock: Path) -> None:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder with its parents; which of them were made, the innermost first."""
+    """Make a folder with its parents; returns the new ones, the innermost first."""
     absent = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return absent

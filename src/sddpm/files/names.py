@@ -1,4 +1,4 @@
-"""Names of folders made of names of other things, such as classes, which may come from a file of anybody's."""
+"""Safe folder names from other names, such as classes, which may come from an untrusted file."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,10 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|\ud800-\udfff]")
 
 
 def folder_names(names: Sequence[str]) -> list[str]:
-    """A folder name for each, in order: no paths, none empty, none twice (also where case does not count).
+    """A folder name for each name, in order: no paths, no empty or repeated names (even if case is ignored).
 
-    Most names stay as they are. What no file system takes becomes "-", and a name that is used already, or has nothing
-    left, gets its number.
+    Most names do not change. Characters that some file system refuses become "-", and a name that is already used, or
+    is empty afterwards, gets its number.
     """
     found: list[str] = []
     for i, name in enumerate(names):

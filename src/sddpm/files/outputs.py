@@ -1,4 +1,4 @@
-"""What a command is about to write, checked before its work begins."""
+"""Checks of a command's outputs before its work begins."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,18 +13,19 @@ from sddpm.files.kinds import MODEL_PARTS, RUN_PARTS, folder_kind
 from sddpm.files.scratch import sweep
 
 LONGEST_NAME = 255  # bytes, on nearly all file systems
-FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")  # what matplotlib makes of a suffix, and people look at
+FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")  # common image formats that matplotlib writes
 
 
 @dataclass(frozen=True)
 class Output:
     """A file or folder that will be written.
 
-    path: where.
-    name: what the user calls it, such as an option; the path alone says enough if empty.
-    suffixes: of the file names that will do; any will if there are none.
+    path: its path.
+    name: its name for the user, such as an option; if empty, messages only give the path.
+    suffixes: allowed file name suffixes; empty for any.
     folder: for a folder, the kinds of folders that it may replace (see `folder_kind`); None for a file; () for a folder
-        in which files are written one by one.
+    in
+        which single files are written.
     """
 
     path: Path
@@ -34,22 +35,22 @@ class Output:
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise `UserError` if something is at `path` already and `force` is not set."""
+    """Raise `UserError` if `path` already exists and `force` is not set."""
     if path.exists() and not force:
-        raise UserError(f"{path} exists already; choose another name or pass `force=True` to replace it")
+        raise UserError(f"{path} already exists; choose another name or pass `force=True` to replace it")
 
 
 def check_outputs(outputs: Iterable[Output], *, inputs: Iterable[str | os.PathLike[str]] = (), force: bool) -> None:
-    """Check that all outputs can be written and that nothing is lost by it; sweep what killed processes left there.
+    """Check that all outputs can be written without data loss; remove files that killed processes left there.
 
     Args:
-        outputs: what will be written.
-        inputs: what is read, which must stay: files, folders, or names of something else, which do not matter.
-        force: whether what exists may be replaced.
+        outputs: the outputs to write.
+        inputs: the inputs, which must not change: files, folders, or other names, which are ignored.
+        force: whether existing outputs may be replaced.
 
     Raises:
-        UserError: a name with a wrong suffix or too long; two outputs in one place; a place that cannot be written to;
-            something there that is not to be replaced; an output that is an input, contains one, or is a part of one.
+        UserError: a name with a wrong suffix or too long; two outputs at the same path; a path that cannot be written
+            to; existing content that must not be replaced; an output that is, contains, or is a part of an input.
     """
     outputs, inputs = list(outputs), list(inputs)
     for output in outputs:
@@ -79,7 +80,7 @@ def _check_name(output: Output) -> None:
 
 
 def _check_place(path: Path) -> None:
-    """Find out now whether a file could be made at `path`, not after hours of work."""
+    """Check whether a file can be made at `path`, before hours of work."""
     try:
         parent = next(folder for folder in path.absolute().parents if folder.exists())
         usable = parent.is_dir()
@@ -89,7 +90,7 @@ def _check_place(path: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     if not usable:
-        raise UserError(f"cannot write {path}: {parent} is no folder")
+        raise UserError(f"cannot write {path}: {parent} is not a folder")
 
 
 def _check_existing(output: Output, force: bool) -> None:
@@ -103,7 +104,7 @@ def _check_existing(output: Output, force: bool) -> None:
     if path.is_dir() and output.folder is None:
         raise UserError(f"{path} is a folder: a file name is needed")
     if path.name in ("", ".."):
-        raise UserError(f"cannot write {path}: it has no name of its own")
+        raise UserError(f"cannot write {path}: a file or folder name is needed")
     check_replaceable(path, output.folder or ())
     refuse_existing(path, force)
 
@@ -118,13 +119,13 @@ def _check_input(output: Output, given: str | os.PathLike[str]) -> None:
     path, kept = _real(output.path), _real(source)
     label = f"{output.name} {output.path}".strip()
     if path == kept:
-        raise UserError(f"{label} is what is read: choose another name")
+        raise UserError(f"{label} is also an input: choose another name")
     if path in kept.parents and output.folder != ():
-        raise UserError(f"{label} contains {given}, which is read: choose another name")
+        raise UserError(f"{label} contains {given}, which is an input: choose another name")
     if kept in path.parents and path.exists() and source.is_dir():
         parts = {"run": RUN_PARTS, "model": MODEL_PARTS}.get(folder_kind(kept) or "")
         if parts is None or path.relative_to(kept).parts[0] in parts:
-            raise UserError(f"{label} is a part of {given}, which is read: choose another name")
+            raise UserError(f"{label} is a part of {given}, which is an input: choose another name")
 
 
 def _real(path: Path) -> Path:

@@ -1,6 +1,6 @@
-"""Who is writing: a process by its machine, its number and when it started, so that one that is gone is known as such.
+"""Identifies a writing process by machine, number and start time, so that an ended process is recognised.
 
-A process number alone is used again after some time, and means nothing on another machine.
+A process number alone is reused after some time, and has no meaning on another machine.
 """
 
 import os
@@ -17,14 +17,14 @@ import psutil
 @dataclass(frozen=True)
 class ProcessIdentity:
     """machine: host name and, on Linux, boot and process namespace (containers number their own processes); pid: the
-    process's number; started: when, in a clock of the machine."""
+    process number; started: start time, in a clock of the machine."""
 
     machine: str
     pid: int
     started: float
 
     def running(self) -> bool | None:
-        """Whether this process is alive; None for one of another machine, of which nothing is known here."""
+        """Whether this process is alive; None for a process of another machine, which cannot be checked."""
         if self.machine != _machine():
             return None
         return _started(self.pid) == self.started
@@ -35,12 +35,12 @@ class ProcessIdentity:
 
 
 def this_process() -> ProcessIdentity:
-    """The identity of the process that calls."""
+    """The identity of the calling process."""
     return ProcessIdentity(_machine(), os.getpid(), _started(os.getpid()) or 0.0)
 
 
 def identity_from(content: Any) -> ProcessIdentity | None:
-    """What `to_dict` made; None of anything else."""
+    """The inverse of `to_dict`; None for anything else."""
     try:
         return ProcessIdentity(str(content["machine"]), int(content["pid"]), float(content["started"]))
     except (ValueError, KeyError, TypeError, OverflowError):
@@ -50,14 +50,14 @@ def identity_from(content: Any) -> ProcessIdentity | None:
 @cache
 def _machine() -> str:
     parts = [platform.node()]
-    with suppress(OSError):  # no Linux
+    with suppress(OSError):  # not on Linux
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
     return " ".join(parts)
 
 
 def _started(pid: int) -> float | None:
-    """None for a process that is gone, or that has ended and only waits for its parent to notice."""
-    if Path("/proc/self/stat").exists():  # ticks since boot; psutil's time moves when the clock is set
+    """The start time; None for a process that has ended, even if its parent has not collected it yet."""
+    if Path("/proc/self/stat").exists():  # ticks since boot; psutil's time changes when the clock is set
         try:
             state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """Hidden folders, .NAME.xxxxxxxx, in which files are made before they are moved to NAME.
 
-Each says which process makes it, so that those which killed processes left behind can be told from those in use.
+Each names its process, so that folders left by killed processes can be distinguished from those in use.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Any
 
 from sddpm.files.processes import identity_from, this_process
 
-OWNER, BEFORE = "owner.json", "before"  # who writes; what was at the path, while it is replaced
+OWNER, BEFORE = "owner.json", "before"  # the writing process; the old content of the path during replacement
 
 
 def open_scratch(path: Path) -> Path:
-    """A new scratch folder for what will be at `path`, with a folder new/ to make it in. Raises `OSError`."""
+    """A new scratch folder for the content of `path`, with a folder new/ to write it in. Raises `OSError`."""
     short = path.name.encode()[:100].decode(errors="ignore")  # the system limits names to 255 bytes
     scratch = Path(mkdtemp(prefix=f".{short}.", dir=path.parent))
     try:
@@ -31,8 +31,8 @@ def open_scratch(path: Path) -> Path:
 
 
 def close_scratch(scratch: Path) -> None:
-    """Remove a scratch folder; if the work ended between taking the old content of its path away and putting the new
-    one there, put the old one back first."""
+    """Remove a scratch folder. If the old content of its path had been moved away but the new content had not arrived,
+    restore the old content first."""
     before, name = scratch / BEFORE, _owner(scratch).get("name")
     if os.path.lexists(before):
         if not isinstance(name, str) or Path(name).name != name:
@@ -41,9 +41,9 @@ def close_scratch(scratch: Path) -> None:
             try:
                 os.replace(before, path)
             except OSError:
-                return  # it is the only copy, and stays where it is
+                return  # it is the only copy, and stays here
     with suppress(OSError):
-        # The owner goes last: nothing is known of a folder without one, and it is never swept.
+        # The owner file is removed last: a folder without one has an unknown owner and is never swept.
         for entry in sorted(scratch.iterdir(), key=lambda entry: entry.name == OWNER):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -53,7 +53,7 @@ def close_scratch(scratch: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Close the scratch folders in `folder` whose processes are certainly gone."""
+    """Close the scratch folders in `folder` whose processes have certainly ended."""
     try:
         with os.scandir(folder) as entries:
             hidden = [Path(entry.path) for entry in entries if entry.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Training runs on their way to another machine: packed into files of a given size, and unpacked again."""
+"""Moving training runs to another machine: packing into files of a given size, and unpacking."""
 
 from sddpm.moving.parts import parse_size as parse_size
 from sddpm.moving.runs import Packed as Packed

@@ -1,4 +1,4 @@
-"""A stream of bytes cut into files of a given size, with a manifest by which they are put together and checked again.
+"""A stream of bytes cut into files of a given size, with a manifest to check and join them.
 
 OUT/  manifest.json  part-001  part-002  ...        the stream is: cat part-*
 """
@@ -30,7 +30,7 @@ def parse_size(text: str) -> int:
 
 
 class PartWriter:
-    """A file to write to: what is written goes to part-001, part-002, ... of at most `limit` bytes each."""
+    """A writable stream. Data go to part-001, part-002, ... of at most `limit` bytes each."""
 
     def __init__(self, folder: Path, limit: int | None):
         self.folder, self.limit = folder, limit
@@ -73,44 +73,44 @@ class PartWriter:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder, after checking that all its parts are there and whole.
+    """The manifest of a folder, after checking that all its parts exist and are intact.
 
     Raises:
-        UserError: there is no manifest, or parts are missing or damaged; names them.
+        UserError: there is no manifest, or parts, which are named, are missing or damaged.
     """
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} holds no {MANIFEST}: give the folder that `sddpm pack` wrote")
+        raise UserError(f"{folder} has no {MANIFEST}: give the folder that `sddpm pack` wrote")
     try:
         manifest = read_json(folder / MANIFEST)
         parts = [(_text(part["name"]), _text(part["sha256"])) for part in manifest["parts"]]
         [_count(part["bytes"]) for part in manifest["parts"]]
     except (UserError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / MANIFEST} is not whole: copy it again ({error})") from error
+        raise UserError(f"{folder / MANIFEST} is damaged: copy it again ({error})") from error
     if any(Path(name).name != name or name in ("", "..") for name, _ in parts):
         raise UserError(f"{folder / MANIFEST} names parts outside its folder")
     missing = [name for name, _ in parts if not (folder / name).is_file()]
     if missing:
-        raise UserError(f"{', '.join(missing)} of {len(parts)} parts missing in {folder}: copy them there too")
+        raise UserError(f"{', '.join(missing)} of {len(parts)} parts missing in {folder}: copy them there")
     damaged = [name for name, value in parts if sha256_of(folder / name) != value]
     if damaged:
-        raise UserError(f"{', '.join(damaged)} in {folder} not whole: copy them again")
+        raise UserError(f"{', '.join(damaged)} in {folder} damaged: copy them again")
     return manifest
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a text")
     return value
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise TypeError(f"{value!r} is no number of bytes")
+        raise TypeError(f"{value!r} is not a number of bytes")
     return value
 
 
 class PartReader:
-    """A file to read from: the parts of a manifest, one after another."""
+    """A readable stream of the parts of a manifest, in order."""
 
     def __init__(self, folder: Path, manifest: Mapping[str, Any]):
         self._waiting = [folder / part["name"] for part in manifest["parts"]]

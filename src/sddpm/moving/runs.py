@@ -1,9 +1,9 @@
-"""A run on its way to another machine: `pack_run` makes a few files of it, `unpack_run` a run folder again.
+"""Moves a run to another machine: `pack_run` writes it to a few files, `unpack_run` makes a run folder from them.
 
-What is packed is a tar archive, cut into parts: config.yaml, metrics.jsonl and the newest checkpoint. In half precision
-it is about a quarter as large: weights and their average are float16 (each tensor that float16 keeps to 2^-10 of its
-norm; batch norm and its statistics stay float32), and Adam's moments are left behind. The run then goes on with empty
-moments and warms up (`optim.optimizer_warmup`).
+The pack is a tar archive, cut into parts: config.yaml, metrics.jsonl and the newest checkpoint. In half precision it is
+about a quarter of the size: weights and their average are float16 (each tensor whose error is at most 2^-10 of its
+norm; batch norm and its statistics stay float32), and Adam's moments are left out. The run then continues with empty
+moments and a warm-up (`optim.optimizer_warmup`).
 """
 
 import shutil
@@ -46,15 +46,15 @@ from sddpm.training.state import build_model, make_pipeline
 FORMAT = 1
 WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
 ALL_TENSORS = (*TENSOR_FILES, POWER_FILE)
-ABOUT = ("class_names", "signal_range")  # what a pipeline keeps about its data
+ABOUT = ("class_names", "signal_range")  # facts about the data that a pipeline saves
 RUN_FILES = ("config.yaml", "metrics.jsonl", "history.yaml")
 DELAY = 1.0  # seconds after which a progress bar is shown
-ROUNDING = 2.0**-10  # of the norm of a tensor: what its float16 form may differ by
+ROUNDING = 2.0**-10  # maximum error of a tensor in float16, relative to its norm
 
 
 @dataclass(frozen=True)
 class Packed:
-    """step: of the run; half: in half precision; sizes: of the parts, in bytes."""
+    """step: step of the run; half: whether in half precision; sizes: of the parts, in bytes."""
 
     step: int
     half: bool
@@ -70,15 +70,15 @@ def pack_run(
     force: bool = False,
     progress: bool = True,
 ) -> Packed:
-    """Write the newest checkpoint of a run, and what else it takes to go on, to a new folder `out`.
+    """Write the newest checkpoint of a run, and everything else needed to continue, to a new folder `out`.
 
     Args:
-        run_dir: folder of a run.
-        out: folder to make.
-        max_part: bytes of a part at most; None for one part.
-        half: whether to round weights to float16 and leave Adam's moments behind.
-        force: whether to replace what is at `out`.
-        progress: whether to show a progress bar, of work that takes longer than a second.
+        run_dir: the folder of a run.
+        out: the folder to write.
+        max_part: maximum bytes of a part; None for one part.
+        half: whether to round weights to float16 and leave out Adam's moments.
+        force: whether to replace `out` if it exists.
+        progress: whether to show a progress bar after one second.
 
     Raises:
         UserError: nothing to pack, a damaged checkpoint, or a full disk.
@@ -86,9 +86,9 @@ def pack_run(
     run_dir, out = Path(run_dir), Path(out)
     check_outputs([Output(out, folder=("pack",))], inputs=[run_dir], force=force)
     if not run_dir.is_dir():
-        raise UserError(f"{run_dir} is no run: give the folder that `sddpm train` wrote")
+        raise UserError(f"{run_dir} is not a run: give the folder that `sddpm train` wrote")
     if not list_checkpoints(run_dir):
-        raise UserError(f"nothing to pack: {run_dir} holds no checkpoint yet")
+        raise UserError(f"nothing to pack: {run_dir} has no checkpoint yet")
     checkpoint, description = newest_checkpoint(run_dir)
     channels = int(_read_model(run_dir, "unet/config.json")["in_channels"])
     with atomic_path(out) as folder, tempfile.TemporaryDirectory() as scratch:
@@ -116,11 +116,11 @@ def pack_run(
 
 
 def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True) -> Packed:
-    """Make a run folder of what `pack_run` wrote, or add its checkpoint to the folder that the run has here already.
-    `progress` as of `pack_run`.
+    """Make a run folder from the files of `pack_run`, or add their checkpoint to the run's existing folder here.
+    `progress` as in `pack_run`.
 
     Raises:
-        UserError: parts that are missing or damaged; a folder that holds something else, or is further on already.
+        UserError: parts that are missing or damaged; a folder with other content, or with a later checkpoint.
     """
     source, run_dir = Path(source), Path(run_dir)
     if run_dir.exists() and not run_dir.is_dir():
@@ -131,7 +131,7 @@ def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True
         raise UserError(f"{source} was packed by another version of sddpm (format {manifest.get('format')!r})")
     kinds = {"step": int, "half": bool, "image_channels": int, "about": dict}
     if wrong := [key for key, kind in kinds.items() if type(manifest.get(key, {})) is not kind]:
-        raise UserError(f"{source / MANIFEST} is not whole: {', '.join(wrong)} missing or of a wrong kind")
+        raise UserError(f"{source / MANIFEST} is damaged: {', '.join(wrong)} missing or of a wrong type")
     with tempfile.TemporaryDirectory() as scratch, locked(run_dir):
         folder = Path(scratch)
         _extract(source, manifest, folder, progress)
@@ -139,13 +139,13 @@ def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True
             description = read_json(folder / STATE_FILE)
             check_description(description)
         except (KeyError, TypeError) as error:
-            raise UserError(f"{source} is not what `sddpm pack` writes: {STATE_FILE} is not whole ({error})") from error
+            raise UserError(f"{source} was not written by `sddpm pack`: {STATE_FILE} is damaged ({error})") from error
         _check_destination(run_dir, description)
         tensors = {name: read_safetensors(folder / name) for name in ALL_TENSORS if (folder / name).is_file()}
         if manifest["half"]:
             tensors = {name: _widened(values, description) for name, values in tensors.items()} | {MOMENTS: {}}
             description["moments_since"] = description["step"]
-        # All is known to be right before the first file is written.
+        # Everything has been checked before the first file is written.
         pipeline = _pipeline(source, manifest, load_config(folder / "config.yaml"), tensors[WEIGHTS[1]])
         for name in RUN_FILES:
             if (folder / name).is_file():
@@ -165,23 +165,25 @@ def _pipeline(
     try:
         model.load_state_dict(weights)
         return make_pipeline(model.eval(), config.diffusion, config.distill, **manifest.get("about", {}))
-    except (RuntimeError, TypeError, ValueError) as error:  # ValueError: a UserError too
-        raise UserError(f"{source} is not whole: its weights and its config differ, {reason(error)}") from error
+    except (RuntimeError, TypeError, ValueError) as error:  # ValueError: includes UserError
+        raise UserError(f"{source} is damaged: its weights and its config differ, {reason(error)}") from error
 
 
 def _read_model(run_dir: Path, name: str) -> dict[str, Any]:
     try:
         return read_json(run_dir / "model" / name)
     except UserError as error:
-        raise UserError(f"{run_dir / 'model'} is not whole; resume the run for a step, which writes it anew") from error
+        raise UserError(
+            f"{run_dir / 'model'} is damaged; resume the run for one step, which writes it again"
+        ) from error
 
 
 def _halved(tensors: Mapping[str, Tensor], moments: Path) -> dict[str, Tensor]:
-    """Weights in float16 where that keeps them; buffers, whose names the optimiser does not know, as they are."""
+    """Weights in float16 if that is accurate enough; buffers, which are not in the optimiser, unchanged."""
     learned = {name.partition("/")[2] for name in safetensors_shapes(moments)}
 
     def rounded(name: str, value: Tensor) -> Tensor:
-        known = name.rpartition("/")[2] in learned  # a snapshot's names begin with its width
+        known = name.rpartition("/")[2] in learned  # names in a snapshot begin with its width
         return _half(value) if known and value.dim() > 1 else value
 
     return {name: rounded(name, value) for name, value in tensors.items()}
@@ -199,7 +201,7 @@ def _widened(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> d
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without the names of users, so that a run has the same bytes wherever it is packed."""
+    """Remove user names, so that a packed run has the same bytes on every machine."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mtime = 0
@@ -207,18 +209,19 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _shown(stream: Any, method: Any, size: int, what: str, progress: bool) -> Any:
-    """The stream, whose reading or writing of `size` bytes moves a bar on."""
+    """The stream with a progress bar for reading or writing `size` bytes."""
     return tqdm.wrapattr(stream, method, total=size, desc=what, delay=DELAY, disable=not progress)
 
 
 def _archive_size(files: Iterable[Path]) -> int:
-    """Bytes of a tar archive: of each file a header and whole blocks; two empty blocks end it, and it fills records."""
+    """Size of a tar archive: a header and whole blocks per file, two empty blocks at the end, padded to full
+    records."""
     blocks = sum(1 + -(-path.stat().st_size // tarfile.BLOCKSIZE) for path in files) + 2
     return -(-blocks * tarfile.BLOCKSIZE // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
 
 
 def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: bool) -> None:
-    """The known files of an archive, and no others."""
+    """Extract the known files of an archive, and no others."""
     known = {*RUN_FILES, *ALL_TENSORS, STATE_FILE}
     try:
         size = sum(part["bytes"] for part in manifest["parts"])
@@ -229,27 +232,30 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: 
             for member in archive:
                 content = archive.extractfile(member)
                 if member.name not in known or content is None:
-                    raise UserError(f"{source} holds {member.name!r}, which is no part of a run")
+                    raise UserError(f"{source} holds {member.name!r}, which is not a part of a run")
                 with (folder / member.name).open("wb") as file:
                     shutil.copyfileobj(content, file)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{source} is not what `sddpm pack` writes: {reason(error)}") from error
+        raise UserError(f"{source} was not written by `sddpm pack`: {reason(error)}") from error
     needed = {"config.yaml", *WEIGHTS, STATE_FILE} | (set() if manifest["half"] else {MOMENTS})
     if absent := sorted(name for name in needed if not (folder / name).is_file()):
         raise UserError(f"{source} lacks {', '.join(absent)}: pack the run again")
 
 
 def _check_destination(run_dir: Path, description: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds another run, or a later state of this one."""
+    """Raise `UserError` for a folder with another run, or with a later state of this one."""
     if all(path.name.startswith(LOCK) for path in run_dir.iterdir()):
         return
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
-        raise UserError(f"{run_dir} is not empty and holds no run: choose another folder")
+        raise UserError(f"{run_dir} is not empty and is not a run: choose another folder")
     newest = read_description(checkpoints[-1])
     if changed := changed_keys(newest["config"], description["config"]):
-        raise UserError(f"{run_dir} holds another run: {', '.join(changed)} differ")
+        raise UserError(f"{run_dir} holds another run, with different {', '.join(changed)}: choose another folder")
     if newest["step"] >= description["step"]:
-        raise UserError(f"{run_dir} is at step {newest['step']} already, this is step {description['step']}")
+        raise UserError(
+            f"{run_dir} is already at step {newest['step']}, and the pack is at step {description['step']}: choose "
+            "another folder"
+        )

@@ -1,5 +1,5 @@
-"""Reading what comes from outside, one opener for each kind of file.
+"""Readers for untrusted files, one for each kind of file.
 
-Every opener bounds size, depth, count and declared shapes before it allocates, and turns every failure into a
-`UserError` that names the file, the place in it and what would help. None executes anything.
+Every reader limits size, depth, count and declared shapes before it allocates memory, and turns every failure into a
+`UserError` that names the file, the place in it and a remedy. None executes code from the file.
 """

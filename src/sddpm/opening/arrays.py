@@ -1,4 +1,4 @@
-"""NumPy's .npy and .npz: headers are compared with what the file holds before an array is made."""
+"""NumPy's .npy and .npz: headers are compared with the file's size before an array is allocated."""
 
 import os
 import zipfile
@@ -21,7 +21,7 @@ _UNPACKED = 1032  # times the packed size at most: the limit of deflate
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What an .npy says of its array. by_columns: whether in Fortran's order; size: bytes of the header."""
+    """The header of an .npy. by_columns: whether in Fortran order; size: bytes of the header."""
 
     shape: tuple[int, ...]
     by_columns: bool
@@ -30,25 +30,25 @@ class ArrayHeader:
 
     @property
     def bytes(self) -> int:
-        """Of the array."""
+        """The size of the array in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(stream: IO[bytes], length: int, source: str) -> ArrayHeader:
-    """The header of an .npy of `length` bytes, at whose array the stream then is.
+    """Read the header of an .npy of `length` bytes; the stream is then at the array.
 
     Raises:
-        UserError: no .npy, one of Python objects, or one that claims an array of another size than the file has.
+        UserError: not an .npy, an array of Python objects, or a header that does not match the file's size.
     """
     start = stream.tell()
     try:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version[0] == 1 else npy.read_array_header_2_0
         shape, by_columns, dtype = read(stream)
-    except (zipfile.BadZipFile, zlib.error):  # of the file around it, for the caller to report
+    except (zipfile.BadZipFile, zlib.error):  # an error of the zip file, which the caller reports
         raise
-    except Exception as error:  # numpy parses Python literals here, and fails in as many ways as Python does
-        raise UserError(f"{source} is no array of NumPy, or is damaged: {reason(error)}") from error
+    except Exception as error:  # numpy parses Python literals here, and can raise many kinds of errors
+        raise UserError(f"{source} is not a NumPy array, or is damaged: {reason(error)}") from error
     if dtype.hasobject:
         raise UserError(f"{source} holds Python objects, which are not read: save numbers")
     if any(side < 0 for side in shape):
@@ -56,41 +56,43 @@ def read_header(stream: IO[bytes], length: int, source: str) -> ArrayHeader:
     header = ArrayHeader(shape, by_columns, dtype, stream.tell() - start)
     if header.bytes > (held := length - header.size):
         raise UserError(
-            f"{source} is truncated or damaged: it announces {list(shape)} {dtype}, {header.bytes:,} bytes, and holds"
+            f"{source} is truncated or damaged: its header says {list(shape)} {dtype}, {header.bytes:,} bytes, but it "
+            "holds"
             f" {held:,}"
         )
     return header
 
 
 def open_npz(path: str | os.PathLike[str], what: str) -> zipfile.ZipFile:
-    """An .npz, opened. Raises `UserError` for what is no whole zip, or one that is encrypted or packed unusually."""
+    """Open an .npz. Raises `UserError` for an incomplete zip, or one that is encrypted or has an unusual
+    compression."""
     found = check_file(path, what)
     try:
         archive = zipfile.ZipFile(found)
-    except Exception as error:  # BadZipFile, and whatever its parts raise
-        raise UserError(f"{path} is no {what}, or is truncated: {reason(error)}") from error
+    except Exception as error:  # BadZipFile, and errors of its parts
+        raise UserError(f"{path} is not an {what}, or is truncated: {reason(error)}") from error
     for member in archive.infolist():
         if member.flag_bits & 1:
-            raise UserError(f"{path} is no {what}: {member.filename} is encrypted")
+            raise UserError(f"{path} is not an {what}: {member.filename} is encrypted")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{path} is no {what}: {member.filename} is compressed in a way that NumPy does not write")
+            raise UserError(f"{path} is not an {what}: {member.filename} has a compression that NumPy does not write")
         if member.file_size > _UNPACKED * member.compress_size + 64 * KIB:
             raise UserError(f"{path} is damaged: {member.filename} claims {member.file_size:,} bytes")
     if len(archive.infolist()) > MOST_ARRAYS:
-        raise UserError(f"{path} is no {what}: it holds {len(archive.infolist()):,} arrays")
+        raise UserError(f"{path} is not an {what}: it holds {len(archive.infolist()):,} arrays")
     return archive
 
 
 def read_npz(path: str | os.PathLike[str], what: str, wanted: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """Arrays of an .npz by name, whole and with the checksums they were written with.
+    """The arrays of an .npz by name, with checksums verified.
 
     Args:
-        path: of the file.
-        what: it should be, for refusals.
-        wanted: names to read, if they are there; None for all.
+        path: path of the file.
+        what: the expected kind of file, for error messages.
+        wanted: names to read, if they exist; None for all.
 
     Raises:
-        UserError: as `open_npz` and `read_header`; a checksum that differs; more than fits into memory.
+        UserError: as in `open_npz` and `read_header`; a wrong checksum; arrays that do not fit into memory.
     """
     found: dict[str, np.ndarray] = {}
     with open_npz(path, what) as archive:
@@ -119,7 +121,7 @@ def read_npy(path: str | os.PathLike[str], what: str) -> np.ndarray:
 
 
 def is_npy(path: Path) -> bool:
-    """Whether a file begins as an .npy does."""
+    """Whether a file begins like an .npy."""
     try:
         with path.open("rb") as file:
             return file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX
@@ -130,15 +132,15 @@ def is_npy(path: Path) -> bool:
 def _read_member(path: Any, what: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     try:
         with archive.open(member) as stream:
-            source = f"{path} is no {what}: {member.filename}"
+            source = f"{path} is not an {what}: {member.filename}"
             header = read_header(stream, member.file_size, source)
             array = _read_array(stream, header, source)
-            stream.read(1)  # to the end, where the checksum is compared
+            stream.read(1)  # reads to the end, where the checksum is compared
             return array
     except UserError:
         raise
     except Exception as error:  # zlib.error, BadZipFile, EOFError, ...
-        raise UserError(f"{path} is no {what}, or is truncated: {reason(error)}") from error
+        raise UserError(f"{path} is not an {what}, or is truncated: {reason(error)}") from error
 
 
 def _read_array(stream: IO[bytes], header: ArrayHeader, source: str) -> np.ndarray:
@@ -147,7 +149,7 @@ def _read_array(stream: IO[bytes], header: ArrayHeader, source: str) -> np.ndarr
     while done < header.bytes:
         piece = stream.read(min(header.bytes - done, 16 * MIB))
         if not piece:
-            raise UserError(f"{source} is truncated: {done:,} bytes of {header.bytes:,}")
+            raise UserError(f"{source} is truncated: it has {done:,} of {header.bytes:,} bytes")
         content[done : done + len(piece)] = np.frombuffer(piece, np.uint8)
         done += len(piece)
     flat = content.view(header.dtype) if header.bytes else np.empty(0, header.dtype)

@@ -1,4 +1,4 @@
-"""Hashes of weights, kept beside them in SHA256SUMS, a file that `sha256sum -c` reads too."""
+"""Hashes of weights, stored next to them in SHA256SUMS, a file that `sha256sum -c` can also read."""
 
 import re
 from pathlib import Path
@@ -18,10 +18,10 @@ def write_checksums(folder: Path) -> None:
 
 
 def check_checksums(folder: Path) -> None:
-    """Compare the weights in `folder` with their hashes. Folders without any, as former versions wrote, pass.
+    """Compare the weights in `folder` with their hashes. Folders without hashes (from earlier versions) are accepted.
 
     Raises:
-        UserError: weights that are not those that were saved; names the file.
+        UserError: weights that differ from the saved ones; the message names the file.
     """
     path = folder / CHECKSUMS
     if not path.is_file():
@@ -29,13 +29,15 @@ def check_checksums(folder: Path) -> None:
     kept: dict[str, str] = {}
     for number, line in enumerate(read_text(path, MIB, "list of hashes").splitlines(), 1):
         if (found := _LINE.fullmatch(line)) is None:
-            raise UserError(f"{path} is damaged: line {number} is no hash; copy the model again")
+            raise UserError(f"{path} is damaged: line {number} is not a hash; copy the model again")
         kept[found[2]] = found[1]
     for file in sorted(folder.glob("*.safetensors")):
         if file.name not in kept:
-            raise UserError(f"{path} has no hash of {file.name}: delete it if these weights are yours")
+            raise UserError(
+                f"{path} has no hash of {file.name}: delete {CHECKSUMS} if you added these weights yourself"
+            )
         if sha256_of(file) != kept[file.name]:
             raise UserError(
-                f"{file} is damaged, or not what was saved: its hash differs from that in {CHECKSUMS}; copy the model "
+                f"{file} is damaged or was changed: its hash differs from that in {CHECKSUMS}; copy the model "
                 f"again, or delete {CHECKSUMS} if you changed the weights yourself"
             )

@@ -1,4 +1,4 @@
-"""Files as such: that there is one, that it may be read, and that it is not larger than its kind ever is."""
+"""General checks of files: that a file exists, is readable, and is not larger than files of its kind can be."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """A path with ~ and ~NAME replaced by home folders. Raises `UserError` for a user that there is not."""
+    """A path with ~ and ~NAME replaced by home folders. Raises `UserError` for an unknown user."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -20,14 +20,14 @@ def user_path(path: str | os.PathLike[str]) -> Path:
 
 
 def check_file(path: str | os.PathLike[str], what: str = "file") -> Path:
-    """The path of a regular file that may be read.
+    """The path of a readable regular file.
 
     Args:
-        path: where.
-        what: the file should be, for the refusal.
+        path: path of the file.
+        what: the expected kind of file, for error messages.
 
     Raises:
-        UserError: nothing there, a folder, a pipe or device (which might never end), or no permission.
+        UserError: no such file, a folder, a pipe or device (which might never end), or no permission.
     """
     found = user_path(path)
     try:
@@ -46,7 +46,7 @@ def check_file(path: str | os.PathLike[str], what: str = "file") -> Path:
 
 
 def read_bytes(path: str | os.PathLike[str], most: int, what: str = "file") -> bytes:
-    """The content of a file of at most so many bytes. Raises `UserError` as `check_file`, and for a larger one."""
+    """The content of a file of at most `most` bytes. Raises `UserError` as `check_file` does, and for a larger file."""
     found = check_file(path, what)
     try:
         with found.open("rb") as file:
@@ -59,15 +59,16 @@ def read_bytes(path: str | os.PathLike[str], most: int, what: str = "file") -> b
 
 
 def read_text(path: str | os.PathLike[str], most: int, what: str = "file") -> str:
-    """A UTF-8 text of at most so many bytes. Raises `UserError` as `read_bytes`, and for what is no text."""
+    """A UTF-8 text of at most `most` bytes. Raises `UserError` as `read_bytes` does, and for a file that is not
+    text."""
     try:
         return read_bytes(path, most, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {path}: it is not UTF-8 text, as a {what} is (byte {error.start})") from error
+        raise UserError(f"cannot read {path}: a {what} must be UTF-8 text, and byte {error.start} is not") from error
 
 
 def check_memory(size: int, what: str) -> None:
-    """Raise `UserError` if `what` takes more bytes than this machine has free."""
+    """Raise `UserError` if `what` needs more memory than this machine has free."""
     free = psutil.virtual_memory().available
     if size > free:
-        raise UserError(f"{what} takes {size / GIB:,.1f} GiB of memory, and {free / GIB:.1f} GiB are free")
+        raise UserError(f"{what} needs {size / GIB:,.1f} GiB of memory, but only {free / GIB:.1f} GiB are free")

@@ -1,4 +1,4 @@
-"""Images: in the formats of pictures only, whatever a file is called, and no larger than pictures are."""
+"""Images: only in common picture formats, whatever the file's name, and of limited size."""
 
 import io
 import os
@@ -10,22 +10,22 @@ from PIL import Image
 from sddpm.errors import UserError, reason
 from sddpm.opening.files import MIB, read_bytes
 
-# Pillow formats tried, whatever the file is called; others (EPS, for one, starts Ghostscript) are left alone.
+# Pillow formats that are tried, whatever the file's name; others are not used (EPS, for example, runs Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MOST_BYTES, MOST_PIXELS = 64 * MIB, 50_000_000
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """An image whose header has been read and whose pixels are decoded on use. Raises anything for a damaged one."""
+    """An image with its header read; pixels are decoded on use. Can raise any exception for a damaged image."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 @contextmanager
 def open_image(path: str | os.PathLike[str], what: str = "image") -> Iterator[Image.Image]:
-    """The image in a file; what fails inside the block because of it is its fault too.
+    """The image in a file; errors that its data cause inside the block are reported for the file too.
 
     Raises:
-        UserError: no file, one too large, no image of a known format, or a damaged one.
+        UserError: no such file, a too large one, an unknown format, or a damaged image.
     """
     content = read_bytes(path, MOST_BYTES, what)
     try:
@@ -36,7 +36,7 @@ def open_image(path: str | os.PathLike[str], what: str = "image") -> Iterator[Im
             yield image
     except UserError:
         raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         why = reason(error)
         why = "not an image of a known format" if why.startswith("cannot identify") else why
-        raise UserError(f"{path} is no image that can be read: {why}") from error
+        raise UserError(f"{path} is not a readable image: {why}") from error

@@ -1,4 +1,4 @@
-"""A saved network: its config and the header of its weights are compared before any of its memory is taken."""
+"""A saved network: its config and the header of its weights are compared before memory is allocated."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def check_network(folder: Path, network: Any) -> None:
-    """Raise `UserError` unless the config in `folder` makes a network of this class that fits the weights there.
+    """Raise `UserError` unless the config in `folder` describes a network of this class that fits the weights there.
 
     Args:
-        folder: with config.json, and weights in one .safetensors or in several with an index.
-        network: a class of diffusers' kind, with `from_config`.
+        folder: a folder with config.json, and weights in one .safetensors or in several with an index.
+        network: a model class as in diffusers, with `from_config`.
     """
     config = read_json(folder / CONFIG_NAME)
     if "quantization_config" in config:
@@ -42,7 +42,7 @@ def check_network(folder: Path, network: Any) -> None:
 
 
 def variant_of(folder: Path) -> str | None:
-    """The variant, such as "fp16", under which the weights in `folder` were saved, if there is that one alone."""
+    """The variant, such as "fp16", of the weights in `folder`, if there is exactly one."""
     stem, _, suffix = WEIGHTS_NAME.partition(".")
     found = [] if (folder / WEIGHTS_NAME).exists() else sorted(folder.glob(f"{stem}.*.{suffix}"))
     return found[0].name.split(".")[1] if len(found) == 1 else None
@@ -62,22 +62,23 @@ def _weight_shapes(folder: Path) -> Shapes:
     for name in sorted(names, key=str):
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise UserError(
-                f"{folder / WEIGHTS_INDEX} names {name!r}: weights are read from .safetensors files beside it, and no "
-                "others, since pickles may run code"
+                f"{folder / WEIGHTS_INDEX} names {name!r}: weights are only read from .safetensors files next to it, "
+                "since "
+                "pickles can execute code"
             )
         shapes |= safetensors_shapes(folder / name)
     return shapes
 
 
 def _network_shapes(folder: Path, network: Any, config: dict[str, Any]) -> Shapes:
-    """Names and shapes of the parameters of a config, from a network that has no memory."""
+    """Names and shapes of the parameters of a config, from a network on the meta device, without memory."""
     try:
         with torch.device("meta"):
             made = network.from_config(config)
         state = made.state_dict()
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
-    except Exception as error:  # whatever a class makes of values that it does not expect
-        raise UserError(f"{folder / CONFIG_NAME} makes no network: {reason(error)}") from error
+    except Exception as error:  # classes raise various errors for invalid values
+        raise UserError(f"cannot make a network from {folder / CONFIG_NAME}: {reason(error)}") from error
     check_memory(sum(value.numel() * value.element_size() for value in state.values()), str(folder))
     return {name: tuple(value.shape) for name, value in state.items()}

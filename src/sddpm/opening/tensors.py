@@ -1,4 +1,4 @@
-"""Weights: .safetensors, and .pt files of torch.save, whose pickles are read without executing them."""
+"""Weights: .safetensors, and .pt files of torch.save, whose pickles are read without executing code."""
 
 import os
 import re
@@ -16,58 +16,58 @@ from sddpm.opening.files import check_file, check_memory
 
 
 def safetensors_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, from the header alone. Raises `UserError` for no file, or a damaged one."""
+    """Shapes by name, from the header only. Raises `UserError` for a missing or damaged file."""
     found = check_file(path, "file of weights")
     try:
         with safe_open(found, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no dictionary
-    except Exception as error:  # SafetensorError, and what a header that is no text raises
-        raise UserError(f"{path} is damaged or not whole: {_reason(error)}") from error
+    except Exception as error:  # SafetensorError, and errors of a header that is not text
+        raise UserError(f"{path} is damaged or incomplete: {_reason(error)}") from error
 
 
 def read_safetensors(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Tensors by name. Raises `UserError` for no file, a damaged one, or one that does not fit into memory."""
+    """Tensors by name. Raises `UserError` for a missing or damaged file, or one that does not fit into memory."""
     found = check_file(path, "file of weights")
     check_memory(found.stat().st_size, str(path))
-    # CPU tensors are copied to the device: safetensors does not know "cpu:0".
+    # CPU tensors are copied to the device: safetensors does not accept "cpu:0".
     try:
         with safe_open(found, framework="pt") as file:
             return {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118  no dictionary
     except Exception as error:
-        raise UserError(f"{path} is damaged or not whole: {_reason(error)}") from error
+        raise UserError(f"{path} is damaged or incomplete: {_reason(error)}") from error
 
 
 def read_torch(path: str | os.PathLike[str], what: str) -> Any:
-    """What torch.save wrote, on the CPU: tensors and plain containers of them.
+    """The content of a file of torch.save, on the CPU: tensors and plain containers of them.
 
-    The checksums of the file, if it is a zip as torch writes since 1.6, are compared.
+    If the file is a zip, as written since torch 1.6, its checksums are verified.
 
     Raises:
-        UserError: no file; not one of torch's; truncated or damaged; holding other objects; tensors that claim more
-            than the file holds.
+        UserError: no such file; not one of torch's; truncated or damaged; holding other objects; tensors that claim
+            more data than the file has.
     """
     found = check_file(path, what)
     if zipped := zipfile.is_zipfile(found):
         _check_zip(found, path, what)
     try:
         content = torch.load(found, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's, pickle's, and those of whatever a damaged pickle calls for
+    except Exception as error:  # torch's, pickle's, and errors of any object in a damaged pickle
         if (named := re.search(r"GLOBAL (\S+)", str(error))) and zipped:
             raise UserError(
-                f"{path} holds {named[1]}, which only a pickle that runs code can load; expected a {what} of tensors"
+                f"{path} holds {named[1]}, which cannot be loaded without executing code; expected a {what} of tensors"
             ) from None
-        raise UserError(f"{path} is no {what}, or a truncated one; download or copy it again") from error
+        raise UserError(f"{path} is not a {what}, or is truncated; download or copy it again") from error
     _check_tensors(content, path, found.stat().st_size)
     return content
 
 
 def _check_zip(found: Path, path: Any, what: str) -> None:
-    damaged = f"{path} is no {what}, or is damaged"
+    damaged = f"{path} is not a {what}, or is damaged"
     try:
         with zipfile.ZipFile(found) as archive:
             packed = [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]
             if packed or sum(member.file_size for member in archive.infolist()) > found.stat().st_size:
-                raise UserError(f"{damaged}: it is compressed, or claims more than it holds")
+                raise UserError(f"{damaged}: it is compressed, or claims more data than it has")
             bad = archive.testzip()
     except UserError:
         raise
@@ -78,21 +78,22 @@ def _check_zip(found: Path, path: Any, what: str) -> None:
 
 
 def _check_tensors(content: Any, path: Any, size: int) -> None:
-    """Refuse tensors of more elements than their storage, such as one number spread over a million by a stride of 0."""
+    """Refuse tensors with more elements than their storage, such as one number repeated a million times by a stride of
+    0."""
     waiting, seen, containers = [content], 0, set()
     while waiting:
         value = waiting.pop()
-        if id(value) in containers:  # one may hold itself
+        if id(value) in containers:  # a container may contain itself
             continue
         if not isinstance(value, Tensor):
             containers.add(id(value))
         if isinstance(value, Tensor):
             dense = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
             if not dense or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise UserError(f"{path} is damaged: it holds a tensor {list(value.shape)} without as many numbers")
+                raise UserError(f"{path} is damaged: the data of a tensor {list(value.shape)} are incomplete")
             seen += value.numel() * value.element_size()
             if seen > 2 * size + 1024:
-                raise UserError(f"{path} is damaged: its tensors claim more numbers than the file holds")
+                raise UserError(f"{path} is damaged: its tensors claim more data than the file has")
         elif isinstance(value, Mapping):
             waiting += value.values()
         elif isinstance(value, list | tuple):

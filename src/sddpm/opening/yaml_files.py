@@ -12,16 +12,16 @@ MOST_BYTES, MOST_VALUES, DEEPEST = MIB, 100_000, 50
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4), 1e5 a whole one, and no key may be given twice."""
+    """YAML in which 1e-4 is a number (YAML 1.1 needs 1.0e-4), 1e5 an integer, and repeated keys are errors."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # <<, which takes over the keys of another mapping
+            if key_node.tag == "tag:yaml.org,2002:merge":  # <<, which merges the keys of another mapping
                 continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, dict | list | set) or not isinstance(key, str | int | float | bool | None):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is no name of a key", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is not a valid key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
             seen.add(key)
@@ -39,15 +39,15 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """The value of a YAML text: plain values only, no tag makes an object of anything else.
+    """The value of a YAML text: only plain values; tags for other objects are refused.
 
     Args:
-        text: to parse.
-        source: names it in the refusal.
+        text: the text to parse.
+        source: its name in error messages.
 
     Raises:
-        UserError: not YAML; too many values, counted as often as anchors repeat them; nested too deeply, or in itself;
-            a date or number that is none.
+        UserError: not YAML; too many values, where repeated anchors count each time; nested too deeply, or in itself;
+            an invalid date or number.
     """
     try:
         loader = _Loader(text)
@@ -65,17 +65,17 @@ def parse_yaml(text: str, source: str) -> Any:
         raise UserError(f"{source}: not valid YAML: nested more than {DEEPEST} deep") from error
     except UserError:
         raise
-    except Exception as error:  # ValueError, AttributeError, IndexError, ... of PyYAML's own, for bad dates and numbers
-        raise UserError(f"{source}: not valid YAML: a value is no date or number ({reason(error)})") from error
+    except Exception as error:  # ValueError, AttributeError, IndexError, ... from PyYAML, for invalid dates and numbers
+        raise UserError(f"{source}: not valid YAML: invalid date or number ({reason(error)})") from error
 
 
 def read_yaml(path: Any, what: str = "YAML file") -> Any:
-    """The value in a YAML file. Raises `UserError` as `parse_yaml`, or if it cannot be read."""
+    """The value in a YAML file. Raises `UserError` as `parse_yaml` does, or if it cannot be read."""
     return parse_yaml(read_text(path, MOST_BYTES, what), str(path))
 
 
 def _check_size(root: yaml.Node, source: str) -> None:
-    """Count the values of a document as if anchors were copies, without making any."""
+    """Count the values of a document as if anchors were copied, without copying."""
     counts: dict[int, int] = {}
 
     def count(node: yaml.Node, depth: int) -> int:
@@ -88,7 +88,7 @@ def _check_size(root: yaml.Node, source: str) -> None:
         if not isinstance(node, yaml.ScalarNode):
             total += sum(count(child, depth + 1) for child in children)
         if total > MOST_VALUES:
-            raise UserError(f"{source}: holds more than {MOST_VALUES:,} values, with those that anchors repeat")
+            raise UserError(f"{source}: holds more than {MOST_VALUES:,} values, including those repeated by anchors")
         counts[id(node)] = total
         return total
 
