@@ -189,3 +189,19 @@ def test_models_of_the_package_are_known_as_such():
     for name in pretrained.pretrained_names():
         folder = pretrained.find_pretrained(name)
         assert folder is not None and folder_kind(folder) == "model"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640)])
+def test_files_are_readable_by_the_umask(tmp_path, umask, mode):
+    """safetensors makes its files for their owner alone, which would lock others out of a shared model."""
+    before = os.umask(umask)
+    try:
+        with atomic_path(tmp_path / "one") as temporary:
+            temporary.touch(0o600)
+        with atomic_path(tmp_path / "folder") as temporary:
+            (temporary / "inner").mkdir(parents=True)
+            (temporary / "inner" / "two").touch(0o600)
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "one", tmp_path / "folder" / "inner" / "two"):
+        assert file.stat().st_mode & 0o777 == mode

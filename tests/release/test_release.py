@@ -19,7 +19,7 @@ from sddpm.figures.signals import signal_grid
 from sddpm.guidance import store_sampler
 from sddpm.pipelines import Sampler, SpikingDiffusionPipeline
 from sddpm.release import halve, read_evaluations, release
-from sddpm.training import load_config, train
+from sddpm.training import distill, load_config, train
 from sddpm.training.history import stages_of
 
 TINY = [
@@ -291,3 +291,20 @@ def test_steps_time_steps_and_named_samplers_are_released(run, tmp_path):
         with pytest.raises(UserError, match=message):
             release(scaled, tmp_path / "none", hardware="a test", **bad)
     assert not (tmp_path / "none").exists()
+
+
+def test_the_card_of_a_distilled_model(tmp_path):
+    """It says what it was distilled from, how, and with which command; what is released still is a distilled model."""
+    v = [*TINY, "diffusion.prediction_type=v_prediction"]
+    train(load_config("digits", v), tmp_path / "teacher")
+    overrides = ["train.steps=1", "distill.grid=log-snr", "distill.order=2", "distill.x0_scale=1.02"]
+    distill(tmp_path / "teacher", tmp_path / "run", evaluations=3, overrides=overrides, progress=False)
+    release(tmp_path / "run", tmp_path / "three", hardware="a test")
+    released = load_pipeline(tmp_path / "three")
+    assert released.scheduler.config.distilled and released.num_inference_steps == 3
+    card = (tmp_path / "three" / "README.md").read_text()
+    times = ", ".join(map(str, released.timesteps))
+    assert f"Distilled to 3 evaluations, at t = {times};" in card
+    assert "teacher took 4 steps of DPM-Solver++(2M) with x0_scale 1.02." in card
+    assert "| command | `sddpm train config.yaml --init-from teacher --data FOLDER`" in card
+    assert load_config(tmp_path / "three" / "config.yaml").distill.evaluations == 3

@@ -40,6 +40,7 @@ def atomic_path(path: Path, *, owned: bool = False) -> Iterator[Path]:
         # The suffix stays, because some writers choose their format by it.
         temporary = scratch / "new" / path.name
         yield temporary
+        _open_to_readers(temporary)
         _replace(temporary, path, scratch / BEFORE, owned)
     except (OSError, SafetensorError) as error:  # safetensors has its own exception for a full disk
         raise UserError(f"cannot write {path}: {_reason(error)}; nothing was changed there") from error
@@ -52,6 +53,14 @@ def _reason(error: Exception) -> str:
     written"."""
     short = isinstance(error, OSError) and error.errno is None and " requested and " in str(error)
     return os.strerror(errno.ENOSPC) if short else getattr(error, "strerror", None) or str(error)
+
+
+def _open_to_readers(made: Path) -> None:
+    """Let those read the files who may by the process's umask; safetensors writes them for their owner alone."""
+    readable = made.parent.stat().st_mode & 0o444  # of a folder that was made by the umask
+    for file in [made, *made.rglob("*")] if made.is_dir() else [made]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | readable)
 
 
 def _replace(temporary: Path, path: Path, before: Path, owned: bool) -> None:

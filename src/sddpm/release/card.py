@@ -21,7 +21,8 @@ TASK = "unconditional-image-generation"
 @dataclass(frozen=True)
 class CardFacts:
     """The contents of a card. stages: the model's history, its own training last; steps: of its solver, None if a named
-    sampler is the default; samplers: the named ones in words, and sampler, the default one."""
+    sampler is the default; samplers: the named ones in words, and sampler, the default one. timesteps: those that its
+    scheduler keeps."""
 
     name: str
     config: Config
@@ -35,6 +36,7 @@ class CardFacts:
     versions: str
     samplers: Mapping[str, str] = field(default_factory=dict)
     sampler: str | None = None
+    timesteps: Sequence[int] | None = None
 
 
 def card_text(facts: CardFacts) -> str:
@@ -64,6 +66,8 @@ def card_text(facts: CardFacts) -> str:
         copies=next((e for e in facts.evaluations if e.near_copies is not None), None),
         ledger=ledger,
         steps=facts.steps,
+        timesteps=facts.timesteps,
+        distill=facts.config.distill,
         samplers=facts.samplers,
         sampler=facts.sampler,
         ac=count(totals["ac"]),

@@ -121,6 +121,7 @@ def release(
             steps=released.num_inference_steps if released.default_sampler is None else None,
             samplers={name: str(each) for name, each in released.samplers.items()},
             sampler=released.default_sampler,
+            timesteps=released.timesteps,
             evaluations=read_evaluations(evaluations, temporary),
             versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",
         )
