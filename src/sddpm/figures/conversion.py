@@ -16,7 +16,7 @@ def conversion_figure(layers: Sequence[str], errors: Mapping[str, Sequence[float
     axes = figure.subplots()
     for label, values in errors.items():
         axes.plot(range(len(layers)), values, linewidth=1.2, marker=".", label=label)
-    axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
+    axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8)
     axes.set_ylabel("relative error of the mean over T")
     axes.set_ylim(bottom=0)
     axes.grid(True, linewidth=0.3, alpha=0.6)

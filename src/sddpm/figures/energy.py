@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sddpm.errors import UserError
 
 SAVED, SPENT = "#1b6ca8", "#c1272d"
-INK, ROW_HEIGHT = "#444444", 0.17
+INK, ROW_HEIGHT = "#444444", 0.2
 
 
 def energy_by_layer(
@@ -39,7 +39,7 @@ def energy_by_layer(
         if np.any(values):
             axes.barh(range(len(names)), values, left=left, color=(colours or {}).get(part), label=part, height=0.78)
             left = left + np.asarray(values)
-    axes.set_yticks(range(len(names)), labels=list(names), fontsize=6.5)
+    axes.set_yticks(range(len(names)), labels=list(names), fontsize=8)
     axes.set(title=title, ylim=(len(names) - 0.4, -0.6), xlim=(0, 1.04 * max(float(left.max()), 1e-9)))
     axes.set_xlabel(f"energy in {unit}", fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
@@ -144,7 +144,7 @@ def pareto(points: Sequence[ParetoPoint], energy_label: str, quality_label: str,
         for p in own:
             if p.interval is not None:
                 axes.plot([p.energy, p.energy], p.interval, color=line.get_color(), linewidth=0.8, alpha=0.6)
-            axes.annotate(p.name, (p.energy, p.quality), (4, 4), textcoords="offset points", fontsize=7, color=INK)
+            axes.annotate(p.name, (p.energy, p.quality), (4, 4), textcoords="offset points", fontsize=8, color=INK)
     front = pareto_front(points)
     axes.step([p.energy for p in front], [p.quality for p in front], where="post", color=INK, linewidth=1.0,
               linestyle=":", label="Pareto front")  # fmt: skip

@@ -28,9 +28,9 @@ def modulation_figure(scales: Mapping[str, Sequence[float]]) -> Figure:
     for i, row in enumerate(rows):
         for n, p in enumerate(row):
             ink = "white" if abs(p - 1) > 0.6 * largest else "black"
-            axes.text(n, i, f"{p:.3f}", ha="center", va="center", fontsize=6.5, color=ink)
+            axes.text(n, i, f"{p:.3f}", ha="center", va="center", fontsize=7.5, color=ink)
     axes.set_xticks(range(steps), labels=[str(n + 1) for n in range(steps)])
-    axes.set_yticks(range(len(names)), labels=names, fontsize=6.5)
+    axes.set_yticks(range(len(names)), labels=names, fontsize=7.5)
     axes.set(xlabel="SNN time step", title="learned scale p")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

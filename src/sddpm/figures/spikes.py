@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sddpm.errors import UserError
 
 INK, SPIKE, DEAD, SATURATED, LINE = "#444444", "#1b6ca8", "#9a9a9a", "#c1272d", "#c1272d"
-ROW_HEIGHT, MOST_LABELS = 0.17, 60
+ROW_HEIGHT, MOST_LABELS = 0.2, 60
 
 
 def raster(spikes: np.ndarray, T: int, timesteps: Sequence[int], title: str = "") -> Figure:
@@ -58,7 +58,7 @@ def rate_map(names: Sequence[str], rates: np.ndarray, title: str = "") -> Figure
     if T <= 16:
         for (i, n), rate in np.ndenumerate(rates):
             colour = "white" if rate > 0.55 * top else "black"
-            axes.text(n, i, f"{rate:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+            axes.text(n, i, f"{rate:.2f}", ha="center", va="center", fontsize=7.5, color=colour)
     axes.set_xticks(range(T), labels=[str(n + 1) for n in range(T)], fontsize=8)
     axes.set_xlabel("SNN time step", fontsize=9)
     _colour_bar(figure, image, axes, "firing rate")
@@ -115,8 +115,8 @@ def membrane_histograms(names: Sequence[str], edges: np.ndarray, counts: np.ndar
     extent = (left, right, len(names) - 0.5, -0.5)
     image = axes.imshow(share[:, 1:-1], cmap="Blues", aspect="auto", extent=extent, interpolation="nearest", vmin=0)
     for i, (below, beyond) in enumerate(share[:, [0, -1]]):
-        axes.text(left, i, f" {below:.0%}", va="center", fontsize=6.5, color=INK)
-        axes.text(right, i, f"{beyond:.0%} ", va="center", ha="right", fontsize=6.5, color=INK)
+        axes.text(left, i, f" {below:.0%}", va="center", fontsize=7.5, color=INK)
+        axes.text(right, i, f"{beyond:.0%} ", va="center", ha="right", fontsize=7.5, color=INK)
     axes.axvline(1.0, color=LINE, linewidth=1.2)
     axes.text(1.0, -0.6, "threshold", color=LINE, fontsize=8, ha="center", va="bottom")
     axes.set_xlabel("membrane before firing, in units of the threshold (numbers: share further out)", fontsize=9)
@@ -148,9 +148,9 @@ def channel_rates(
             axes.plot(each[chosen], spread[chosen], ".", color=colour, markersize=2.2, alpha=0.8)
         dead, always = int((each == 0).sum()), int((each >= saturated).sum())
         if dead:
-            axes.text(-0.015, i, f"{dead} dead", ha="right", va="center", fontsize=6, color=DEAD)
+            axes.text(-0.015, i, f"{dead} dead", ha="right", va="center", fontsize=7.5, color=DEAD)
         if always:
-            axes.text(1.015, i, f"{always} always", ha="left", va="center", fontsize=6, color=SATURATED)
+            axes.text(1.015, i, f"{always} always", ha="left", va="center", fontsize=7.5, color=SATURATED)
     axes.set(xlim=(-0.14, 1.14), ylim=(len(names) - 0.4, -0.6))
     axes.set_xlabel("firing rate of a channel", fontsize=9)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
@@ -176,7 +176,7 @@ def _tall(names: Sequence[str], width: float, title: str) -> tuple[Figure, Axes]
 
 def _layer_ticks(axes: Axes, names: Sequence[str]) -> None:
     every = -(-len(names) // MOST_LABELS)
-    axes.set_yticks(range(0, len(names), every), labels=list(names[::every]), fontsize=6.5)
+    axes.set_yticks(range(0, len(names), every), labels=list(names[::every]), fontsize=8)
 
 
 def _diffusion_ticks(axes: Axes, places: Sequence[float], timesteps: Sequence[int]) -> None:
@@ -188,6 +188,6 @@ def _diffusion_ticks(axes: Axes, places: Sequence[float], timesteps: Sequence[in
 def _colour_bar(figure: Figure, image, axes: Axes, label: str):
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=30)
     bar.set_label(label, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
+    bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)  # type: ignore[operator]
     return bar
