@@ -46,7 +46,7 @@ def test_there_and_back(vectors_dir, tmp_path):
     ("arguments", "message"),
     [
         (["absent.pt", "out"], "nothing at absent.pt"),
-        (["text.pt", "out"], "text.pt is no torch checkpoint"),
+        (["text.pt", "out"], "text.pt is not a torch checkpoint"),
         (["empty", "out.pt"], "empty is not a model"),
         (["{checkpoint}", "taken"], "taken already exists"),
         (["{checkpoint}", "out.pt"], "a converted model is a folder"),

@@ -32,7 +32,7 @@ def test_known_names_ask_for_data_not_for_a_name(tmp_path, name):
         ("fashionmist", "did you mean fashion-mnist"),
         ("cifar", "did you mean cifar10"),
         ("mnst", "did you mean mnist"),
-        ("qqqqqqqq", "Known are digits, mnist"),
+        ("qqqqqqqq", "The data sets are digits, mnist"),
         ("", "unknown data set"),
         ("/no/such/folder", "no such folder or zip: /no/such/folder"),
         ("missing.zip", "no such folder or zip: missing.zip"),

@@ -75,7 +75,7 @@ def test_ones_own_file(tmp_path):
         (OWN | {"mac_pj": "4.6"}, "mac_pj = '4.6' should be a number"),
         (OWN | {"mac_pj": float("nan")}, "mac_pj = nan should be a finite number"),
         (OWN | {"mac_pj": True}, "mac_pj = True should be a number"),
-        (OWN | {"mac": 1}, "unknown key mac; known are name"),
+        (OWN | {"mac": 1}, "unknown key mac; the keys are name"),
         (OWN | {"memory": {"pj_per_bit": 1}}, "the key memory.bits_per_mac is missing"),
         (OWN | {"memory": OWN["memory"] | {"pj_per_bit": -2}}, r"memory.pj_per_bit = -2 should be"),
         ([1, 2], "a cost model has the keys name"),
@@ -93,7 +93,7 @@ def test_files_that_cannot_be(tmp_path, content, message):
 def test_names_that_are_none(tmp_path):
     with pytest.raises(UserError, match="no cost model '45mn': did you mean 45nm"):
         load_cost_model("45mn")
-    with pytest.raises(UserError, match="known are 45nm, 45nm-fp16"):
+    with pytest.raises(UserError, match="the cost models are 45nm, 45nm-fp16"):
         load_cost_model("quantum")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot read"):

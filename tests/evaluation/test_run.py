@@ -233,7 +233,7 @@ def test_fid_of_real_images_by_an_independent_way(settings, tmp_path, shared_dir
         ({"samples": 64}, "64 samples are too few .* 64 features"),
         ({"samples": 39, "interval": True}, "an interval needs at least 40 samples, not 39"),
         ({"samples": 0}, "`samples` must be at least 1"),
-        ({"samples": 91}, "holds 90 images, fewer than `samples=91`"),
+        ({"samples": 91}, "has 90 images, fewer than `samples=91`"),
         ({"limit_reference": 60}, "60 reference images are too few"),
         ({"reference": None}, "give `reference`"),
         ({"reference": "nothing.npz"}, "nothing.npz"),

@@ -117,7 +117,7 @@ def test_disjoint_subspaces_have_no_overlap():
 
 
 def test_other_dimensions_are_refused():
-    with pytest.raises(UserError, match=r"of 1 dimensions .* of 2"):
+    with pytest.raises(UserError, match=r"same number of dimensions, not 1 and 2"):
         frechet_distance(gaussian([0], [[1]]), gaussian([0, 0], np.eye(2)))
 
 

@@ -125,7 +125,7 @@ SIZES = [
     Case("60,000 channels", with_json(UNET, base_channels=60_000), SAMPLE, "GiB of memory"),
     Case("3e9 timesteps, network", with_json(UNET, num_train_timesteps=3 * 10**9), SAMPLE, "must be at most"),
     Case("3e9 timesteps, scheduler", with_json(SCHEDULER, num_train_timesteps=3 * 10**9), SAMPLE, "must be from 1 to"),
-    Case("1e11 images", many_images, "evaluate many.npz --metric is", "announces [100000000000, 8, 8] uint8"),
+    Case("1e11 images", many_images, "evaluate many.npz --metric is", "says [100000000000, 8, 8] uint8"),
     Case("a stride of 0", spread_tensor, "convert spread.pt out", "are incomplete"),
     Case("billion laughs", with_text("c.yaml", f"a0: &a0 [x]\n{LAUGHS}"), "train c.yaml --dry-run", "100,000 values"),
     Case("an anchor in itself", with_text("c.yaml", "data: &a [*a]"), "train c.yaml --dry-run", "nested more than 50"),

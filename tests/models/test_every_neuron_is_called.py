@@ -181,7 +181,7 @@ def test_early_exit_calls_a_subclass_at_every_step_and_refuses_what_keeps_no_sta
     with pytest.raises(UserError, match=r"encoder\.neuron, a Stateless, does not call SpikingNeuron\.forward"):
         EarlyExit(model, 0.0)(x, 3)
     put(model, "encoder.neuron", Replacement())
-    with pytest.raises(UserError, match=r"needs neurons: encoder\.neuron is a Replacement"):
+    with pytest.raises(UserError, match=r"needs a SpikingNeuron at encoder\.neuron, not a Replacement"):
         EarlyExit(model, 0.0)
 
 

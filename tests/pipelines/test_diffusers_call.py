@@ -174,7 +174,7 @@ NOISE = torch.zeros(2, 1, 4, 4)
         ({"latents": NOISE.long()}, "not torch.int64"),
         ({"latents": NOISE[:0]}, r"\[0, 1, 4, 4\]"),
         ({"latents": NOISE / 0}, "NaN or infinity"),
-        ({"callback_on_step_end_tensor_inputs": ["noise_pred"]}, "may name latents, not noise_pred: `callback`"),
+        ({"callback_on_step_end_tensor_inputs": ["noise_pred"]}, "may name latents, not noise_pred: use `callback`"),
         ({"callback_on_step_end": lambda *_: 3}, "must return a dict, not int"),
         ({"callback_on_step_end": lambda *_: {"latents": NOISE}}, r"return latents \[1, 1, 4, 4\], not \[2, 1, 4, 4\]"),
         ({"prompt": "a cat"}, "no argument `prompt`: use `class_labels`"),

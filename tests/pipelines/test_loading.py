@@ -94,13 +94,13 @@ def test_an_impossible_model_config(folder):
 def test_an_index_that_names_something_else(folder, unet):
     path = folder / "model_index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "unet": unet}))
-    assert_refused(folder, "names no unet")
+    assert_refused(folder, "names an unknown unet")
 
 
 def test_a_pipeline_of_another_kind(folder):
     path = folder / "model_index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "DDPMPipeline"}))
-    assert_refused(folder, "holds a DDPMPipeline")
+    assert_refused(folder, "contains a DDPMPipeline")
 
 
 def test_weights_saved_as_a_variant(tmp_path):

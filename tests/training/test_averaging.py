@@ -102,7 +102,7 @@ def test_one_model_has_no_mean(runs, tmp_path):
     "settings, words",
     [
         (["model.T=3"], "differ in T:"),
-        (["model.kind=ann"], "of SpikingUNet2DModel and .* of ANNUNet2DModel"),
+        (["model.kind=ann"], "is a SpikingUNet2DModel and .* a ANNUNet2DModel"),
         (["diffusion.prediction_type=epsilon"], "differ in prediction_type:"),
         (["diffusion.beta_schedule=cosine"], "differ in .*beta_schedule"),
     ],

@@ -161,7 +161,7 @@ def test_parts_that_are_missing_or_damaged_are_named(run, tmp_path):
     (tmp_path / "pack" / "manifest.json").write_text("[]")
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"holds no manifest\.json"):
+    with pytest.raises(UserError, match=r"has no manifest\.json"):
         unpack_run(tmp_path, tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere").exists()
 
