@@ -50,7 +50,8 @@ def gaussian(tmp_path, tiny, monkeypatch):
             f"data.path={json.dumps(str(tmp_path / 'data'))}", "train.precision=float64", "train.steps=600",
             "train.batch_size=16", "train.optimizer=adam", "train.lr=0.05", "train.lr_schedule=cosine",
             "train.max_grad_norm=0", "train.weight_decay=0", "train.ema_decay=0", "train.log_every=100",
-            "train.checkpoint_every=300", "train.channels_last=false", *overrides,
+            "train.checkpoint_every=300", "train.channels_last=false", "distill.grid=uniform", "distill.order=1",
+            *overrides,
         )  # fmt: skip
 
     return make
@@ -185,7 +186,7 @@ def test_short_schedules_epsilon_and_lost_teachers_are_refused(tiny, tmp_path):
         ((name, "distill.evaluations=4"), "has prediction_type = epsilon, here v_prediction"),
         (
             (name, "distill.evaluations=4", "diffusion.num_train_timesteps=10"),
-            "16 evaluations of the uniform grid",
+            "16 evaluations of the log-snr grid",
         ),
         (("train.teacher=nowhere", "distill.evaluations=4"), "no model at nowhere"),
     ]
@@ -198,22 +199,24 @@ def test_short_schedules_epsilon_and_lost_teachers_are_refused(tiny, tmp_path):
 
 def test_a_distilled_teacher_knows_its_own_steps_alone(tiny, tmp_path):
     small(0, tmp_path / "teacher", tiny)
-    distill(tmp_path / "teacher", tmp_path / "eight", evaluations=8, overrides=["train.steps=1"], progress=False)
+    uniform = ("train.steps=1", "distill.grid=uniform")
+    distill(tmp_path / "teacher", tmp_path / "eight", evaluations=8, overrides=uniform, progress=False)
     name = f"train.teacher={json.dumps(str(tmp_path / 'eight'))}"
     with pytest.raises(UserError, match=r"was distilled and predicts at t = \[999, .* alone: choose its own teacher"):
         train(tiny(name), tmp_path / "run", progress=False)
-    for overrides in (("distill.substeps=4",), ("distill.substeps=2", "distill.order=2")):
+    for overrides in (("distill.substeps=4", "distill.order=1"), ("distill.substeps=2", "distill.order=2")):
         with pytest.raises(UserError, match=r"knows DDIM's steps at t = \[999, 874, .*needs distill\.order=1"):
-            train(tiny(name, "distill.evaluations=4", *overrides), tmp_path / "run", progress=False)
-    train(tiny(name, "distill.evaluations=4", "distill.substeps=2", "train.steps=1"), tmp_path / "run", progress=False)
+            train(tiny(name, "distill.evaluations=4", *uniform, *overrides), tmp_path / "run", progress=False)
+    fits = ("distill.evaluations=4", "distill.substeps=2", "distill.order=1", *uniform)
+    train(tiny(name, *fits), tmp_path / "run", progress=False)
 
 
 @pytest.mark.parametrize("kind", ["spiking", "quantized", "ann"])
 def test_the_command_distills_resumes_and_samples(sddpm, tiny, tmp_path, kind):
     config = tiny("train.precision=bf16") if kind == "spiking" else other_kind(kind)
     train(config, tmp_path / "teacher", progress=False)
-    options = ("--evaluations", 2, "--set", "train.steps=3", "--set", "train.sample_every=3", "--set",
-               "train.sample_count=1")  # fmt: skip
+    options = ("--evaluations", 2, "--set", "distill.grid=uniform", "--set", "train.steps=3", "--set",
+               "train.sample_every=3", "--set", "train.sample_count=1")  # fmt: skip
     code, out, err = sddpm("distill", "teacher", "student", *options)
     assert code == 0 and "the model is in student" in out, err
     kept = load_config(tmp_path / "student" / "config.yaml")
@@ -244,7 +247,8 @@ def other_kind(kind):
 
 def test_packing_and_release_keep_the_time_steps(tiny, tmp_path):
     small(0, tmp_path / "teacher", tiny)
-    distill(tmp_path / "teacher", tmp_path / "run", evaluations=2, overrides=["train.steps=1"], progress=False)
+    overrides = ["train.steps=1", "distill.grid=uniform"]
+    distill(tmp_path / "teacher", tmp_path / "run", evaluations=2, overrides=overrides, progress=False)
     pack_run(tmp_path / "run", tmp_path / "pack")
     unpack_run(tmp_path / "pack", tmp_path / "unpacked")
     release(tmp_path / "unpacked", tmp_path / "released", hardware="one core")
@@ -261,7 +265,7 @@ def test_packing_and_release_keep_the_time_steps(tiny, tmp_path):
 
 def test_progressive_halving_is_a_run_a_stage(tiny, tmp_path):
     small(0, tmp_path / "teacher", tiny)
-    options = {"train.steps": 2, "distill.order": 2, "distill.x0_scale": 1.01}
+    options = {"train.steps": 2, "distill.grid": "uniform", "distill.x0_scale": 1.01}
     distill(tmp_path / "teacher", tmp_path / "out", evaluations=2, halve_from=8, overrides=options, progress=False)
     found = []
     for folder in ("out-8", "out-4", "out"):
@@ -312,7 +316,7 @@ def test_numbers_that_are_none_are_refused(sddpm, tiny, tmp_path):
     for options, words in [
         (("--evaluations", 0), "--evaluations must be a whole number of at least 1, not 0"),
         (("--evaluations", 3, "--halve-from", 8), "--halve-from 8 is not 3 times a power of two: choose 24"),
-        (("--evaluations", 400), "1600 evaluations of the uniform grid coincide on a noise schedule of 1000"),
+        (("--evaluations", 400), "1600 evaluations of the log-snr grid coincide on a noise schedule of 1000"),
         (("--set", "diffusion.prediction_type=epsilon"), "distill needs diffusion.prediction_type=v_prediction"),
     ]:
         code, _, err = sddpm("distill", "teacher", "out", *options)

@@ -254,11 +254,11 @@ class DistillConfig(Section):
 
     evaluations: int = Field(default=4, gt=0, description="Network evaluations per sample of the student, 1 or more")
     grid: Literal["uniform", "log-snr", "angle"] = Field(
-        default="uniform", description="Spacing of the student's time steps: uniform (in t), log-snr or angle"
+        default="log-snr", description="Spacing of the student's time steps: uniform (in t), log-snr or angle"
     )
     substeps: int = Field(default=4, gt=0, description="Teacher steps per student step")
     order: Literal[1, 2] = Field(
-        default=1, description="Order of the teacher's solver: 1 (DDIM) or 2 (DPM-Solver++(2M))"
+        default=2, description="Order of the teacher's solver: 1 (DDIM) or 2 (DPM-Solver++(2M))"
     )
     x0_scale: float = Field(default=1.0, gt=0, description="Factor of the clean image that the teacher predicts")
     guidance_scale: float = Field(
