@@ -28,11 +28,11 @@ def test_each_row_is_a_sample_at_its_threshold():
 @pytest.mark.parametrize(
     ("thresholds", "seeds", "line"),
     [
-        (" , ", "0", "thresholds are needed"),
+        (" , ", "0", "give thresholds"),
         ("1x, high", "0", "a number such as 0.999"),
         ("1x, -1", "0", "positive"),
-        (",".join(["1x"] * (MOST_THRESHOLDS + 1)), "0", f"compares, {MOST_THRESHOLDS}"),
-        ("1x, 2x, 3x", "0-30", "93 pictures are more"),
+        (",".join(["1x"] * (MOST_THRESHOLDS + 1)), "0", f"compares at most {MOST_THRESHOLDS}"),
+        ("1x, 2x, 3x", "0-30", "93 pictures are too many"),
         ("1x, nothing*=1", "0", "no neuron layer"),
     ],
 )

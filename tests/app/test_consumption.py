@@ -64,5 +64,5 @@ def test_the_numbers_of_the_command(sddpm, tmp_path):
 
 
 def test_more_than_one_seed():
-    with pytest.raises(UserError, match="one seed is needed here"):
+    with pytest.raises(UserError, match="give one seed"):
         consume(pipeline_of(), Settings("tiny", seeds="0,1"))

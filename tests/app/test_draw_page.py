@@ -22,7 +22,7 @@ def test_every_control(visit):
     settings = Settings(MODEL, "7,3", solver="dpm++", steps=4, thresholds="0.995x", x0_scale=1.05)
     pipeline = load_pipeline(MODEL)
     assert np.array_equal(saved(page), np.asarray(draw(pipeline, settings).sheet()))
-    page.get_by_role("button", name="The same from").click()
+    page.get_by_role("button", name="The same with").click()
     for code in (settings.command(), "pipe = load_pipeline"):
         page.get_by_text(code).filter(visible=True).first.wait_for()
     choose(page, "Model", "mnist")

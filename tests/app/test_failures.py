@@ -11,5 +11,5 @@ def test_lines(caplog):
     assert in_a_line(FileNotFoundError(2, "No such file or directory", "x.json")) == "x.json: No such file or directory"
     assert "too little memory" in in_a_line(torch.OutOfMemoryError("CUDA"))
     assert not caplog.records
-    assert in_a_line(KeyError("x")).startswith("Unexpected KeyError: 'x'. This is a fault of sddpm")
+    assert in_a_line(KeyError("x")).startswith("Unexpected KeyError: 'x'. This is a bug in sddpm")
     assert caplog.records[0].exc_info

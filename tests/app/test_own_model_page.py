@@ -31,7 +31,7 @@ def test_classes_guidance_and_samplers(visit, model):
         line(page).get_by_text("4 pictures, 2 evaluations").wait_for()
         settings = Settings(model, label="1", guidance_scale=2.5, sampler="quick")
         assert np.array_equal(saved(page), np.asarray(draw(load_pipeline(model), settings).sheet()))
-        choose(page, "Class", "all, a row each")
+        choose(page, "Class", "all, one row each")
         page.get_by_role("button", name="Draw").click()
         line(page).get_by_text("8 pictures, 2 evaluations").wait_for()
         assert page.get_by_role("img", name="Picture of seed 3, shirt").is_visible()

@@ -24,7 +24,7 @@ def test_addresses():
     ("arguments", "line"),
     [
         (("--port", 70000), "--port must be from 0"),
-        (("--host", "no.such.host.invalid"), "--host 'no.such.host.invalid' is no address"),
+        (("--host", "no.such.host.invalid"), "--host 'no.such.host.invalid' is not an address"),
         (("--host", "192.0.2.1"), "cannot listen at 192.0.2.1"),
         (("nothing", "--port", 0), "no model at nothing"),
     ],

@@ -48,10 +48,10 @@ def test_what_is_the_model_s_own_is_not_said(model):
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        ({"seeds": ""}, "seeds are needed"),
+        ({"seeds": ""}, "give seeds"),
         ({"seeds": "one"}, "neither a seed nor a range"),
         ({"seeds": "0-99999999999"}, "more than 64"),
-        ({"seeds": "0-40", "label": "all"}, f"than this page draws at a time, {MOST_PICTURES}"),
+        ({"seeds": "0-40", "label": "all"}, f"this page draws at most {MOST_PICTURES} at a time"),
         ({"label": "2e9"}, "unknown class"),
         ({"steps": 1.5}, "whole number"),
         ({"steps": 10**9}, "from 1 to 1000"),

@@ -51,7 +51,7 @@ def test_names(tmp_path, monkeypatch):
     assert Shelf().names() == [*pretrained_names(), "runs/mine"]
     with Shelf().borrowed("runs/mine") as pipeline:
         assert pipeline.unet.config.sample_size == 8
-    with pytest.raises(UserError, match="no model 'elsewhere' here"), Shelf().borrowed("elsewhere"):
+    with pytest.raises(UserError, match="the model 'elsewhere' no longer exists"), Shelf().borrowed("elsewhere"):
         pass
     with pytest.raises(UserError, match="no model at nothing"):
         Shelf("nothing")

@@ -33,7 +33,7 @@ def test_every_control(visit):
 
 def test_bad_values_and_stop(visit):
     page = visit("Spikes")
-    for label, value, words in [("Seed", "0-3", "one seed is needed"), ("Evaluations", "999", "at most 250")]:
+    for label, value, words in [("Seed", "0-3", "give one seed"), ("Evaluations", "999", "at most 250")]:
         before = field(page, label).input_value()
         field(page, label).fill(value)
         page.get_by_role("button", name="Trace").click()

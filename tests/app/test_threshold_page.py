@@ -20,7 +20,7 @@ def test_every_control(visit):
     assert page.get_by_role("img", name="Picture of seed 2 at 0.9x").is_visible()
     settings = Settings(MODEL, "1,2", solver="unipc", steps=4, x0_scale=1.01)
     assert np.array_equal(saved(page), np.asarray(compare(load_pipeline(MODEL), settings, "0.9x, 1x").sheet()))
-    page.get_by_role("button", name="The same from the command line").filter(visible=True).click()
+    page.get_by_role("button", name="The same with the command line").filter(visible=True).click()
     page.get_by_text("--v-threshold 0.9x --out threshold-1.png").filter(visible=True).first.wait_for()
     choose(page, "Model", "mnist")
     field(page, "Evaluations").fill("1")
@@ -31,7 +31,7 @@ def test_every_control(visit):
 
 def test_bad_values_and_stop(visit):
     page = visit("Threshold")
-    for value, words in [("", "thresholds are needed"), ("1x, much", "a number such as 0.999")]:
+    for value, words in [("", "give thresholds"), ("1x, much", "a number such as 0.999")]:
         field(page, "Thresholds").fill(value)
         page.get_by_role("button", name="Compare").click()
         line(page).get_by_text(words).wait_for()

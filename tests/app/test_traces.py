@@ -49,7 +49,7 @@ def test_a_layer_fires_as_it_did(said):
 
 def test_refusals():
     pipeline = pipeline_of()
-    with pytest.raises(UserError, match="one seed is needed here, not '1,2'"):
+    with pytest.raises(UserError, match="give one seed, not '1,2'"):
         trace(pipeline, Settings("tiny", seeds="1,2"))
     with pytest.raises(UserError, match="at most 250"):
         trace(pipeline, Settings("tiny", seeds="1", steps=251))
@@ -59,5 +59,5 @@ def test_refusals():
     with pytest.raises(UserError, match="no spiking neurons"):
         trace(SpikingDiffusionPipeline(network, pipeline.scheduler), Settings("ann", seeds="1"))
     traced = trace(pipeline, Settings("tiny", seeds="1", steps=2))
-    with pytest.raises(UserError, match="not the one of the trace"):
+    with pytest.raises(UserError, match="has changed since the trace"):
         look(pipeline_of(channel_mult=(1,)), traced, 0, traced.layers[0])

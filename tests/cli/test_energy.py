@@ -105,15 +105,15 @@ def test_the_published_figures(sddpm):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "which model?"),
+        ((), "MODEL is missing"),
         (("absent",), "no model at absent"),
         (("{model}", "--cost", "45mn"), "no cost model '45mn': did you mean 45nm"),
         (("{model}", "--cost", "bad.yaml"), "bad.yaml: the key ac_pj is missing"),
         (("{model}", "--cost", "negative.yaml"), "negative.yaml: mac_pj = -1 should be greater than or equal to 0"),
         (("{model}", "--count", 0), "--count must be at least 1"),
         (("{model}", "--images", "nowhere"), "nowhere"),
-        (("{model}", "--images", "digits", "--seeds", "0-3"), "--seeds are of samples"),
-        (("{model}", "--images", "digits", "--eta", 1), "--eta is noise of sampling"),
+        (("{model}", "--images", "digits", "--seeds", "0-3"), "--seeds is only for samples"),
+        (("{model}", "--images", "digits", "--eta", 1), "--eta is only for samples"),
         (("{model}", "--report", "."), ". is a folder"),
         (("{model}", "--json", "bad.yaml/r.json"), "is not a folder"),
         (("{model}", "--exit-tolerance", -1), "the exit tolerance must be a number of at least 0"),

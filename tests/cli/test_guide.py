@@ -55,7 +55,7 @@ def test_search_keep_sample_and_clear(sddpm, model, tmp_path):
     assert lines[0].split()[:3] == ["threshold", "fad", "difference"]
     assert lines[1].startswith("*") and "0.8" in lines[1] and "trained" in lines[3]
     assert "verdict: 0.8 beats the trained thresholds beyond noise" in out
-    assert "kept with model" in out
+    assert "saved with model" in out
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["command"].startswith("sddpm guide model --reference real.npz") and found["stored"]
     assert Image.open("found.png").size[0] > 500
@@ -104,7 +104,7 @@ def test_what_does_not_win_is_kept_only_if_asked(sddpm, model, tmp_path):
     code, out, _ = sddpm(*command)
     assert code == 0 and "model was not changed" in out and "beats" not in out
     assert (tmp_path / "model" / "model_index.json").read_text() == before
-    assert "kept with model" in sddpm(*command, "--store")[1]
+    assert "saved with model" in sddpm(*command, "--store")[1]
     assert (tmp_path / "model" / "model_index.json").read_text() != before
     sddpm("guide", model, "--clear")
     (tmp_path / "real.npz").unlink()
@@ -174,7 +174,7 @@ def test_a_sampler_is_found_kept_listed_and_cleared(sddpm, model, tmp_path):
     code, out, err = sddpm(*command, "--out", "found.json", "--store", "--keep-as", "two")
     assert code == 0, err
     assert out.splitlines()[0].split()[:2] == ["kad", "difference"] and "verdict: it " in out
-    assert "kept with model as two" in out and "nearest: " in err
+    assert "saved with model as two" in out and "nearest: " in err
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["stored"] == "two" and found["chosen"]["x0_scale"] == 0.5 and found["metric"] == "kad"
     assert "sampler      two, the default: " in sddpm("info", model)[1]
@@ -191,7 +191,7 @@ def test_a_sampler_is_found_kept_listed_and_cleared(sddpm, model, tmp_path):
         (["--sampler", "own"], "leave out --sampler"),
         (["--metric", "fad"], "fad of 100 samples is biased towards less variation: choose one of kid, kad"),
         (["--keep-as", "own"], "a sampler cannot be named 'own'"),
-        (["--figure", "x.png"], "--figure is of the other searches"),
+        (["--figure", "x.png"], "--figure is only for the other searches"),
         (["--clear"], "unknown sampler 'fast'"),
     ],
 )

@@ -52,7 +52,7 @@ def test_the_command_paints_as_the_pipeline_does():
 
 def test_a_picture_of_what_is_known_and_what_is_painted(sddpm, model, photo, tmp_path):
     code, out, _ = sddpm("inpaint", model, "photo.png", "--mask", "right", "--draws", 3, *QUICK)
-    assert code == 0 and "1 images, each painted 3 times" in out
+    assert code == 0 and "1 images, each repainted 3 times" in out
     ((original, known, *paintings),) = cells(tmp_path / "inpainted.png", 5)
     assert np.array_equal(original, photo)
     assert np.array_equal(known[:, :4], photo[:, :4]) and (known[:, 4:] == 128).all()

@@ -68,7 +68,7 @@ def test_a_model_of_classes_is_asked_for_those_of_the_data(sddpm, tmp_path):
 
 def test_no_class_is_for_models_of_classes(sddpm, trained, tmp_path):
     code, _, err = sddpm("moments", trained, "--samples", 3, "--no-class")
-    assert code == 2 and err.splitlines()[-1].endswith("this one knows none")
+    assert code == 2 and err.splitlines()[-1].endswith("this model has none")
     train(load_config("digits", [*SMALL, "model.num_classes=10"]), tmp_path / "classes", progress=False)
     (tmp_path / "mine").mkdir()
     for i in range(3):
@@ -77,7 +77,7 @@ def test_no_class_is_for_models_of_classes(sddpm, trained, tmp_path):
     config.write_text(config.read_text().replace("dataset: digits", "dataset: folder"))
     options = ("moments", tmp_path / "classes", "--data", tmp_path / "mine", "--samples", 3)
     code, _, err = sddpm(*options)
-    assert code == 2 and "no labels" in err.splitlines()[-1] and "--no-class" in err.splitlines()[-1]
+    assert code == 2 and "no class labels" in err.splitlines()[-1] and "--no-class" in err.splitlines()[-1]
     assert sddpm(*options, "--no-class")[0] == 0
 
 

@@ -79,8 +79,8 @@ def test_data_overrides_the_path(sddpm, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
-        ([], "which config"),
-        (["--resume"], "which config"),
+        ([], "CONFIG is missing"),
+        (["--resume"], "CONFIG is missing"),
         (["digist"], "did you mean digits"),
         (["digits", "--set", "train.sped=3"], "--set: unknown key 'train.sped'"),
         (["digits", "--set", "model.T=0"], "model.T = 0 should be greater than 0"),

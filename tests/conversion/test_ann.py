@@ -300,7 +300,7 @@ def test_what_exists_is_kept_and_a_bare_model_needs_a_config(sddpm, trained, tmp
     code, _, err = sddpm("convert-ann", trained, "out")
     assert (code, "out already exists" in err) == (2, True)
     code, _, err = sddpm("convert-ann", trained / "model", "new", "--report", "r.json")
-    assert (code, "name the data it was trained on with --config CONFIG" in err) == (2, True)
+    assert (code, "give its training data with --config CONFIG" in err) == (2, True)
     code, _, err = sddpm("convert-ann", trained / "model", "new")
     assert code == 0, err
     code, _, err = sddpm("convert-ann", "new", "again")

@@ -136,9 +136,9 @@ def test_from_the_command_line(sddpm, file):
     assert code == 0 and "2 images" in out
     for arguments, message in [
         (("export", "model", "model.onnx"), "--force"),
-        (("export", "model", "model.txt"), "FILE.onnx or FILE.nir is needed"),
-        (("export", "model", "model.nir", "--rates"), "--rates and --half are for FILE.onnx"),
-        (("export", "model", "other.onnx", "--timestep", 3), "--timestep is for FILE.nir"),
+        (("export", "model", "model.txt"), "give FILE.onnx or FILE.nir"),
+        (("export", "model", "model.nir", "--rates"), "--rates and --half need FILE.onnx"),
+        (("export", "model", "other.onnx", "--timestep", 3), "--timestep needs FILE.nir"),
         (("export", "model", "model.nir"), "upsampling"),
         (("sample", "model.onnx", "--v-threshold", "0.9", "--force"), "part of an ONNX file"),
         (("sample", "model.onnx", "--exit-tolerance", "0.9", "--force"), "spiking U-Net"),

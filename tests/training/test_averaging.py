@@ -84,7 +84,7 @@ def test_on_the_command_line(runs, tmp_path, sddpm):
         (["--shares", "0.5"], "there are 2 models and 1 shares"),
         (["--shares", "0.5,0.6"], "must sum to 1, not 1.1"),
         (["--shares", "nan,1"], "must sum to 1, not nan"),
-        (["--shares", "half,half"], "--shares must be numbers with commas"),
+        (["--shares", "half,half"], "--shares must be numbers separated by commas"),
     ],
 )
 def test_bad_shares_are_one_line_and_code_2(runs, tmp_path, sddpm, options, words):

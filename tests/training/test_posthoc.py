@@ -129,7 +129,7 @@ def test_refusals(run, tmp_path, options, message):
 def test_the_command(run, sddpm):
     code, out, err = sddpm("ema", run, "out", "--length", "0.1")
     assert code == 0, err
-    assert "length 0.1 at step 6" in out and "from 6 snapshots; its profile is off by 0.00%" in out
+    assert "length 0.1 at step 6" in out and "from 6 snapshots; relative error of its profile 0.00%" in out
     code, _, err = sddpm("ema", run, "short", "--length", "0.01")
-    assert code == 0 and "warning: the snapshots do not reach that length" in err
+    assert code == 0 and "warning: the snapshots do not support this length" in err
     assert sddpm("ema", run, "out", "--length", "0.1")[0] == 2

@@ -1,9 +1,10 @@
-"""The page in the browser, `sddpm app`: views of a model at work.
+"""The page in the browser, `sddpm app`: interactive views of a model.
 
-What a view computes is in modules without gradio (`settings`, `drawing`); what it shows is in `tabs`, one file each,
-which `page` puts together and `server` serves. A further view is one of each and a row in `page.TABS`.
+The computations of the views are in modules without gradio (`settings`, `drawing`, ...); their display is in `tabs`,
+one file each. `page` combines the tabs and `server` serves the page. A new view is one module of each kind and a row in
+`page.TABS`.
 """
 
 import os
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported: nothing is sent anywhere
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported: sends no usage data

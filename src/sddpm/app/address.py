@@ -1,4 +1,4 @@
-"""Where the page is served. Imports neither gradio nor torch: an address that is in use is found out at once."""
+"""The address of the page. Imports neither gradio nor torch, so that an address in use is detected at once."""
 
 import errno
 import socket
@@ -7,17 +7,17 @@ from sddpm.errors import UserError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address of this machine; 0 for any port that is free.
+    """A socket that listens at an address of this machine; 0 for any free port.
 
     Raises:
-        UserError: an address that this machine does not have, or a port that is in use or closed to this user.
+        UserError: an address that this machine does not have, or a port that is in use or not permitted for this user.
     """
     if not 0 <= port <= 65535:
-        raise UserError(f"`port` must be from 0 (any that is free) to 65535, not {port}")
+        raise UserError(f"`port` must be from 0 (any free port) to 65535, not {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise UserError(f"`host` {host!r} is no address of this machine") from error
+        raise UserError(f"`host` {host!r} is not an address of this machine") from error
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""Charts of the views as SVG, small enough for a phone; their numbers are in the text beside them too."""
+"""Charts of the views as SVG, small enough for a phone; their numbers are also in the text next to them."""
 
 import base64
 import io
@@ -14,11 +14,11 @@ from matplotlib.ticker import MaxNLocator
 
 INK, SPIKES, SECOND, QUIET = "#3f3f46", "#c2410c", "#1b6ca8", "#a1a1aa"
 WIDTH = 4.4
-_drawing = threading.Lock()  # fonts of matplotlib are shared by all threads
+_drawing = threading.Lock()  # matplotlib's fonts are shared by all threads
 
 
 def chart(figure: Figure, title: str, says: str) -> str:
-    """A figure with its title as HTML. says: what there is to see, for those who do not see it."""
+    """A figure with its title as HTML. says: a description of the chart for screen readers."""
     buffer = io.BytesIO()
     with _drawing:
         figure.savefig(buffer, format="svg")
@@ -39,7 +39,7 @@ def blank(height: float) -> tuple[Figure, Axes]:
 
 
 def raster(spikes: np.ndarray) -> Figure:
-    """Spikes bool [neurons, T]: a mark each, time to the right."""
+    """Spikes bool [neurons, T]: one mark each, time to the right."""
     count, T = spikes.shape
     figure, axes = blank(2.9)
     axes.imshow(spikes, cmap=ListedColormap(["white", SPIKES]), aspect="auto", vmin=0, vmax=1, interpolation="nearest",
@@ -53,7 +53,7 @@ def raster(spikes: np.ndarray) -> Figure:
 
 
 def membranes(values: np.ndarray) -> Figure:
-    """How many neurons have which membrane before firing, in thresholds; those that fire stand out."""
+    """Histogram of membranes before firing, in units of the threshold; neurons that fire are highlighted."""
     edges = np.linspace(-2, 3, 51)  # 1 is an edge
     counts, _ = np.histogram(np.clip(values, -1.999, 2.999), edges)
     share = counts / max(values.size, 1)
@@ -62,7 +62,7 @@ def membranes(values: np.ndarray) -> Figure:
     axes.bar(edges[:-1], share, width=np.diff(edges), align="edge", color=colours)
     axes.axvline(1, color=INK, linewidth=1)
     axes.text(1.04, axes.get_ylim()[1], "fires", fontsize=9, color=SPIKES, va="top")
-    axes.set_xlabel("membrane before firing, in thresholds", fontsize=9)
+    axes.set_xlabel("membrane before firing, in units of the threshold", fontsize=9)
     axes.set_xticks(range(-2, 4), labels=["≤ -2", "-1", "0", "1", "2", "≥ 3"])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     return figure
@@ -83,7 +83,7 @@ def rates(timesteps: Sequence[int], values: Sequence[float], index: int) -> Figu
 
 
 def growth(spiking: Sequence[float], twin: Sequence[float], total: int, unit: str) -> Figure:
-    """Energy after each evaluation, of the spiking network and of the one without spikes."""
+    """Energy after each evaluation, of the spiking network and of the ANN."""
     figure, axes = blank(2.6)
     for values, colour, style, name in ((twin, SECOND, "--", "without spikes"), (spiking, SPIKES, "-", "spiking")):
         places = range(len(values) + 1)
@@ -98,7 +98,7 @@ def growth(spiking: Sequence[float], twin: Sequence[float], total: int, unit: st
 
 
 def by_step(values: Sequence[float], twin: float, unit: str) -> Figure:
-    """Energy if evaluations ended after so many SNN time steps, a bar each; the line is the network without spikes."""
+    """Energy if evaluations ended after 1, 2, ... SNN time steps, one bar each; the line is the ANN."""
     figure, axes = blank(2.3)
     places = range(1, len(values) + 1)
     axes.bar(places, values, color=SPIKES, width=0.7)
@@ -113,7 +113,7 @@ def by_step(values: Sequence[float], twin: float, unit: str) -> Figure:
 
 
 def shares(names: Sequence[str], values: Sequence[float]) -> Figure:
-    """Energy as a share of that without spikes, a bar each; the line is 100 %."""
+    """Energy as a share of the ANN's, one bar each; the line is 100 %."""
     figure, axes = blank(0.8 + 0.35 * len(names))
     axes.barh(range(len(names)), values, color=[SPIKES if value <= 1 else QUIET for value in values], height=0.6)
     for i, value in enumerate(values):

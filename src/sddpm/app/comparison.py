@@ -18,9 +18,9 @@ MOST_THRESHOLDS = 12
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pictures by threshold, in their order.
+    """Pictures for each threshold, in order.
 
-    names: of the thresholds. drawings: one for each that has begun. total: evaluations of all of them together.
+    names: of the thresholds. drawings: one for each started threshold. total: number of all evaluations.
     """
 
     names: list[str]
@@ -35,18 +35,18 @@ class Comparison:
         return self.drawings[0].total * len(self.names)
 
     def sheet(self) -> Image.Image:
-        """All of them in one picture, a row for each threshold."""
+        """All pictures in one, with a row for each threshold."""
         pictures: list[Tensor] = [drawing.pictures for drawing in self.drawings]
         return class_rows(torch.cat(pictures), self.names[: len(pictures)])
 
 
 def choices(thresholds: str) -> list[str]:
-    """The thresholds of a text such as "0.98x, 0.99x, up*=0.99x". Raises `UserError` for none, and for too many."""
+    """The thresholds in a text such as "0.98x, 0.99x, up*=0.99x". Raises `UserError` for no or too many thresholds."""
     names = [" ".join(part.split()) for part in thresholds.split(",") if part.strip()]
     if not names:
-        raise UserError("thresholds are needed, such as 0.98x, 1x, 1.02x")
+        raise UserError("give thresholds, such as 0.98x, 1x, 1.02x")
     if len(names) > MOST_THRESHOLDS:
-        raise UserError(f"{len(names)} thresholds are more than this page compares, {MOST_THRESHOLDS}")
+        raise UserError(f"{len(names)} thresholds are too many: this page compares at most {MOST_THRESHOLDS}")
     return names
 
 
@@ -56,17 +56,17 @@ def compare(
     thresholds: str,
     report: Callable[[Comparison], None] = lambda _: None,
 ) -> Comparison:
-    """Draw the same seeds at each threshold; `report` gets all pictures after every evaluation.
+    """Draw the same seeds at each threshold; `report` receives all pictures after every evaluation.
 
     Raises:
-        UserError: as `choices` and `draw`, before anything is drawn where that is known before; too many pictures.
+        UserError: as in `choices` and `draw`, if possible before anything is drawn; too many pictures.
     """
     names = choices(thresholds)
     each = [replace(settings, thresholds=name) for name in names]
     for one in each:
         pipeline.resolve_options(one.options)
     if (count := len(settings.wanted(pipeline).seeds) * len(names)) > MOST_PICTURES:
-        raise UserError(f"{count} pictures are more than this page draws at a time, {MOST_PICTURES}")
+        raise UserError(f"{count} pictures are too many: this page draws at most {MOST_PICTURES} at a time")
     drawn: list[Drawing] = []
     for one in each:
         drawn.append(draw(pipeline, one, lambda drawing: report(Comparison(names, [*drawn, drawing]))))

@@ -1,4 +1,4 @@
-"""What a picture costs while it is made, beside the network without spikes, by any cost model."""
+"""The energy of a picture while it is sampled, compared with the ANN, for any cost model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,11 +20,11 @@ from sddpm.pipelines import DenoisingStep, SpikingDiffusionPipeline
 
 @dataclass(frozen=True)
 class Consumption:
-    """What one picture has cost so far.
+    """The energy of one picture so far.
 
-    settings: what was filled in. caption: what it is. picture: uint8 [C, H, W], as far as it is. evaluations: what each
-    counted. total: how many there will be. T: SNN time steps of the network. twin: the account of one evaluation of the
-    network without spikes. runs: evaluations of the network for one of the solver: 2 under guidance, else 1.
+    settings: the visitor's settings. caption: description of the picture. picture: uint8 [C, H, W], its current state.
+    evaluations: the counts of each. total: number of evaluations. T: SNN time steps of the network. twin: ledger of one
+    evaluation of the ANN. runs: evaluations of the network per solver evaluation: 2 with guidance, else 1.
     """
 
     settings: Settings
@@ -38,7 +38,7 @@ class Consumption:
 
     @property
     def snn_steps(self) -> float:
-        """SNN time steps of an evaluation, on average."""
+        """Average number of SNN time steps per evaluation."""
         return sum(evaluation.snn_steps for evaluation in self.evaluations) / len(self.evaluations)
 
     def growth(self, cost: CostModel) -> list[float]:
@@ -46,16 +46,16 @@ class Consumption:
         return list(accumulate(energy_of(evaluation.layers, cost).total for evaluation in self.evaluations))
 
     def twin_growth(self, cost: CostModel) -> list[float]:
-        """pJ of the network without spikes after each evaluation."""
+        """pJ of the ANN after each evaluation."""
         return list(accumulate([self.runs * self.twin.per_evaluation(cost).total] * len(self.evaluations)))
 
     def saving(self, cost: CostModel) -> float:
-        """Share of the twin's energy that is saved; negative where the spikes cost more."""
+        """The saved share of the ANN's energy; negative if the spikes cost more."""
         return 1 - self.growth(cost)[-1] / self.twin_growth(cost)[-1]
 
     def by_snn_step(self, cost: CostModel) -> list[float]:
-        """pJ if each evaluation ended after 1, 2, ... SNN time steps: what fires first does not depend on what fires
-        later. Layers that run once count for the first."""
+        """pJ if each evaluation ended after 1, 2, ... SNN time steps: earlier spikes do not depend on later ones.
+        Layers that run once count for the first time step."""
         added = [0.0] * self.T
         for evaluation in self.evaluations:
             for layer in evaluation.layers:
@@ -67,7 +67,7 @@ class Consumption:
 def consume(
     pipeline: SpikingDiffusionPipeline, settings: Settings, report: Callable[[Consumption], None] = lambda _: None
 ) -> Consumption:
-    """Draw one picture and count what every evaluation costs; `report` gets it after every evaluation.
+    """Draw one picture and measure the energy of every evaluation; `report` receives it after every evaluation.
 
     Raises:
         UserError: more than one seed, settings that are invalid for this model, or a model without spikes.

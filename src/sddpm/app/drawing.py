@@ -1,4 +1,4 @@
-"""Pictures while they are denoised."""
+"""Drawing of pictures, shown while they are denoised."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,10 +19,10 @@ from sddpm.pipelines.wanted import Wanted
 
 @dataclass(frozen=True)
 class Drawing:
-    """Pictures on their way from noise.
+    """Pictures during denoising.
 
-    pictures: uint8 [N, C, H, W]; those that have not begun are grey. captions: what each is. rows: names of the classes
-    of which there are as many each, or None. done, total: evaluations of the network, over all batches.
+    pictures: uint8 [N, C, H, W]; those not started are grey. captions: description of each. rows: names of the classes
+    with the same number of pictures each, or None. done, total: evaluations of the network, over all batches.
     """
 
     pictures: Tensor
@@ -32,7 +32,7 @@ class Drawing:
     total: int
 
     def sheet(self) -> Image.Image:
-        """All of them in one picture, as `sddpm sample` writes it."""
+        """All pictures in one, as written by `sddpm sample`."""
         if self.rows is None:
             return image_grid(self.pictures, scale=None)
         return class_rows(self.pictures, self.rows, scale=None)
@@ -41,10 +41,10 @@ class Drawing:
 def draw(
     pipeline: SpikingDiffusionPipeline, settings: Settings, report: Callable[[Drawing], None] = lambda _: None
 ) -> Drawing:
-    """Draw what was filled in; `report` gets the pictures after every evaluation.
+    """Draw with the given settings; `report` receives the pictures after every evaluation.
 
     Raises:
-        UserError: settings that are invalid for this model; whatever `report` raises ends the work.
+        UserError: settings that are invalid for this model; an exception in `report` ends the work.
     """
     check_pictures(pipeline)
     wanted = settings.wanted(pipeline)
@@ -71,7 +71,7 @@ def draw(
 
 
 def one_picture(pipeline: SpikingDiffusionPipeline, settings: Settings) -> tuple[Wanted, SamplingOptions]:
-    """What to draw and how, where a single picture of a spiking network is looked at; always by the eager network.
+    """The picture and options for views of a single picture of a spiking network; always with the eager network.
 
     Raises:
         UserError: more than one seed, settings that are invalid for this model, or a model without spikes.
@@ -81,15 +81,15 @@ def one_picture(pipeline: SpikingDiffusionPipeline, settings: Settings) -> tuple
         raise UserError("this model has no spiking neurons: choose another")
     wanted = settings.wanted(pipeline)
     if len(wanted.seeds) != 1:
-        raise UserError(f"one seed is needed here, not {settings.seeds!r}")
+        raise UserError(f"give one seed, not {settings.seeds!r}")
     return wanted, pipeline.resolve_options(replace(settings.options, engine="eager"))
 
 
 def check_pictures(pipeline: SpikingDiffusionPipeline) -> None:
-    """Raise `UserError` for a model whose samples are no pictures."""
+    """Raise `UserError` for a model whose samples are not pictures."""
     pipeline.require_images()
     if (channels := pipeline.unet.config.in_channels) not in (1, 3):
-        raise UserError(f"pictures have 1 or 3 channels; this model makes {channels}")
+        raise UserError(f"pictures need 1 or 3 channels; this model has {channels}")
 
 
 def captions_of(pipeline: SpikingDiffusionPipeline, wanted: Wanted) -> list[str]:

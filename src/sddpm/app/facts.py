@@ -1,4 +1,4 @@
-"""What the page has to know of a model to offer what it can do."""
+"""The facts about a model that the page needs for its choices."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ ANY, ALL, NONE = "random", "all", "none"
 
 @dataclass(frozen=True)
 class Facts:
-    """A model in short.
+    """A summary of a model.
 
-    classes: (what to show, label) of each choice; empty without classes. samplers: names of those kept with it.
-    solvers: those that it can be sampled with. own: its way of sampling in words. steps: its own number. distilled:
-    whether it knows no other. layers: names of its spiking layers. T: SNN time steps, 1 of an ANN.
+    classes: (text, label) of each choice; empty without classes. samplers: names of the saved samplers. solvers: the
+    possible solvers. own: the default sampler in words. steps: the default number of steps. distilled: whether no other
+    number is possible. layers: names of its spiking layers. T: SNN time steps, 1 for an ANN.
     """
 
     classes: list[tuple[str, str]]
@@ -36,7 +36,7 @@ def facts_of(pipeline: SpikingDiffusionPipeline) -> Facts:
     classes: list[tuple[str, str]] = []
     if count is not None:
         called = [names[i] if names and i < len(names) else f"class {i}" for i in range(count)]
-        classes = [("any, drawn by the seed", ANY), ("all, a row each", ALL), ("none", NONE)]
+        classes = [("any, drawn from the seed", ANY), ("all, one row each", ALL), ("none", NONE)]
         classes += [(name, str(i)) for i, name in enumerate(called)]
     config = pipeline.scheduler.config
     return Facts(

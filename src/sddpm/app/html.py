@@ -1,4 +1,4 @@
-"""Pieces of the page as HTML: pictures, the line that says how far it is, commands to copy."""
+"""HTML parts of the page: pictures, the progress line, commands to copy."""
 
 import base64
 import io
@@ -12,25 +12,25 @@ LONGEST_LINE = 300
 
 
 def png_url(picture: Image.Image) -> str:
-    """A picture as a data: address."""
+    """A picture as a data: URL."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def pixels(image: Tensor) -> Image.Image:
-    """uint8 [C, H, W] as a picture of the same pixels."""
+    """uint8 [C, H, W] as a picture with the same pixels."""
     array = image.permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
 def empty(text: str) -> str:
-    """What stands where there is nothing to see yet."""
+    """The placeholder for a result that does not exist yet."""
     return f'<div class="empty"><p>{escape(text)}</p></div>'
 
 
 def gallery(pictures: Tensor, captions: Sequence[str]) -> str:
-    """uint8 [N, C, H, W] as pictures beside each other, each with its caption."""
+    """uint8 [N, C, H, W] as pictures next to each other, each with its caption."""
     cells = (
         f'<figure><img src="{png_url(pixels(picture))}" alt="Picture of {escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -46,12 +46,12 @@ def save_link(picture: Image.Image, name: str, text: str = "Save as PNG") -> str
 
 
 def status(text: str, done: int = 0, total: int = 0, *, failed: bool = False) -> str:
-    """The line under the buttons, and a bar while there is something to wait for."""
+    """The line under the buttons, with a progress bar while work is running."""
     text = text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 3] + "..."
     bar = f'<progress max="{total}" value="{done}" aria-label="Progress"></progress>' if total else ""
     return f'<div class="status{" failed" if failed else ""}" role="status">{bar}<p>{escape(text)}</p></div>'
 
 
 def several(count: int, what: str) -> str:
-    """The number of something, such as "1 picture" or "2 pictures"."""
+    """A count with its noun, such as "1 picture" or "2 pictures"."""
     return f"{count} {what}{'' if count == 1 else 's'}"

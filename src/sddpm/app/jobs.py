@@ -1,4 +1,4 @@
-"""Work that goes on while a page shows how far it is, and that can be stopped."""
+"""Background work whose progress a page shows, and that can be stopped."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-PAUSE = 0.1  # seconds between two looks at how far the work is: what came in between is not shown
+PAUSE = 0.1  # seconds between two checks of the progress: reports in between are not shown
 AT_ONCE = 2
 
 
 class Stopped(Exception):
-    """The work was stopped on the way."""
+    """The work was stopped."""
 
 
 @dataclass
 class Job:
-    """Whether work is to go on; `stop` may be called from any thread."""
+    """Whether work should continue; `stop` can be called from any thread."""
 
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -26,7 +26,7 @@ class Job:
 
 @dataclass
 class _Seen(Generic[T]):
-    """The newest report of some work, and how it ended."""
+    """The newest report of some work, and its outcome."""
 
     newest: T | None = None
     fresh: bool = False
@@ -44,7 +44,7 @@ class Jobs:
         self._closed = False
 
     def stop(self, visitor: str | None, view: str | None = None) -> None:
-        """Stop what a visitor has running, in one view or in all; of None, what everybody has."""
+        """Stop the running work of a visitor, in one view or in all; None stops that of all visitors."""
         with self._lock:
             self._closed = self._closed or visitor is None
             for (who, where), job in self._running.items():
@@ -54,18 +54,18 @@ class Jobs:
     def follow(
         self, visitor: str, view: str, work: Callable[[Callable[[T], None]], T]
     ) -> Iterator[tuple[T | None, bool]]:
-        """Do `work` in a thread of its own, in place of what the visitor had running in this view.
+        """Run `work` in its own thread, replacing the visitor's running work in this view.
 
         Args:
-            work: gets a function to report with, which raises `Stopped` when it is to end, and returns its result.
+            work: receives a function for reports, which raises `Stopped` when the work should end; returns the result.
 
         Yields:
-            (None, False) while it waits for others', then (the newest report, False) now and then, and at last (the
-            result, True).
+            (None, False) while it waits for the work of others, then (the newest report, False) from time to time, and
+            finally (the result, True).
 
         Raises:
-            Stopped: it was stopped.
-            Exception: of the work.
+            Stopped: the work was stopped.
+            Exception: the exception of the work.
         """
         job, seen = self._begin(visitor, view), _Seen[T]()
         try:
@@ -81,7 +81,7 @@ class Jobs:
                     seen.fresh = False
                     yield seen.newest, False
         finally:
-            job.stop()  # if nobody looks any more
+            job.stop()  # if the visitor has left
             with self._lock:
                 if self._running.get((visitor, view)) is job:
                     del self._running[visitor, view]

@@ -1,4 +1,4 @@
-"""The page: its views beside each other."""
+"""The page with its views as tabs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +18,11 @@ TABS: dict[str, Callable[[Shelf, Jobs, Facts], None]] = {
     "Energy": energy.build,
     "Threshold": threshold.build,
 }
-"""The views by what they are called, in their order."""
+"""The views by title, in order."""
 
 
 def make_page(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
-    """The page of these models. Raises `UserError` if the first of them cannot be loaded."""
+    """Make the page for these models. Raises `UserError` if the first of them cannot be loaded."""
     with shelf.borrowed(shelf.names()[0]) as pipeline:
         facts = facts_of(pipeline)
     with gr.Blocks(title="sddpm", analytics_enabled=False) as page:
@@ -40,10 +40,10 @@ def make_page(shelf: Shelf, jobs: Jobs) -> gr.Blocks:
 
 
 def theme() -> Base:
-    """Colours and the system's own fonts: nothing is fetched."""
+    """Colours, and the system's fonts, so that nothing is downloaded."""
     fonts = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
     base = Base(primary_hue="orange", neutral_hue="zinc", font=fonts[0], font_mono=fonts[1])
-    return base.set(  # the defaults are too pale to be read by everybody
+    return base.set(  # the defaults have too little contrast for some readers
         body_text_color_subdued="*neutral_600",
         block_info_text_color="*neutral_600",
         block_label_text_color="*neutral_800",

@@ -1,4 +1,4 @@
-"""Serving the page from this machine, until it is told to end."""
+"""Serves the page from this machine until it is stopped."""
 
 import socket
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from sddpm.app.shelf import Shelf
 
 
 def make_server(model: str | None, listener: socket.socket, ready: Callable[[], None]) -> "PageServer":
-    """What serves the page; `run()` it.
+    """Make the server of the page; call `run()` on it.
 
     Args:
-        model: the one to begin with, by name or folder; None for the first that comes with the package.
-        listener: a listening socket, where to serve.
-        ready: called once visitors can come.
+        model: the first model, by name or folder; None for the first that comes with the package.
+        listener: the listening socket.
+        ready: called when the page can be opened.
 
     Raises:
         UserError: there is no such model, or it cannot be loaded.
@@ -57,11 +57,11 @@ class PageServer(uvicorn.Server):
         self._ready()
 
     def end(self) -> None:
-        """Work stops at its next evaluation, and visitors are not waited for."""
+        """Stop; work stops at its next evaluation, and open connections are not waited for."""
         self.should_exit = True
         self._jobs.stop(None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Being told to end is no failure, so that the command ends as after work that is done."""
-        self.force_exit = self.should_exit  # a second time: at once
+        """A stop request is not a failure: the command ends normally."""
+        self.force_exit = self.should_exit  # the second signal stops at once
         self.end()

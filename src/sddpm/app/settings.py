@@ -1,4 +1,4 @@
-"""What a visitor has filled in, and what it means: options of sampling, a command line, a program."""
+"""The settings of a visitor, and their translation to sampling options, a command line and a program."""
 
 import shlex
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from sddpm.pipelines.wanted import Wanted, wanted_images
 from sddpm.written import listed_seeds, listed_thresholds
 
 MOST_PICTURES = 64
-BATCH_SIZE = 16  # the command line's, so that sums are rounded alike and the pictures are the same bits
+BATCH_SIZE = 16  # as on the command line, so that pictures are bit-identical
 OUT = "samples.png"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a visitor has filled in. None, or an empty text, means the model's own.
+    """The settings of a visitor. None, or an empty text, means the model's own value.
 
     Attributes:
-        model: as `load_pipeline` takes it.
+        model: as in `load_pipeline`.
         seeds: such as "0-3,100".
-        label: a class by name or number, "all", "none" or "random"; None of a model without classes.
+        label: a class by name or number, "all", "none" or "random"; None for a model without classes.
         thresholds: such as "0.99x" or "up*=0.998, 0.999".
-        guidance_scale, sampler, solver, steps, x0_scale, exit_tolerance: as of `SamplingOptions`.
+        guidance_scale, sampler, solver, steps, x0_scale, exit_tolerance: as in `SamplingOptions`.
     """
 
     model: str
@@ -38,19 +38,19 @@ class Settings:
 
     @property
     def chosen_seeds(self) -> list[int]:
-        """Raises `UserError` for what is no list of seeds."""
+        """The seeds. Raises `UserError` for an invalid list."""
         if not self.seeds.strip():
-            raise UserError("seeds are needed, such as 0-3 or 7,100")
+            raise UserError("give seeds, such as 0-3 or 7,100")
         return listed_seeds(self.seeds, MOST_PICTURES)
 
     @property
     def listed_thresholds(self) -> list[str]:
-        """The thresholds one by one, as the command line takes them."""
+        """The thresholds one by one, as on the command line."""
         return self.thresholds.replace(",", " ").split()
 
     @property
     def options(self) -> SamplingOptions:
-        """Raises `UserError` for values that are out of range for every model."""
+        """The sampling options. Raises `UserError` for values that are out of range for every model."""
         return SamplingOptions(
             num_inference_steps=self.steps,
             solver=self.solver,
@@ -63,10 +63,12 @@ class Settings:
         )
 
     def wanted(self, pipeline: SpikingDiffusionPipeline) -> Wanted:
-        """The pictures to draw. Raises `UserError` for seeds or a class that the model does not know, and too many."""
+        """The pictures to draw. Raises `UserError` for invalid seeds or classes, and for too many pictures."""
         wanted = wanted_images(pipeline, self.chosen_seeds, [] if self.label is None else [self.label])
         if len(wanted.seeds) > MOST_PICTURES:
-            raise UserError(f"{len(wanted.seeds)} pictures are more than this page draws at a time, {MOST_PICTURES}")
+            raise UserError(
+                f"{len(wanted.seeds)} pictures are too many: this page draws at most {MOST_PICTURES} at a time"
+            )
         return wanted
 
     def command(self, out: str = OUT) -> str:
@@ -88,7 +90,7 @@ class Settings:
         return shlex.join([*words, "--out", out])
 
     def program(self, pipeline: SpikingDiffusionPipeline) -> str:
-        """The Python that draws the same pictures. Raises `UserError` as `wanted`."""
+        """The Python that draws the same pictures. Raises `UserError` as `wanted` does."""
         wanted = self.wanted(pipeline)
         options = self.options
         said = {

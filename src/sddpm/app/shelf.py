@@ -1,4 +1,4 @@
-"""Which models the page knows, and pipelines of them that several visitors use at once."""
+"""The models of the page, and their pipelines for several simultaneous visitors."""
 
 import threading
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from sddpm.pipelines.resolving import pipeline_folder
 from sddpm.pretrained import find_model, pretrained_names
 
 MOST_IDLE = 3
-RUNS = Path("runs")  # where sddpm train puts them
+RUNS = Path("runs")  # default folder of sddpm train
 
 
 class Shelf:
-    """Pipelines that are lent to one job at a time: thresholds and hooks of one do not reach another's pictures.
+    """Pipelines that are used by one job at a time, so that thresholds and hooks of one job do not affect others.
 
     Args:
-        model: the one to begin with, by name or folder; None for the first that comes with the package.
+        model: the first model, by name or folder; None for the first that comes with the package.
 
     Raises:
         UserError: there is no such model.
@@ -39,13 +39,13 @@ class Shelf:
 
     @contextmanager
     def borrowed(self, name: str) -> Iterator[SpikingDiffusionPipeline]:
-        """A pipeline that nobody else uses inside the block. Its files are read again when they have changed.
+        """A pipeline for exclusive use inside the block. Its files are read again if they have changed.
 
         Raises:
-            UserError: it is not among `names`, or is damaged or gone.
+            UserError: the model is not among `names`, or is damaged or deleted.
         """
         if name not in self.names():
-            raise UserError(f"there is no model {name!r} here any more: reload the page for those that there are")
+            raise UserError(f"the model {name!r} no longer exists: reload the page for the current list")
         key = (name, _stamp(pipeline_folder(name)))
         with self._lock:
             found = next((pair for pair in self._idle if pair[0] == key), None)
@@ -53,11 +53,11 @@ class Shelf:
                 self._idle.remove(found)
         pipeline = load_pipeline(name) if found is None else found[1]
         yield pipeline
-        with self._lock:  # after an error it is left to be collected: who knows what state it is in
+        with self._lock:  # after an error it is dropped, because its state is unknown
             self._idle = [*self._idle, (key, pipeline)][-MOST_IDLE:]
 
 
 def _stamp(folder: Path) -> tuple:
-    """What changes when a model does."""
+    """A value that changes when the model changes."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
     return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)

@@ -1,4 +1,4 @@
-"""One picture's way, and what the neurons of a layer do at one evaluation of it."""
+"""Traces the denoising of one picture, and the activity of a layer's neurons at one evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,17 +18,17 @@ from sddpm.pipelines.class_guidance import ClassGuidance
 from sddpm.pipelines.denoise import predict
 
 MOST_NEURONS = 48
-MOST_EVALUATIONS = 250  # x_t of each is kept, and a slider has no more places
+MOST_EVALUATIONS = 250  # x_t of each is kept in memory, and a slider has no more positions
 
 
 @dataclass(frozen=True)
 class Trace:
-    """How one picture came about.
+    """The denoising of one picture.
 
-    settings: what was filled in. caption: what it is. layers: names of the spiking layers. total: evaluations in all.
-    timesteps: t of those that are done. x_t: what the network was evaluated at, [1, C, H, W] each. x0: the clean image
-    that it implied, uint8 [C, H, W] each. picture: uint8 [C, H, W], as far as it is. rates: firing rate of every layer,
-    [layers] each. label: number of the class, None of a model without classes.
+    settings: the visitor's settings. caption: description of the picture. layers: names of the spiking layers. total:
+    number of evaluations. timesteps: t of the completed ones. x_t: input of the network, [1, C, H, W] each. x0: the
+    implied clean image, uint8 [C, H, W] each. picture: uint8 [C, H, W], its current state. rates: firing rate of every
+    layer, [layers] each. label: number of the class, None for a model without classes.
     """
 
     settings: Settings
@@ -44,7 +44,7 @@ class Trace:
 
     @property
     def mean_rates(self) -> list[float]:
-        """Mean over the layers at each evaluation."""
+        """Mean firing rate over the layers at each evaluation."""
         return [sum(rates) / len(rates) for rates in self.rates]
 
 
@@ -60,17 +60,17 @@ class LayerView:
 
     @property
     def chosen(self) -> Tensor:
-        """Numbers of up to 48 neurons, evenly spread over the layer."""
+        """Indices of up to 48 neurons, evenly spread over the layer."""
         count = self.spikes[0].numel()
         return torch.linspace(0, count - 1, min(MOST_NEURONS, count)).long()
 
     @property
     def raster(self) -> Tensor:
-        """bool [neurons, T] of the chosen ones."""
+        """Spikes of the chosen neurons, bool [neurons, T]."""
         return self.spikes.flatten(1)[:, self.chosen].T
 
     def busiest(self, channels: int) -> Tensor:
-        """Numbers of the channels that fire most, in order."""
+        """Indices of the channels that fire most, in order."""
         counts = self.spikes.flatten(2).sum((0, 2)) if self.spikes.ndim > 2 else self.spikes.sum(0)
         return counts.argsort(descending=True, stable=True)[:channels].sort().values
 
@@ -78,13 +78,13 @@ class LayerView:
 def trace(
     pipeline: SpikingDiffusionPipeline, settings: Settings, report: Callable[[Trace], None] = lambda _: None
 ) -> Trace:
-    """Draw one picture and keep its way; `report` gets it after every evaluation.
+    """Draw one picture and record its denoising; `report` receives the record after every evaluation.
 
     Raises:
         UserError: more than one seed, settings that are invalid for this model, or a model without spikes.
     """
     if pipeline.unet.config.get("synaptic_currents"):
-        raise UserError("this model denoises synaptic currents, whose steps are no pictures: choose another")
+        raise UserError("this model denoises synaptic currents, whose steps are not pictures: choose another model")
     wanted, options = one_picture(pipeline, settings)
     neurons = spiking_neurons(pipeline.unet)
     if (total := pipeline.evaluations_of(options)) > MOST_EVALUATIONS:
@@ -132,14 +132,14 @@ def trace(
 
 
 def look(pipeline: SpikingDiffusionPipeline, trace: Trace, index: int, layer: str) -> LayerView:
-    """What a layer does at one evaluation of a trace: the network is evaluated there once more.
+    """The activity of a layer at one evaluation of a trace; evaluates the network there again.
 
     Raises:
-        UserError: a layer that the model does not have, or a model that has become another.
+        UserError: an unknown layer, or a model that has changed.
     """
     neurons = spiking_neurons(pipeline.unet)
     if layer not in neurons or list(neurons) != trace.layers:
-        raise UserError("this model is not the one of the trace any more: trace the picture again")
+        raise UserError("this model has changed since the trace: trace the picture again")
     options = pipeline.resolve_options(replace(trace.settings.options, engine="eager"))
     index = max(0, min(index, len(trace.x_t) - 1))
     x_t, t, thresholds = trace.x_t[index], trace.timesteps[index], options.v_threshold

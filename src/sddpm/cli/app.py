@@ -1,4 +1,4 @@
-"""The `sddpm` command line's one Typer application, to which every verb adds itself."""
+"""The Typer application of the `sddpm` command line, to which every verb adds itself."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -11,10 +11,10 @@ from sddpm.cli.loudness import with_loudness
 
 
 class App(typer.Typer):
-    """An application all of whose verbs show their help as it is written and have --quiet and --verbose."""
+    """An application whose verbs all show their help unchanged and have --quiet and --verbose."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """As of typer."""
+        """As in typer."""
         add = super().command(name, cls=Verb, **settings)
 
         def decorate(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +33,7 @@ app = App(
 
 
 def show_version(wanted: bool) -> None:
-    """Print the version and end, if wanted."""
+    """Print the version and exit, if `wanted`."""
     if wanted:
         from sddpm import __version__
 

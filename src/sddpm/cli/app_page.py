@@ -15,15 +15,16 @@ def open_page(
         str | None, typer.Argument(metavar="[MODEL]", help=f"{MODEL} (default: one that comes with sddpm)")
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to serve at; 0.0.0.0 for all of this machine's, open to others.")
+        str,
+        typer.Option(help="Address to serve at; 0.0.0.0 for all addresses of this machine, open to other machines."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to serve at; 0 for any that is free.")] = 7860,
+    port: Annotated[int, typer.Option(help="Port to serve at; 0 for any free port.")] = 7860,
     browser: Annotated[bool, typer.Option("--browser", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Open a page that draws, and shows spikes, energy and thresholds, in the browser.
+    """Serve a page for the browser that draws pictures and shows spikes, energy and thresholds.
 
-    It runs on this machine until Ctrl-C, for this machine alone unless --host says otherwise, and takes nothing from
-    the network. Models to choose from are MODEL, those that come with sddpm, and the runs in the folder runs.
+    It runs on this machine until Ctrl-C. Only this machine can open it unless --host says otherwise. It loads nothing
+    from the network. The page offers MODEL, the models that come with sddpm, and the runs in the folder runs.
     """
     import webbrowser
 

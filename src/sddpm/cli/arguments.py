@@ -1,4 +1,4 @@
-"""From the arguments that the library's messages name to the options of a verb: `steps=20` becomes --steps 20."""
+"""Translates argument names in the library's messages to the options of a verb: `steps=20` becomes --steps 20."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from sddpm.errors import UserError
 
 _ARGUMENT = re.compile(r"`([a-z_]\w*)(?:=([^`]*))?`")
-# Arguments that options have other names for; those of a verb that has no such option stay as they are.
+# Arguments with a different option name. They are not translated for a verb without such an option.
 _OTHER_NAMES = {
     "class_labels": "class_label",
     "first_seed": "seed",
@@ -25,7 +25,7 @@ _OTHER_NAMES = {
 
 
 class Verbs(TyperGroup):
-    """The verbs of the command line, whose errors speak of their options."""
+    """The verbs of the command line; their error messages name their options."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,20 +36,20 @@ class Verbs(TyperGroup):
 
 
 def in_options(ctx: typer.Context, text: str) -> str:
-    """A line of the library, such as a result, as the running verb prints it."""
+    """Translate a line of the library, such as a result, for the running verb."""
     return with_options(text, options_of(ctx.command))
 
 
 def options_of(verb: Any) -> dict[str, str]:
-    """{parameter: its option, such as --class} of a command."""
+    """{parameter: its option, such as --class} for a command."""
     if verb is None:
         return {}
     return {p.name: _longest(p.opts) for p in verb.params if any(each.startswith("--") for each in p.opts)}
 
 
 def with_options(text: str, options: Mapping[str, str]) -> str:
-    """The text with `name`, `name=value` and `name=True` as --name, --name value and --name, where there is such an
-    option; other words in backticks stay."""
+    """Replace `name`, `name=value` and `name=True` by --name, --name value and --name if there is such an option; other
+    words in backticks are not changed."""
 
     def translated(found: re.Match[str]) -> str:
         name, value = found.groups()

@@ -1,4 +1,4 @@
-"""`sddpm convert-ann`: a network with quantised activations becomes one that spikes."""
+"""`sddpm convert-ann`: converts a network with quantised activations to a spiking one."""
 
 import json
 import math
@@ -24,37 +24,38 @@ if TYPE_CHECKING:
 @app.command("convert-ann")
 def convert_ann(
     model: Annotated[
-        Path, typer.Argument(metavar="RUN|MODEL", help="Trained with model.kind=quantized: a run, or a saved model.")
+        Path,
+        typer.Argument(metavar="RUN|MODEL", help="A run or saved model that was trained with model.kind=quantized."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the spiking model.")],
     T: Annotated[
-        int | None, typer.Option("--T", help="SNN time steps. (default: 2^bits - 1, as many as there are levels)")
+        int | None, typer.Option("--T", help="SNN time steps. (default: 2^bits - 1, the number of levels)")
     ] = None,
-    signed: Annotated[bool, typer.Option("--signed", help="Neurons may take back a spike that was too many.")] = False,
+    signed: Annotated[bool, typer.Option("--signed", help="Neurons may emit -1 to cancel a surplus spike.")] = False,
     finetune_steps: Annotated[
-        int, typer.Option(help="Steps in which every block learns to give its output from before the conversion.")
+        int, typer.Option(help="Steps of fine-tuning every block to its output before the conversion.")
     ] = 0,
-    lr: Annotated[float, typer.Option(help="Learning rate of the first of them; it falls to 0.")] = 3e-4,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Learning rate of the first of these steps; it decays to 0.")] = 3e-4,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
     report: Annotated[
         Path | None,
-        typer.Option(help="Measure the error of every layer, and write it here.", metavar="FILE.json"),
+        typer.Option(help="Measure the error of every layer, and write it to this file.", metavar="FILE.json"),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw these errors here.", metavar="FILE.png")] = None,
-    report_images: Annotated[int, typer.Option(help="How many images to measure it on.")] = 256,
+    plot: Annotated[Path | None, typer.Option(help="Plot these errors to this file.", metavar="FILE.png")] = None,
+    report_images: Annotated[int, typer.Option(help="Number of images for this measurement.")] = 256,
     config: Annotated[
         str | None,
-        typer.Option(help="Whose data section says on which images. (default: that of the run)", metavar="CONFIG"),
+        typer.Option(help="Config whose data section names the images. (default: that of the run)", metavar="CONFIG"),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Where the data lie.", metavar="FOLDER|ZIP")] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of images, noise and t.")] = 0,
+    data: Annotated[str | None, typer.Option(help="Location of the data.", metavar="FOLDER|ZIP")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images, noise and t.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Turn a network with quantised activations into spiking neurons, weight by weight.
+    """Convert a network with quantised activations to a spiking network, weight by weight.
 
-    Of b bits become T = 2^b - 1 time steps. --finetune-steps and --report need the images that it was trained on. Of a
-    run, OUT also holds a config.yaml by which training goes on: sddpm train OUT/config.yaml --init-from OUT
+    b bits become T = 2^b - 1 time steps. --finetune-steps and --report need the training images. For a run, OUT also
+    contains a config.yaml to continue the training: sddpm train OUT/config.yaml --init-from OUT
     """
     from sddpm.files import FIGURES, Output, atomic_path, check_outputs
 
@@ -128,7 +129,7 @@ def convert_ann(
 def noisy_images(
     pipeline: "SpikingDiffusionPipeline", dataset: "ImageDataset", count: int, batch_size: int, seed: int
 ) -> "Iterator[tuple[Tensor, Tensor]]":
-    """At least `count` images of a data set, drawn by the seed, with noise: x_t [B, C, H, W] and t [B]."""
+    """At least `count` random images of a data set, with noise: x_t [B, C, H, W] and t [B]."""
     import torch
 
     from sddpm.data import iterate_batches, to_model
@@ -145,7 +146,7 @@ def noisy_images(
 
 
 def teller(steps: int):
-    """Says about ten times how fine-tuning goes."""
+    """A callback that prints the progress of fine-tuning about ten times."""
     every = max(1, steps // 10)
 
     def tell(step: int, loss: float) -> None:
@@ -156,7 +157,8 @@ def teller(steps: int):
 
 
 def print_errors(found: "Mapping[str, ConversionErrors]") -> None:
-    """A line a layer: relative error of its mean spikes, share of neurons that fired too often or too seldom."""
+    """Print one line per layer: relative error of its mean spikes, share of neurons that fired too often or too
+    rarely."""
     rows = list(found.values())
     typer.echo(f"{'layer of neurons':32}" + "".join(f"{name:>12} {'differing':>10}" for name in found))
     for layers in zip(*(errors.layers for errors in rows), strict=True):
@@ -166,7 +168,7 @@ def print_errors(found: "Mapping[str, ConversionErrors]") -> None:
 
 
 def draw(found: "Mapping[str, ConversionErrors]") -> "Figure":
-    """The figure of these errors."""
+    """Plot these errors."""
     from sddpm.figures.conversion import conversion_figure
 
     layers = [layer.name for layer in next(iter(found.values())).layers]

@@ -1,4 +1,4 @@
-"""`sddpm distill`: from a trained model to one that samples in few evaluations."""
+"""`sddpm distill`: distils a trained model into one that samples in few evaluations."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ from sddpm.cli.train import Device, finish
 
 @app.command()
 def distill(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"The teacher, which predicts v. {MODEL}")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"The teacher, which must predict v. {MODEL}")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the run.")],
-    evaluations: Annotated[int, typer.Option(help="Evaluations of the student.", metavar="N")] = 4,
+    evaluations: Annotated[int, typer.Option(help="Network evaluations per sample of the student.", metavar="N")] = 4,
     halve_from: Annotated[
         int | None,
         typer.Option(
@@ -24,21 +24,21 @@ def distill(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Where the data lie. (default: as of the model's config)", metavar="FOLDER|ZIP")
+        str | None, typer.Option(help="Location of the data. (default: as in the model's config)", metavar="FOLDER|ZIP")
     ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another value of the config, e.g. distill.order=2."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.AUTO,
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data if they are missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")] = False,
 ) -> None:
-    """Train a model that samples in few evaluations what MODEL samples in many.
+    """Train a model that samples in few evaluations the pictures that MODEL samples in many.
 
-    It starts from MODEL's weights and trains by MODEL's config, in which --set changes what is given: train.steps,
-    train.lr, and distill.grid, substeps, order, x0_scale and guidance_scale. sddpm train --out OUT --resume goes on in
-    a run too.
+    The student starts from MODEL's weights and is trained with MODEL's config. --set changes keys of it: train.steps,
+    train.lr, and distill.grid, substeps, order, x0_scale and guidance_scale. sddpm train --out OUT --resume also
+    continues a run.
     """
     from sddpm.training import distill as distill_model
 

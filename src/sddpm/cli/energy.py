@@ -1,4 +1,4 @@
-"""`sddpm energy`: what a model's operations and spikes cost."""
+"""`sddpm energy`: estimates the energy of a model's operations and spikes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,16 +21,21 @@ if TYPE_CHECKING:
 @with_sampling_options("engine", batch_size=8)
 def energy(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
-    count: Annotated[int | None, typer.Option(help="How many samples to count, seeds 0, 1, ... (default: 8)")] = None,
-    seeds: Annotated[str | None, typer.Option(help="One seed a sample, such as 0-7.", metavar="RANGES")] = None,
+    count: Annotated[int | None, typer.Option(help="Number of samples, with seeds 0, 1, ... (default: 8)")] = None,
+    seeds: Annotated[str | None, typer.Option(help="One seed per sample, such as 0-7.", metavar="RANGES")] = None,
     images: Annotated[
         str | None,
-        typer.Option(help="Count on these images with noise: a data set, folder, zip or image.", metavar="WHAT"),
+        typer.Option(
+            help="Measure on these images with noise instead: a data set, folder, zip or image.", metavar="WHAT"
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
-    split: Annotated[str, typer.Option(help="train or test, of a data set known by name.")] = "train",
+    data: Annotated[
+        str | None, typer.Option(help="Location of a data set given by name.", metavar="FOLDER|ZIP")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or test, for a data set given by name.")] = "train",
     resize: Annotated[
-        str | None, typer.Option(help="Bring images of another size to the model's, by this filter.", metavar="FILTER")
+        str | None,
+        typer.Option(help="Resize images of another size to the model's, with this filter.", metavar="FILTER"),
     ] = None,
     *,
     sampling: Sampling,
@@ -38,39 +43,40 @@ def energy(
         bool | None,
         typer.Option(
             "--time-table/--time-layers",
-            help="Time embedding as a table of biases or as layers. (default: as a table in pure networks)",
+            help="Count the time embedding as a table of biases or as layers. (default: table for pure networks)",
         ),
     ] = None,
     cost: Annotated[
         list[str] | None,
         typer.Option(
-            help="Cost model by name, or one's own YAML; may be repeated. (default: all by name)", metavar="NAME|YAML"
+            help="Cost model by name, or a YAML file; can be repeated. (default: all known by name)",
+            metavar="NAME|YAML",
         ),
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Print every layer too.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="Also print every layer.")] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write a report with pictures, one file.", metavar="FILE.html")
+        Path | None, typer.Option(help="Write a report with pictures to one file.", metavar="FILE.html")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything.", metavar="FILE.json")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results.", metavar="FILE.json")] = None,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", help="Write a row for each diffusion step, layer and SNN time step.", metavar="FILE.csv"),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Print the published figures of SDDPM beside honest ones.")
+        bool, typer.Option("--published", help="Print the published energies of SDDPM next to honest ones.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Account for the energy of a model: operations counted spike by spike, priced by several cost models.
+    """Estimate the energy of a model: count operations spike by spike, and apply several cost models.
 
-    Runs samples (or images with noise) through the network; compares with an ANN of the same size and with the field's
+    Samples images (or uses given images with noise), and compares with an ANN of the same size and with the published
     formula.
     """
     if model is None:
         if not published:
-            raise UserError("which model? Give a saved model or the folder of a run, or --published")
+            raise UserError("MODEL is missing: give a saved model or the folder of a run, or --published")
         print_published()
         return
     from sddpm.energy.cost import cost_model_names, load_cost_model
@@ -83,11 +89,11 @@ def energy(
         force=force,
     )
     if images is not None and seeds is not None:
-        raise UserError("--seeds are of samples; with --images give --count")
+        raise UserError("--seeds is only for samples: with --images use --count")
     if images is not None and sampling["guidance_scale"] != 1:
-        raise UserError("--guidance-scale is of sampling; given images have no classes here")
+        raise UserError("--guidance-scale is only for samples: leave it out with --images")
     if images is not None and sampling["eta"]:
-        raise UserError("--eta is noise of sampling; given images have their own")
+        raise UserError("--eta is only for samples: leave it out with --images")
     chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
     costs = [load_cost_model(name) for name in cost or cost_model_names()]
 
@@ -135,9 +141,9 @@ def open_images(
     count: int,
     download: bool,
 ) -> "Tensor":
-    """uint8 [N, C, H, W] of the size that the model was trained on.
+    """The images, uint8 [N, C, H, W], in the model's training size.
 
-    A data set known by name is brought to it as for training; other images only if `resize` says how.
+    A data set given by name is prepared as for training; other images are only resized if `resize` is given.
     """
     from sddpm.data import open_dataset
     from sddpm.data.registry import find_dataset
@@ -153,7 +159,7 @@ def open_images(
 
 
 def write(account: "Account", report: Path | None, json_file: Path | None, csv_file: Path | None) -> None:
-    """Write the wanted files, each whole or not at all."""
+    """Write the requested files, each atomically."""
     import shlex
     import sys
 
@@ -176,7 +182,7 @@ def write(account: "Account", report: Path | None, json_file: Path | None, csv_f
 
 
 def print_published() -> None:
-    """The published figures and the honest ones."""
+    """Print the published energies and the honest ones."""
     from sddpm.energy.published import published_ann, published_snn
     from sddpm.energy.report import published_text
 

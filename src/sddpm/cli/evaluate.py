@@ -1,4 +1,4 @@
-"""`sddpm evaluate`: how good samples are, as the field measures it."""
+"""`sddpm evaluate`: measures the quality of samples with the usual metrics."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,19 +26,21 @@ def evaluate(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="Data set, folder, zip or .npz of images, or statistics .npz. (default: what a run was trained on)",
+            help="Data set, folder, zip or .npz of images, or statistics .npz. (default: a run's training data)",
             metavar="WHAT",
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Location of a data set given by name.", metavar="FOLDER|ZIP")
+    ] = None,
     protocol: Annotated[
         str, typer.Option(help="sddpm (50,000, training split, pytorch-fid) or fsddim (10,000, test split, clean-fid).")
     ] = "sddpm",
     metric: Annotated[
         str | None,
-        typer.Option(help="{metrics}; several with commas. (default: the protocol's)", metavar="NAMES"),
+        typer.Option(help="{metrics}; several separated by commas. (default: the protocol's)", metavar="NAMES"),
     ] = None,
-    samples: Annotated[int | None, typer.Option(help="How many samples. (default: the protocol's)")] = None,
+    samples: Annotated[int | None, typer.Option(help="Number of samples. (default: the protocol's)")] = None,
     split: Annotated[str | None, typer.Option(help="train or test. (default: the protocol's)")] = None,
     preprocessing: Annotated[
         str | None, typer.Option(help="pytorch-fid or clean-fid. (default: the protocol's)", metavar="NAME")
@@ -48,11 +50,11 @@ def evaluate(
         str | None,
         typer.Option(
             "--class",
-            help="Sample this class alone, or none. (default: random, one drawn by each seed, if the model knows any)",
+            help="Sample only this class, or none. (default: random, drawn from each seed, if the model has classes)",
             metavar="CLASS",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first sample; the others follow.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the first sample; the others count up from it.")] = 0,
     *,
     sampling: Sampling,
     inception: Annotated[
@@ -62,46 +64,50 @@ def evaluate(
     fad_statistics: Annotated[
         Path | None, typer.Option(help="Published statistics for fad. (default: of the reference)", metavar="NPZ")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Bring images that come as files to this size.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize images from files to this size.")] = None,
     channels: Annotated[
-        int | None, typer.Option(help="Bring images that come as files to 1 grey or 3 colours.")
+        int | None, typer.Option(help="Convert images from files to 1 (grey) or 3 (colour) channels.")
     ] = None,
     crop: Annotated[str | None, typer.Option(help="center, center148 or ddim64, before resizing.")] = None,
     resize: Annotated[
-        str | None, typer.Option(help="Filter that resizes. (default: as a run's training images, else bilinear)")
+        str | None, typer.Option(help="Filter for resizing. (default: as for a run's training images, else bilinear)")
     ] = None,
-    limit_reference: Annotated[int | None, typer.Option(help="The first so many reference images only.")] = None,
-    kid_subsets: Annotated[int, typer.Option(help="Subsets of kid.")] = 100,
-    kid_subset_size: Annotated[int, typer.Option(help="Images a side in each subset.")] = 1000,
+    limit_reference: Annotated[int | None, typer.Option(help="Use only the first so many reference images.")] = None,
+    kid_subsets: Annotated[int, typer.Option(help="Number of subsets for kid.")] = 100,
+    kid_subset_size: Annotated[int, typer.Option(help="Samples and reference images in each subset.")] = 1000,
     splits: Annotated[int, typer.Option(help="Splits of the Inception score.")] = 10,
     interval: Annotated[
         bool, typer.Option("--interval", help="A 95 % interval for every metric, by the jackknife over 20 groups.")
     ] = False,
-    copies: Annotated[bool, typer.Option(help="Look for near copies of training images.")] = True,
+    copies: Annotated[bool, typer.Option(help="Search for near copies of training images.")] = True,
     training: Annotated[
         str | None,
         typer.Option(
-            help="Where to look for them. (default: what a run was trained on, else the reference's training split)",
+            help="Where to search for copies. (default: a run's training data, else the reference's training split)",
             metavar="WHAT",
         ),
     ] = None,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Compare even if samples are images of the reference.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write all there is to know here.", metavar="FILE.json")] = None,
-    grid: Annotated[Path | None, typer.Option(help="Draw the first 64 samples here.", metavar="FILE.png")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write all results to this file.", metavar="FILE.json")] = None,
+    grid: Annotated[
+        Path | None, typer.Option(help="Draw the first 64 samples to this file.", metavar="FILE.png")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")] = False,
     work: Annotated[
         Path | None,
-        typer.Option(help="Keeps samples and features, so that a stopped evaluation goes on. (default: in the cache)"),
+        typer.Option(
+            help="Folder for samples and features, so that a stopped evaluation can continue. (default: in the cache)"
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Measure samples, beside real images or alone.
+    """Measure the quality of samples, compared with real images or alone.
 
-    A number that departs from its protocol says so. Several processes: torchrun --nproc-per-node N --no-python sddpm
-    evaluate ...
+    If a number does not follow the protocol, the output says how it differs. Several processes: torchrun
+    --nproc-per-node N --no-python sddpm evaluate ...
     """
     from sddpm.files import Output, check_outputs
 
@@ -150,7 +156,7 @@ def evaluate(
 
 
 def show(ctx: typer.Context, evaluation: "Evaluation", out: Path | None, grid: Path | None) -> None:
-    """Print a line a metric; write the JSON and the grid."""
+    """Print one line per metric; write the JSON and the grid."""
     import shlex
     import sys
 

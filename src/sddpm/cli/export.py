@@ -1,4 +1,4 @@
-"""`sddpm export`: a model in the formats of others."""
+"""`sddpm export`: writes a model in other formats."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,37 +14,39 @@ from sddpm.errors import UserError
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="FILE.onnx, FILE.nir, or with --web a folder.")],
-    web: Annotated[bool, typer.Option("--web", help="A page that draws in the browser, without Python.")] = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Write a page that samples in the browser, without Python.")
+    ] = False,
     rates: Annotated[bool, typer.Option("--rates", help="ONNX: firing rates as a second output.")] = False,
     half: Annotated[bool, typer.Option("--half", help="ONNX: round weights to float16. (--web always does)")] = False,
     v_threshold: Annotated[
         list[str] | None,
         typer.Option(
-            help="Firing thresholds to put in, as of sddpm sample. (default: those that the model samples with)",
+            help="Firing thresholds, as in sddpm sample. (default: those that the model samples with)",
             metavar="V",
         ),
     ] = None,
     timestep: Annotated[
-        int | None, typer.Option(help="NIR: the one diffusion step that the graph is for. (default: all)", metavar="T")
+        int | None, typer.Option(help="NIR: the single diffusion step of the graph. (default: all)", metavar="T")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a model as ONNX, as NIR, or as a page that draws in the browser.
+    """Write a model as ONNX, as NIR, or as a page that samples in the browser.
 
-    FILE.onnx holds the network, all T time steps of it, and what it takes to sample: `sddpm sample FILE.onnx`, or
-    examples/onnx_sample.py without this package. --web writes a folder to be served, by `python -m http.server` for
-    one; it brings onnxruntime-web by npm, once. FILE.nir is for readers of neuromorphic hardware, and for networks that
-    NIR can say: docs/how-to/export.md tells which.
+    FILE.onnx contains the network with all T time steps and everything needed to sample: `sddpm sample FILE.onnx`, or
+    examples/onnx_sample.py without this package. --web writes a folder for a web server, for example `python -m
+    http.server`; it downloads onnxruntime-web once with npm. FILE.nir is for tools for neuromorphic hardware;
+    docs/how-to/export.md lists the networks that NIR supports.
     """
     from sddpm.files import Output, check_outputs
 
     kind = "web" if web else out.suffix.lower().lstrip(".")
     if kind not in ("web", "onnx", "nir"):
-        raise UserError(f"{out}: FILE.onnx or FILE.nir is needed, or --web for a folder")
+        raise UserError(f"{out}: give FILE.onnx or FILE.nir, or --web for a folder")
     if kind != "onnx" and (rates or half):
-        raise UserError("--rates and --half are for FILE.onnx")
+        raise UserError("--rates and --half need FILE.onnx")
     if kind != "nir" and timestep is not None:
-        raise UserError("--timestep is for FILE.nir")
+        raise UserError("--timestep needs FILE.nir")
     check_outputs([Output(out, folder=("page",) if web else None)], inputs=[model], force=force)
     chosen = parse_thresholds(v_threshold)
     from sddpm.pipelines import load_pipeline
@@ -68,6 +70,6 @@ def export(
 
             export_web(pipeline, out, thresholds=chosen, name=model.name)
             size = sum(file.stat().st_size for file in out.iterdir())
-            typer.echo(f"{out}: {size / 1e6:.1f} MB; to see it, python -m http.server --directory {out}")
+            typer.echo(f"{out}: {size / 1e6:.1f} MB; to open it: python -m http.server --directory {out}")
     except ImportError as error:
         raise UserError(f"this export needs the extra {extra}: pip install 'sddpm[{extra}]' ({error})") from error

@@ -1,4 +1,4 @@
-"""How a command ends that does not end well: one line on stderr, and an exit code that says what kind of failure."""
+"""Failure of a command: one line on stderr, and an exit code for the kind of failure."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from types import FrameType
 from sddpm.errors import UserError, out_of_memory
 
 BAD_INPUT, UNEXPECTED, INTERRUPTED = 2, 1, 130
-# What the system refuses because of what it was given, or of what it lacks: nothing that a programmer could mend.
+# Errors of the system because of its input or missing resources: not faults of this package.
 _SYSTEM_ERRORS = (
     *("EACCES", "EPERM", "ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP", "EROFS", "ENOSPC", "EDQUOT", "EFBIG"),
     *("EMFILE", "ENFILE", "EIO", "ENOMEM", "ENOTEMPTY", "ESTALE", "EBUSY", "ETXTBSY", "ENODEV", "ENXIO"),
@@ -20,8 +20,8 @@ _OF_THE_SYSTEM = {getattr(errno, name) for name in _SYSTEM_ERRORS if hasattr(err
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, so that what is half-written is removed."""
-    for name in ("SIGTERM", "SIGHUP"):  # the second is not known on Windows
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, so that incomplete files are removed."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows does not have the second
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
@@ -32,7 +32,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 
 
 def fail(error: BaseException) -> int:
-    """Say on stderr why the command failed. Returns the exit code."""
+    """Print the reason of the failure to stderr. Returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
         _finish_bars()
         return INTERRUPTED
@@ -42,11 +42,11 @@ def fail(error: BaseException) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _say(f"{where}{error.strerror}", BAD_INPUT)
     if out_of_memory(error):
-        return _say("this machine has too little memory for that: try fewer or smaller images at a time", BAD_INPUT)
+        return _say("this machine has too little memory: try fewer or smaller images at a time", BAD_INPUT)
     report = _write_report(error)
     reason = " ".join(str(error).split())[:200]
     return _say(
-        f"unexpected {type(error).__name__}{': ' if reason else ''}{reason}; this is a fault of sddpm, and {report}",
+        f"unexpected {type(error).__name__}{': ' if reason else ''}{reason}; this is a bug in sddpm, and {report}",
         UNEXPECTED,
     )
 
@@ -56,13 +56,13 @@ def _say(text: str, code: int) -> int:
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     try:
         print(f"error: {line}", file=sys.stderr)
-    except (OSError, ValueError):  # nobody reads it
+    except (OSError, ValueError):  # stderr is closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     return code
 
 
 def _finish_bars() -> None:
-    """End the line of every progress bar that is still drawn."""
+    """End the line of every progress bar that is still shown."""
     if "tqdm" in sys.modules:
         for bar in list(getattr(sys.modules["tqdm"].tqdm, "_instances", ())):
             bar.leave = True

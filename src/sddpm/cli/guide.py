@@ -1,5 +1,5 @@
-"""`sddpm guide`: firing thresholds or an x0_scale with which a model samples better, searched, validated and kept with
-it."""
+"""`sddpm guide`: searches for firing thresholds or an x0_scale with which a model samples better, validates them and
+saves them with the model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,19 +23,19 @@ def guide(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     metric: Annotated[
         str | None,
-        typer.Option(
-            help="{guiding_metrics}: by which to choose. (default: fid; for samplers kad with FAD's weights, else kid)"
-        ),
+        typer.Option(help="{guiding_metrics}: decides. (default: fid; for samplers kad with FAD's weights, else kid)"),
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
-            help="Data set, folder, zip or .npz of images, or statistics .npz. (default: what a run was trained on)",
+            help="Data set, folder, zip or .npz of images, or statistics .npz. (default: a run's training data)",
             metavar="WHAT",
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
-    split: Annotated[str, typer.Option(help="Of the reference: train or test.")] = "train",
+    data: Annotated[
+        str | None, typer.Option(help="Location of a data set given by name.", metavar="FOLDER|ZIP")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the reference: train or test.")] = "train",
     preprocessing: Annotated[str, typer.Option(help="pytorch-fid or clean-fid.", metavar="NAME")] = "pytorch-fid",
     dim: Annotated[int, typer.Option(help="Inception features: 64, 192, 768 or 2048.")] = 2048,
     inception: Annotated[
@@ -45,56 +45,57 @@ def guide(
     fad_statistics: Annotated[
         Path | None, typer.Option(help="Published statistics for fad. (default: of the reference)", metavar="NPZ")
     ] = None,
-    limit_reference: Annotated[int | None, typer.Option(help="The first so many reference images only.")] = None,
-    samples: Annotated[int, typer.Option(help="Samples of one seed set.")] = 2000,
-    seed_sets: Annotated[int, typer.Option(help="Seed sets of the search; the same for every choice.")] = 2,
-    validation_sets: Annotated[int, typer.Option(help="Fresh seed sets, for the verdict.")] = 2,
-    seed: Annotated[int, typer.Option(help="First seed of the search; fresh ones are 2^31 further.")] = 0,
+    limit_reference: Annotated[int | None, typer.Option(help="Use only the first so many reference images.")] = None,
+    samples: Annotated[int, typer.Option(help="Number of samples in one seed set.")] = 2000,
+    seed_sets: Annotated[int, typer.Option(help="Number of seed sets for the search; the same for every choice.")] = 2,
+    validation_sets: Annotated[int, typer.Option(help="Number of fresh seed sets for the verdict.")] = 2,
+    seed: Annotated[int, typer.Option(help="First seed of the search; fresh seeds start 2^31 later.")] = 0,
     *,
     sampling: Sampling,
     search: Annotated[
         str,
         typer.Option(
-            help="What is free: thresholds (scalar, layers, time or layers-time), x0-scale, scalar-x0-scale, or"
+            help="What to search: thresholds (scalar, layers, time or layers-time), x0-scale, scalar-x0-scale, or"
             " sampler: solver, steps, time steps and x0_scale."
         ),
     ] = "scalar",
-    evaluations: Annotated[int, typer.Option(help="Of a sampler: evaluations of a picture at most.")] = 10,
+    evaluations: Annotated[int, typer.Option(help="For samplers: maximum number of evaluations per picture.")] = 10,
     proxy_seeds: Annotated[
-        int, typer.Option(help="Of a sampler: pictures that are compared with a long solver's.")
+        int, typer.Option(help="For samplers: number of pictures compared with a long solver's.")
     ] = 64,
-    proxy_budget: Annotated[int, typer.Option(help="Of a sampler: solvers and time steps so compared at most.")] = 120,
+    proxy_budget: Annotated[int, typer.Option(help="For samplers: maximum number of such comparisons.")] = 120,
     keep_as: Annotated[
-        str, typer.Option(help="Of a sampler: the name under which it is kept.", metavar="NAME")
+        str, typer.Option(help="For samplers: the name under which the choice is saved.", metavar="NAME")
     ] = DEFAULT_NAME,
     method: Annotated[
         str | None,
-        typer.Option(help="grid (where one number is free, default there) or coordinate.", metavar="NAME"),
+        typer.Option(help="grid (only for one free number, where it is the default) or coordinate.", metavar="NAME"),
     ] = None,
     grid: Annotated[
         str | None,
         typer.Option(
-            help="With commas, thresholds in multiples of the trained one, or scales; paper is 0.997 to 1.003, wide 0.9"
-            " to 1.1, scales 0.995 to 1.07. (default: paper,wide or scales)",
+            help="Thresholds in multiples of the trained one, or scales, separated by commas; paper is 0.997 to 1.003,"
+            " wide 0.9 to 1.1, scales 0.995 to 1.07. (default: paper,wide or scales)",
             metavar="LIST",
         ),
     ] = None,
-    refine: Annotated[int, typer.Option(help="How often the grid is refined around its best.")] = 2,
+    refine: Annotated[int, typer.Option(help="How often the grid is refined around its best point.")] = 2,
     range_: Annotated[
-        str, typer.Option("--range", help="Least and largest number of coordinate.", metavar="LOW,HIGH")
+        str, typer.Option("--range", help="Smallest and largest value for coordinate.", metavar="LOW,HIGH")
     ] = "0.9,1.1",
     budget: Annotated[
-        int | None, typer.Option(help="Choices tried at most, the model as trained included. (default: the grid's)")
+        int | None, typer.Option(help="Maximum number of choices, including the trained model. (default: the grid's)")
     ] = None,
     groups: Annotated[
         str, typer.Option(help="Groups of layers: encoder, middle, decoder, or name patterns.", metavar="NAMES")
     ] = "encoder,middle,decoder",
     boundary: Annotated[
-        int | None, typer.Option(help="Early is from this diffusion step on. (default: half)", metavar="T")
+        int | None,
+        typer.Option(help="Diffusion step from which the denoising counts as early. (default: half)", metavar="T"),
     ] = None,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 300,
+    resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.")] = 300,
     proxy_images: Annotated[
-        int, typer.Option(help="Images for the noise-prediction loss over thresholds; 0: leave it out.")
+        int, typer.Option(help="Number of images for the noise-prediction loss over thresholds; 0: skip it.")
     ] = 256,
     held_out: Annotated[
         str | None, typer.Option(help="Source of these images. (default: the reference's test split)", metavar="WHAT")
@@ -103,27 +104,29 @@ def guide(
         bool | None,
         typer.Option(
             "--store/--no-store",
-            help="Keep the choice with the model, whatever the verdict, or never. (default: if it beats the model as"
-            " trained beyond noise)",
+            help="Save the choice with the model, whatever the verdict, or never. (default: if it is significantly"
+            " better than the trained model)",
         ),
     ] = None,
     clear: Annotated[
-        bool, typer.Option("--clear", help="Only take out what such a search kept with the model.")
+        bool, typer.Option("--clear", help="Only remove the saved result of such a search from the model.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Write all there is to know here.", metavar="FILE.json")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Draw the curve here.", metavar="FILE.png")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write all results to this file.", metavar="FILE.json")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Plot the curve to this file.", metavar="FILE.png")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")] = False,
     work: Annotated[
         Path | None,
-        typer.Option(help="Keeps samples and features, so that a stopped search goes on. (default: in the cache)"),
+        typer.Option(
+            help="Folder for samples and features, so that a stopped search can continue. (default: in the cache)"
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
     """Find firing thresholds with which a model samples better (threshold guidance), or an x0_scale.
 
-    Every choice is sampled with the same seeds; the best is judged on fresh ones. What is kept with the model is used
-    by sample and evaluate unless they are given --v-threshold or --x0-scale.
+    Every choice is sampled with the same seeds; the best is validated on fresh ones. sample and evaluate use the choice
+    saved with the model unless --v-threshold or --x0-scale is given.
     """
     from sddpm.files import FIGURES, Output, check_outputs
 
@@ -207,7 +210,8 @@ def guide(
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
-    """Multiples from "paper,wide,0.85". Raises `UserError` for what is neither a number nor a grid's name."""
+    """Multiples from "paper,wide,0.85". Raises `UserError` for a part that is neither a number nor the name of a
+    grid."""
     from sddpm.guidance.settings import GRIDS
 
     found: set[float] = set()
@@ -236,12 +240,12 @@ def _clear(model: Path, search: str) -> None:
     check_choice("search", search, [*SEARCHES, "sampler"])
     if search == "x0-scale":
         store_x0_scale(model, 1.0)
-        typer.echo(f"{model}: samples without an x0_scale")
+        typer.echo(f"{model}: now samples without an x0_scale")
     else:
         scaled = search.endswith("x0-scale")
         store_guidance(model, None, 1.0 if scaled else None)
         without = " and without an x0_scale" if scaled else ""
-        typer.echo(f"{model}: samples with the thresholds it was trained with{without}")
+        typer.echo(f"{model}: now samples with the trained thresholds{without}")
 
 
 def _show(
@@ -254,7 +258,7 @@ def _show(
     out: Path | None,
     figure: Path | None,
 ) -> None:
-    """Keep the choice, print table and verdict, write the JSON and the figure."""
+    """Save the choice, print table and verdict, write the JSON and the figure."""
     import shlex
     import sys
 
@@ -282,6 +286,6 @@ def _show(
         undone = ["--v-threshold trained"] if space.groups else []
         undone += ["--x0-scale 1"] if space.scaled else []
         clear = f"guide --clear{f' --search {search}' if space.scaled else ''}"
-        typer.echo(f"kept with {model}: sample and evaluate use it; {' '.join(undone)}, or {clear}, undoes it")
+        typer.echo(f"saved with {model}: sample and evaluate use it; {' '.join(undone)}, or {clear}, undoes it")
     else:
-        typer.echo(f"{model} was not changed" + ("" if asked is False else "; --store keeps the choice all the same"))
+        typer.echo(f"{model} was not changed" + ("" if asked is False else "; --store saves the choice nevertheless"))

@@ -1,4 +1,4 @@
-"""`sddpm guide --search sampler`: the best sampler within a number of evaluations."""
+"""`sddpm guide --search sampler`: searches the best sampler within a number of evaluations."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ DEFAULT_NAME = "fast"
 def search_sampler(
     ctx: typer.Context, settings: "SamplerSettings", model: Path, name: str, store: bool | None, out: Path | None
 ) -> None:
-    """Search, print table and verdict, write the JSON, and keep the choice under a name."""
+    """Search, print table and verdict, write the JSON, and save the choice under a name."""
     import shlex
     import sys
 
@@ -42,22 +42,22 @@ def search_sampler(
     if keep:
         store_sampler(model, name, kept_sampler(report))
         typer.echo(
-            f"kept with {model} as {name}, its default: sample and evaluate use it; --sampler own, or guide --clear "
+            f"saved with {model} as {name}, its default: sample and evaluate use it; --sampler own, or guide --clear "
             f"--search sampler --keep-as {name}, undoes it"
         )
     else:
-        typer.echo(f"{model} was not changed" + ("" if store is False else "; --store keeps the choice all the same"))
+        typer.echo(f"{model} was not changed" + ("" if store is False else "; --store saves the choice nevertheless"))
 
 
 def clear_sampler(model: Path, name: str) -> None:
-    """Take a named sampler out."""
+    """Remove a named sampler."""
     from sddpm.guidance import store_sampler
 
     store_sampler(model, name, None)
-    typer.echo(f"{model}: has no sampler {name} any more")
+    typer.echo(f"{model}: sampler {name} was removed")
 
 
 def refuse_figure(figure: Path | None) -> None:
-    """Raise `UserError` for a figure, which this search does not draw."""
+    """Raise `UserError` for a figure, which this search does not support."""
     if figure is not None:
-        raise UserError("--figure is of the other searches; --search sampler prints a table: leave it out")
+        raise UserError("--figure is only for the other searches: leave it out, --search sampler prints a table")

@@ -1,4 +1,4 @@
-"""Help of verbs: letter by letter as it is written, with the lists that it calls for."""
+"""Help of verbs: printed unchanged, with lists of names filled in."""
 
 import copy
 from typing import Any
@@ -7,8 +7,8 @@ from typer.core import TyperCommand
 
 
 class Verb(TyperCommand):
-    """A verb whose help keeps its [brackets], and in which {metrics} and {guiding_metrics} stand for the names that are
-    registered. The registries are read only when help is shown, because some import torch."""
+    """A verb whose help keeps its [brackets], and in which {metrics} and {guiding_metrics} are replaced by the
+    registered names. The registries are read only when help is shown, because some import torch."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         shown = copy.copy(self)
@@ -20,7 +20,7 @@ class Verb(TyperCommand):
         super(Verb, shown).format_help(ctx, formatter)
 
     def as_written(self, text: str | None) -> str:
-        """The text with the names of registries, so that what shows it takes no [word] for a style."""
+        """The text with the names of registries, escaped so that no [word] is taken as a style."""
         named = with_names(text or "")
         if self.rich_markup_mode != "rich":
             return named
@@ -30,7 +30,7 @@ class Verb(TyperCommand):
 
 
 def with_names(text: str) -> str:
-    """The text of an option's help with the lists it names."""
+    """The text of an option's help with its lists filled in."""
     if "{metrics}" in text:
         from sddpm.evaluation.metrics import METRICS
 

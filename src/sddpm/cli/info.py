@@ -1,4 +1,4 @@
-"""`sddpm info`: what a saved model is made of."""
+"""`sddpm info`: describes a saved model."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,11 +16,11 @@ def info(
     layers: Annotated[bool, typer.Option("--layers", help="List every layer: shape, MACs, threshold.")] = False,
     modulation: Annotated[
         Path | None,
-        typer.Option(help="Draw the learned scales of TSM here, by layer and time step.", metavar="FILE.png"),
+        typer.Option(help="Plot the learned scales of TSM, by layer and time step, to this file.", metavar="FILE.png"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Parameters, multiply-accumulates of an evaluation, layers and firing thresholds of a model."""
+    """Print parameters, multiply-accumulates per evaluation, layers and firing thresholds of a model."""
     from torch import nn
 
     from sddpm.diffusion.timesteps import is_distilled
@@ -64,13 +64,15 @@ def info(
         print(f"thresholds   {_thresholds([n.v_threshold for n in neurons.values()])}")
         if guidance := pipeline.config.get("threshold_guidance"):
             print(f"samples with {in_words(guidance)}")
-        print(f"wiring       {'pure: convolutions receive spikes but the first' if config['pure'] else 'SDDPM'}")
+        print(f"wiring       {'pure: all convolutions but the first receive spikes' if config['pure'] else 'SDDPM'}")
         values = [value for p in scales.values() for value in p.tolist()]
         print(f"TSM          {f'yes, scales from {min(values):.3g} to {max(values):.3g}' if values else 'no'}")
         print(f"on this CPU  {describe()}")
-    table = "; sddpm energy counts others: there the time embedding is a table of biases" if config.get("pure") else ""
+    table = (
+        "; sddpm energy counts differently, with the time embedding as a table of biases" if config.get("pure") else ""
+    )
     print(f"parameters   {sum(p.numel() for p in unet.parameters()):,}{table}")
-    print(f"MACs         {sum(macs.values()) / 1e9:.4g} G an image{' and SNN time step' if neurons else ''}")
+    print(f"MACs         {sum(macs.values()) / 1e9:.4g} G per image{' and SNN time step' if neurons else ''}")
     print(f"layers       {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
     print(f"scheduler    {type(pipeline.scheduler).__name__}, predicts {pipeline.scheduler.config.prediction_type}")
     if is_distilled(pipeline.scheduler.config):

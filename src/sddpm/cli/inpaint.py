@@ -1,4 +1,4 @@
-"""`sddpm inpaint`: a part of images painted anew by a saved model."""
+"""`sddpm inpaint`: repaints a part of images with a saved model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ from sddpm.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-GREY = 128  # of what is painted anew, where the picture shows what is known
+GREY = 128  # shown for the unknown part in the picture of the known part
 
 
 @app.command()
@@ -30,31 +30,33 @@ def inpaint(
     mask: Annotated[
         str,
         typer.Option(
-            help="What to paint: left, right, top, bottom, center, around, or an image that is white there.",
+            help="Region to repaint: left, right, top, bottom, center, around, or an image that is white there.",
             metavar="REGION|FILE",
         ),
     ],
-    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
-    count: Annotated[int, typer.Option(help="How many of the images, from the first.")] = 8,
-    draws: Annotated[int, typer.Option(help="How often each is painted.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the first painting; the others follow.")] = 0,
-    resamplings: Annotated[int, typer.Option(help="How often each stretch of steps is walked.")] = 10,
-    jump_length: Annotated[int, typer.Option(help="Steps of a stretch: more for more steps in all.")] = 2,
+    data: Annotated[
+        str | None, typer.Option(help="Location of a data set given by name.", metavar="FOLDER|ZIP")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Number of images, from the first.")] = 8,
+    draws: Annotated[int, typer.Option(help="Number of repaintings of each image.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the first repainting; the others count up from it.")] = 0,
+    resamplings: Annotated[int, typer.Option(help="How often each segment of steps is run.")] = 10,
+    jump_length: Annotated[int, typer.Option(help="Steps per segment: use more if there are more steps in total.")] = 2,
     classes: Classes = None,
     *,
     sampling: Sampling,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     out: Annotated[
-        Path, typer.Option(help="FILE.png beside the images; FOLDER, FILE.zip or FILE.npz alone.", metavar="PATH")
+        Path, typer.Option(help="FILE.png with the images; FOLDER, FILE.zip or FILE.npz without.", metavar="PATH")
     ] = Path("inpainted.png"),
-    scale: Annotated[int | None, typer.Option(help="Pixels drawn for each pixel in FILE.png.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    scale: Annotated[int | None, typer.Option(help="Factor by which pixels are enlarged in FILE.png.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Paint a part of images anew, so that it fits the rest, which stays as it is (RePaint).
+    """Repaint a part of images so that it fits the rest, which does not change (RePaint).
 
-    Costs steps x resamplings evaluations of the network for each painting. FILE.png has a row an image: as it is, what
-    is known of it, and the paintings. Folders and zips name paintings by their seed. Without --class a model of classes
-    samples none; of several classes every image is painted in each, with the same seeds.
+    Each repainting needs steps x resamplings evaluations of the network. FILE.png has one row per image: the image, its
+    known part, and the repaintings. Files in folders and zips are named by their seed. Without --class, a model with
+    classes samples no class; with several classes every image is repainted in each, with the same seeds.
     """
     from sddpm.files import Output, check_outputs
 
@@ -80,7 +82,7 @@ def inpaint(
     channels, size = pipeline.unet.config.in_channels, pipeline.unet.config.sample_size
     if channels not in (1, 3) or not isinstance(size, int):
         raise UserError(
-            f"{model} makes images of {channels} channels, {size} pixels: only square grey or RGB ones work"
+            f"{model} makes images of {channels} channels, {size} pixels: inpaint needs square grey or RGB images"
         )
     options = pipeline.resolve_options(SamplingOptions(**sampling))
     known = read_images(images, data, count, channels, size)
@@ -112,11 +114,11 @@ def inpaint(
     else:
         write_images(kind, out, [(wanted.seeds, paint())], wanted=wanted)
     times = f"{kinds * draws} times"
-    typer.echo(f"{out}: {len(known)} images, each painted {times}, {pipeline.sampler(options)} x {resamplings}")
+    typer.echo(f"{out}: {len(known)} images, each repainted {times}, {pipeline.sampler(options)} x {resamplings}")
 
 
 def read_images(images: str, data: str | None, count: int, channels: int, size: int) -> "Tensor":
-    """The first `count` images, uint8 [N, C, H, W], brought to the size and colour of the model."""
+    """The first `count` images, uint8 [N, C, H, W], in the size and colour of the model."""
     import torch
 
     from sddpm.data.pixels import PixelSpec, prepare
@@ -138,7 +140,7 @@ def read_images(images: str, data: str | None, count: int, channels: int, size: 
 
 
 def read_mask(mask: str, size: int) -> "Tensor":
-    """Where to paint, bool [H, W]: a region by name, or the white of an image."""
+    """The region to repaint, bool [H, W]: by name, or the white part of an image."""
     from sddpm.opening.images import open_image
     from sddpm.pipelines.inpainting import REGIONS, as_mask, region_mask
 

@@ -1,4 +1,4 @@
-"""`sddpm interpolate`: from the picture of one seed to that of another."""
+"""`sddpm interpolate`: interpolates from the picture of one seed to that of another."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,20 +15,21 @@ from sddpm.cli.sample import parse_seeds
 @with_sampling_options("eta", "exit_tolerance", solver="ddim")
 def interpolate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
-    seeds: Annotated[str, typer.Option(help="Seeds to pass through, such as 3,8,5 or 0-4.", metavar="RANGES")] = "0-4",
-    frames: Annotated[int, typer.Option(help="Images from one seed to the next, both included.")] = 9,
+    seeds: Annotated[str, typer.Option(help="Sequence of seeds, such as 3,8,5 or 0-4.", metavar="RANGES")] = "0-4",
+    frames: Annotated[int, typer.Option(help="Images from one seed to the next, including both.")] = 9,
     classes: Classes = None,
     *,
     sampling: Sampling,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
-    out: Annotated[Path, typer.Option(help="The picture to draw.", metavar="FILE.png")] = Path("interpolation.png"),
-    scale: Annotated[int | None, typer.Option(help="Pixels drawn for each pixel.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    out: Annotated[Path, typer.Option(help="The picture to write.", metavar="FILE.png")] = Path("interpolation.png"),
+    scale: Annotated[int | None, typer.Option(help="Factor by which pixels are enlarged.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Draw a row from each seed to the next: the noise they start from, spherically interpolated, denoised.
+    """Draw a row of images from each seed to the next, by spherical interpolation of their initial noise.
 
-    The ends of a row are the images that sddpm sample draws from the seeds with the same solver, steps and class. A
-    row is of one class; of several classes every row is drawn in each. A random one is drawn by its first seed.
+    The ends of a row are the images that sddpm sample draws from these seeds with the same solver, steps and class.
+    Each row has one class; with several classes every row is drawn in each. A random class is drawn from the row's
+    first seed.
     """
     from sddpm.files import Output, atomic_path, check_outputs
 
@@ -52,7 +53,7 @@ def interpolate(
     check_grid(frames * len(wanted.seeds), pipeline.unet.config.sample_size, scale)
 
     def rows_of(labels: list[int] | None) -> torch.Tensor:
-        """uint8 [pairs x frames, C, H, W], of a class for each pair."""
+        """The images, uint8 [pairs x frames, C, H, W], with one class for each pair."""
         images = pipeline.interpolate(
             chosen,
             frames,

@@ -1,4 +1,4 @@
-"""`sddpm list`: what is known by name."""
+"""`sddpm list`: lists everything that has a name."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -25,7 +25,7 @@ def configs() -> dict[str, str]:
 
 
 def data() -> dict[str, str]:
-    """The data sets, those of users too."""
+    """The data sets, including registered ones."""
     from sddpm.data.registry import DATASETS
 
     return {name: entry.help for name, entry in DATASETS.items()}
@@ -60,13 +60,13 @@ def surrogates() -> dict[str, str]:
     from sddpm.neurons.surrogates import SURROGATES
 
     return {
-        name: f"{each.description or 'a surrogate gradient'}; alpha {each.default_alpha:g} unless said"
+        name: f"{each.description or 'a surrogate gradient'}; default alpha {each.default_alpha:g}"
         for name, each in SURROGATES.items()
     }
 
 
 def densities() -> dict[str, str]:
-    """The densities of noise levels, for diffusion.density of a config."""
+    """The densities of noise levels, for the config key diffusion.density."""
     from sddpm.diffusion.density import DENSITIES
 
     return {name: density.description for name, density in DENSITIES.items()}
@@ -91,10 +91,10 @@ def list_names(
         str, typer.Argument(metavar="KIND", help=f"{', '.join(LISTS)}.", autocompletion=lambda: list(LISTS))
     ],
 ) -> None:
-    """List what is known by name, each with what it is."""
+    """List the names of models, configs, data sets and other parts, each with a description."""
     if kind not in LISTS:
         known = ", ".join(LISTS)
-        raise UserError(f"there is no list of {kind!r}: {did_you_mean(kind, LISTS, f'choose one of {known}')}")
+        raise UserError(f"unknown list {kind!r}: {did_you_mean(kind, LISTS, f'choose one of {known}')}")
     rows = LISTS[kind]()
     width = max(map(len, rows))
     for name, description in rows.items():

@@ -1,4 +1,4 @@
-"""--quiet and --verbose, which every verb has."""
+"""The options --quiet and --verbose of every verb."""
 
 import functools
 import inspect
@@ -13,8 +13,8 @@ import typer
 
 from sddpm.errors import UserError
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but results and errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print more details.")]
 
 
 def with_loudness(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,10 +38,10 @@ def with_loudness(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def loudness(quiet: bool, verbose: bool) -> Iterator[None]:
-    """Inside the block nothing, or more, goes to stderr, where progress, notes and logs go. Errors are written after
-    it. Raises `UserError` for both at once."""
+    """Inside the block nothing, or more, is written to stderr, where progress, notes and logs go. Errors are written
+    after the block. Raises `UserError` if both are given."""
     if quiet and verbose:
-        raise UserError("--quiet and --verbose exclude each other: choose one")
+        raise UserError("--quiet and --verbose cannot be combined: choose one")
     if verbose:
         logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
         logging.getLogger("sddpm").setLevel(logging.DEBUG)

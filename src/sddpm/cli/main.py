@@ -29,8 +29,8 @@ from sddpm.cli.failures import end_on_signals, fail
 
 
 def run() -> None:
-    """Entry point. A failure becomes one line on stderr: of a `UserError`, or of the system, with exit code 2; Ctrl-C
-    means 130; anything else is a fault of the package, whose traceback goes to a file, with exit code 1."""
+    """Entry point. A failure is one line on stderr. `UserError` and errors of the system have exit code 2, Ctrl-C has
+    130. Anything else is a bug in the package: its traceback goes to a file, with exit code 1."""
     end_on_signals()
     try:
         app()

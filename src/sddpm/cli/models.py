@@ -1,4 +1,4 @@
-"""Models as commands name them: a name, a folder, a run, or a file that sddpm export wrote."""
+"""Models given on the command line: a name, a folder, a run, or a file written by sddpm export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

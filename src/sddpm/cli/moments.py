@@ -1,4 +1,4 @@
-"""`sddpm moments`: measure on a model what Analytic-DPM needs to know of it."""
+"""`sddpm moments`: measures the moments of a model that Analytic-DPM needs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,23 +23,23 @@ def moments(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     config: Annotated[
         str | None,
-        typer.Option(help="Whose data section says on which images. (default: that of the run)", metavar="CONFIG"),
+        typer.Option(help="Config whose data section names the images. (default: that of the run)", metavar="CONFIG"),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Where the data lie.", metavar="FOLDER|ZIP")] = None,
-    samples: Annotated[int, typer.Option(help="How many images, each at every diffusion step.")] = 64,
+    data: Annotated[str | None, typer.Option(help="Location of the data.", metavar="FOLDER|ZIP")] = None,
+    samples: Annotated[int, typer.Option(help="Number of images, each at every diffusion step.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the choice of images and of their noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images and of their noise.")] = 0,
     no_class: Annotated[
         bool,
-        typer.Option("--no-class", help="Ask a model of classes for none, to sample so; not for the images' own."),
+        typer.Option("--no-class", help="Evaluate a model with classes for no class instead of the images' classes."),
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
-    plot: Annotated[Path | None, typer.Option(help="Draw them here.", metavar="FILE.png")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Plot the moments to this file.", metavar="FILE.png")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Measure E |epsilon(x_t, t)|^2 at every diffusion step, and keep it with the model.
+    """Measure E |epsilon(x_t, t)|^2 at every diffusion step, and save it with the model.
 
-    The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it. A model of classes is evaluated for the
+    The solvers analytic-dpm, analytic-ddim and analytic-dpm-ot need it. A model with classes is evaluated with the
     class of each image.
     """
     from sddpm.files import FIGURES, Output, atomic_path, check_outputs
@@ -48,7 +48,7 @@ def moments(
 
     own_folder(model)  # for its checks, before the long work
     if read_moments(model) is not None and not force:
-        raise UserError(f"the moments of {model} are measured already; pass --force to measure them again")
+        raise UserError(f"the moments of {model} were already measured; pass --force to measure them again")
     if plot is not None:
         check_outputs([Output(plot, "--plot", FIGURES)], inputs=filter(None, (model, config, data)), force=force)
     if batch_size < 1:
@@ -62,14 +62,14 @@ def moments(
     section = data_section(model, config, data)
     pipeline = load_pipeline(model, pick_device(device))
     if no_class and pipeline.num_classes is None:
-        raise UserError("--no-class is for models of classes: this one knows none")
+        raise UserError("--no-class needs a model with classes: leave it out, this model has none")
     batches = training_images(
         section, None if no_class else pipeline.num_classes, samples, batch_size, seed, pipeline.class_names
     )
     found = measure_moments(pipeline, batches, count=samples, seed=seed)
     keep_moments(model, found)
     typer.echo(
-        f"kept with {model}: the moments of {len(found.h)} diffusion steps, from {found.samples} images; "
+        f"saved with {model}: the moments of {len(found.h)} diffusion steps, from {found.samples} images; "
         f"largest standard error {max(found.standard_error):.2g}"
     )
     if plot is not None:
@@ -78,12 +78,12 @@ def moments(
 
 
 def data_section(model: Path, config: str | None, data: str | None) -> "DataConfig":
-    """Which images a model was trained on: the data section of its run, or of `config`, with its path or `data`."""
+    """The training images of a model: the data section of its run, or of `config`, with its path or `data`."""
     from sddpm.training import load_config
 
     run_config = model / "config.yaml"
     if config is None and not run_config.is_file():
-        raise UserError(f"{model} is not the folder of a run: name the data it was trained on with --config CONFIG")
+        raise UserError(f"{model} is not the folder of a run: give its training data with --config CONFIG")
     section = load_config(config or run_config).data
     return section if data is None else section.model_copy(update={"path": data})
 
@@ -96,8 +96,8 @@ def training_images(
     seed: int,
     class_names: "Sequence[str] | None" = None,
 ) -> "Iterator[tuple[Tensor, Tensor | None]]":
-    """`count` images of those that the model was trained on, drawn by the seed, in batches uint8 [B, C, H, W], with
-    their classes, LongTensor [B], if there are `num_classes` of them, numbered as `class_names` lists them."""
+    """`count` random training images of the model, in batches uint8 [B, C, H, W], with their classes, LongTensor [B],
+    if there are `num_classes` of them, numbered as in `class_names`."""
     import torch
 
     from sddpm.data import iterate_batches, random_flip
@@ -108,9 +108,9 @@ def training_images(
     dataset = open_configured(section)
     use_class_order(dataset, class_names)
     if count > len(dataset):
-        raise UserError(f"{dataset.name} holds {len(dataset):,} images, fewer than --samples {count:,}")
+        raise UserError(f"{dataset.name} has {len(dataset):,} images, fewer than --samples {count:,}")
     if num_classes is not None and dataset.labels is None:
-        raise UserError(f"{dataset.name} has no labels of classes: --no-class measures for no class")
+        raise UserError(f"{dataset.name} has no class labels: use --no-class to measure without classes")
     check_labels(dataset, num_classes)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(dataset), generator=generator)[:count].split(batch_size)
@@ -124,7 +124,7 @@ def training_images(
 
 
 def draw(found: "Moments", alphas_cumprod: Any) -> Any:
-    """The figure of the moments, with the noise that they mean for 50 steps beside the two choices of DDPM."""
+    """Plot the moments, and the resulting noise for 50 steps next to the two choices of DDPM."""
     import torch
 
     from sddpm.diffusion.reverse_variance import (

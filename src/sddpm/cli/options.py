@@ -11,27 +11,27 @@ from sddpm.diffusion.solver_registry import names_for_help
 from sddpm.errors import UserError
 from sddpm.written import listed_thresholds
 
-MODEL = "The name of a model (sddpm list models), a saved model or run, or USER/MODEL of the Hugging Face hub."
+MODEL = "The name of a model (sddpm list models), a saved model or run, or USER/MODEL on the Hugging Face hub."
 MODEL_OR_ONNX = MODEL.replace(", or ", ", FILE.onnx, or ")
 
 Classes = Annotated[
     list[str] | None,
     typer.Option(
         "--class",
-        help="Classes to sample, by number or name, several with commas; all, none (no class), or random: one drawn by"
-        " each seed. (default: random, if the model knows classes)",
+        help="Classes to sample, by number or name, several separated by commas; all, none (no class), or random: one"
+        " drawn from each seed. (default: random, if the model has classes)",
         metavar="CLASS",
     ),
 ]
 
 
 def parse_thresholds(values: list[str] | None) -> Any:
-    """As `listed_thresholds`; None from nothing. Raises `UserError`."""
+    """As `listed_thresholds`; None for None. Raises `UserError`."""
     return listed_thresholds(values or [])
 
 
 def parse_timesteps(text: str | None) -> tuple[int, ...] | None:
-    """Time steps from "999,850,600". Raises `UserError` for what is no whole number."""
+    """Time steps from "999,850,600". Raises `UserError` for anything else."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
@@ -41,15 +41,15 @@ def parse_timesteps(text: str | None) -> tuple[int, ...] | None:
 
 
 def parse_solver(name: str | None) -> str | None:
-    """The name of a solver; None for "own", the model's."""
+    """The name of a solver; None for "own", the model's solver."""
     return None if name == "own" else name
 
 
 class Row(NamedTuple):
     """One field of `SamplingOptions` on the command line.
 
-    flags: its names. kind: its type. default: unless the verb has another. help: what it is; its end says the default
-    where that is None. read: from what typer gives to what the record takes.
+    flags: its names. kind: its type. default: its default unless the verb has another. help: its description. unsaid:
+    the default in words if it is None. read: converts typer's value to the record's.
     """
 
     flags: tuple[str, ...]
@@ -66,28 +66,28 @@ SAMPLING: dict[str, Row] = {
         ("--solver",),
         str | None,
         None,
-        f"{names_for_help()}; or own, the model's. ddpm speckles in few steps: it wants hundreds.",
+        f"{names_for_help()}; or own, the model's. ddpm leaves noise with few steps and needs hundreds.",
         "the model's own",
         "NAME",
         parse_solver,
     ),
     "num_inference_steps": Row(
-        ("--steps", "--num-inference-steps"), int | None, None, "Steps of the solver.", "the model's own, or else 50"
+        ("--steps", "--num-inference-steps"), int | None, None, "Steps of the solver.", "the model's own, else 50"
     ),
-    "eta": Row(("--eta",), float, 0.0, "Noise of ddim: 0 none, 1 ancestral."),
+    "eta": Row(("--eta",), float, 0.0, "Noise added by ddim: 0 none, 1 as ddpm."),
     "guidance_scale": Row(
         ("--guidance-scale",),
         float,
         1.0,
-        "How strongly towards the class: 1 as trained; other values double the evaluations.",
+        "Strength of guidance towards the class: 1 is none; other values double the evaluations.",
     ),
     "v_threshold": Row(
         ("--v-threshold",),
         list[str] | None,
         None,
-        "Firing threshold of all neurons, 0.99x for multiples of their own, LAYERS=V for some (* matches anything); may"
-        " be repeated, later ones win; or trained.",
-        "as sddpm guide chose, else as trained",
+        "Firing threshold of all neurons, 0.99x for multiples of the trained ones, LAYERS=V for some layers (* matches"
+        " anything), or trained; can be repeated, later ones win.",
+        "the choice of sddpm guide, else the trained ones",
         "V",
         parse_thresholds,
     ),
@@ -95,7 +95,7 @@ SAMPLING: dict[str, Row] = {
         ("--x0-scale",),
         float | None,
         None,
-        "Multiply the predicted clean image by this number, e.g. 1.01 where samples lack contrast.",
+        "Multiply the predicted clean image by this number, e.g. 1.01 if samples lack contrast.",
         "the model's own",
         "X",
     ),
@@ -103,7 +103,7 @@ SAMPLING: dict[str, Row] = {
         ("--timesteps",),
         str | None,
         None,
-        "Evaluate the network at these time steps, falling, e.g. 999,850,600,300; instead of --steps.",
+        "Evaluate the network at these decreasing time steps, e.g. 999,850,600,300; instead of --steps.",
         "the model's own, else even ones",
         "LIST",
         parse_timesteps,
@@ -112,7 +112,7 @@ SAMPLING: dict[str, Row] = {
         ("--sampler",),
         str | None,
         None,
-        "A way of sampling that is kept with the model, by its name (sddpm info lists them); or own.",
+        "Name of a sampler saved with the model (sddpm info lists them); or own.",
         "the model's default, unless --solver, --steps or --timesteps is given",
         "NAME",
     ),
@@ -120,31 +120,32 @@ SAMPLING: dict[str, Row] = {
         ("--engine",),
         str,
         "auto",
-        "exact or fast: the compiled network; eager: as it is; auto: exact where that pays.",
+        "exact or fast: the compiled network; eager: uncompiled; auto: exact if that is faster.",
         metavar="NAME",
     ),
     "exit_tolerance": Row(
         ("--exit-tolerance",),
         float | None,
         None,
-        "Leave the network once its readout changes by less than this from one SNN time step to the next, relative"
-        " to it.",
+        "Stop evaluating the network when the relative change of its readout from one SNN time step to the next is "
+        "below"
+        " this.",
         "never",
         "X",
     ),
-    "batch_size": Row(("--batch-size",), int, 16, "Images at a time; it does not change what a seed draws."),
+    "batch_size": Row(("--batch-size",), int, 16, "Images at a time; it does not change the image of a seed."),
 }
 
 Sampling = dict[str, Any]
-"""Keywords of `SamplingOptions`, as a verb gets them."""
+"""Keywords of `SamplingOptions`, as passed to a verb."""
 
 
 def with_sampling_options(*without: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator of verbs: the parameter `sampling` becomes an option for each field of `SamplingOptions`.
 
     Args:
-        without: fields that mean nothing to the verb.
-        defaults: of fields, where they are not those of `SAMPLING`.
+        without: fields that the verb does not have.
+        defaults: defaults of fields that differ from those of `SAMPLING`.
     """
     rows = {name: row for name, row in SAMPLING.items() if name not in without}
 

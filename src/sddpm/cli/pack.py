@@ -1,4 +1,4 @@
-"""`sddpm pack` and `sddpm unpack`: a training run in files that can be carried to another machine."""
+"""`sddpm pack` and `sddpm unpack`: moves a training run to another machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,20 +10,20 @@ from sddpm.cli.app import app
 
 @app.command()
 def pack(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the parts.")],
     max_part: Annotated[
         str | None,
         typer.Option("--max-part", metavar="SIZE", help="Largest size of a part, e.g. 60MB. (default: one part)"),
     ] = None,
     half: Annotated[
-        bool, typer.Option("--half", help="A quarter of the size: float16 weights, and no optimiser moments.")
+        bool, typer.Option("--half", help="A quarter of the size: float16 weights, no optimiser state.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Pack the newest checkpoint of a run, and what else it takes to go on, into a few files.
+    """Pack the newest checkpoint of a run, and everything else needed to continue, into a few files.
 
-    Without --half the run goes on elsewhere as if it had not been moved. With it, weights are rounded and the learning
+    Without --half, the moved run continues as if it had not been moved. With it, weights are rounded and the learning
     rate warms up again.
     """
     from sddpm.moving import pack_run, parse_size
@@ -39,11 +39,11 @@ def pack(
 @app.command()
 def unpack(
     source: Annotated[Path, typer.Argument(metavar="PACK", help="Folder with all parts and manifest.json.")],
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder for the run, or that of the same run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder for the run, which can be its existing folder.")],
 ) -> None:
-    """Make a run of its parts again; `sddpm train --resume --out RUN` goes on with it."""
+    """Make a run from its parts; `sddpm train --resume --out RUN` continues it."""
     from sddpm.moving import unpack_run
 
     packed = unpack_run(source, run)
     rest = "; its learning rate will warm up again" if packed.half else ""
-    typer.echo(f"unpacked step {packed.step} to {run}{rest}; `sddpm train --resume --out {run}` goes on")
+    typer.echo(f"unpacked step {packed.step} to {run}{rest}; `sddpm train --resume --out {run}` continues it")

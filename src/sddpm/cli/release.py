@@ -1,4 +1,4 @@
-"""`sddpm release`: a trained model for others."""
+"""`sddpm release`: prepares a trained model for publication."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,35 +13,37 @@ from sddpm.cli.options import parse_timesteps
 def release(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a training run.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.")],
-    hardware: Annotated[str, typer.Option(help="What it was trained on, in words.", metavar="TEXT")],
-    name: Annotated[str | None, typer.Option(help="What to call it. (default: the name of OUT)")] = None,
+    hardware: Annotated[str, typer.Option(help="The training hardware, in words.", metavar="TEXT")],
+    name: Annotated[str | None, typer.Option(help="Name of the model. (default: the name of OUT)")] = None,
     licence: Annotated[
-        str, typer.Option("--license", "--licence", help="Of the weights, an SPDX name.", metavar="SPDX")
+        str, typer.Option("--license", "--licence", help="SPDX name of the weights' licence.", metavar="SPDX")
     ] = "apache-2.0",
     evaluation: Annotated[
         list[Path] | None,
-        typer.Option(help="JSON of sddpm evaluate --out, of the released model; may be repeated.", metavar="FILE"),
+        typer.Option(help="JSON from sddpm evaluate --out, for the released model; can be repeated.", metavar="FILE"),
     ] = None,
-    solver: Annotated[str, typer.Option(help="With which it samples unless told otherwise.", metavar="NAME")] = "ddim",
-    x0_scale: Annotated[float, typer.Option(help="Factor of the predicted clean image, likewise.", metavar="X")] = 1.0,
-    steps: Annotated[int | None, typer.Option(help="Steps of the solver, likewise. (default: the run's own)")] = None,
+    solver: Annotated[str, typer.Option(help="The default solver.", metavar="NAME")] = "ddim",
+    x0_scale: Annotated[
+        float, typer.Option(help="The default factor of the predicted clean image.", metavar="X")
+    ] = 1.0,
+    steps: Annotated[int | None, typer.Option(help="The default number of steps. (default: the run's own)")] = None,
     timesteps: Annotated[
-        str | None, typer.Option(help="Its time steps, likewise, such as 999,850,600.", metavar="LIST")
+        str | None, typer.Option(help="The default time steps, such as 999,850,600.", metavar="LIST")
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="Which named sampler of the run is the default; own: none. (default: the one that is)"),
+        typer.Option(help="The named sampler that becomes the default; own: none. (default: the run's default)"),
     ] = None,
     push: Annotated[
-        str | None, typer.Option(help="Send it to the Hugging Face hub too, as USER/MODEL.", metavar="USER/MODEL")
+        str | None, typer.Option(help="Also upload it to the Hugging Face hub, as USER/MODEL.", metavar="USER/MODEL")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a trained model for others: half-precision weights, config, 64 samples, and a card that says what it is.
+    """Write a trained model for publication: half-precision weights, config, 64 samples, and a model card.
 
-    Release, evaluate what was released (`sddpm evaluate OUT --out FILE`), and release again with --evaluation FILE: the
-    card then has the scores, and only of the very weights beside it. --push sends it to the hub, where you must be
-    logged in; others draw with it then by `sddpm sample USER/MODEL`.
+    Release, evaluate the released model (`sddpm evaluate OUT --out FILE`), and release again with --evaluation FILE.
+    The card then has the scores, always of the weights next to it. --push uploads it to the hub, which needs a login;
+    others can then use it with `sddpm sample USER/MODEL`.
     """
     from sddpm.files import Output, check_outputs
     from sddpm.pipelines.hub import check_hub_id, send_model
@@ -68,4 +70,4 @@ def release(
         f"{out}: {facts.parameters:,} parameters, {size / 1e6:.1f} MB, {len(facts.evaluations)} scores on its card"
     )
     if push is not None:
-        typer.echo(f"sent to {send_model(out, push)}")
+        typer.echo(f"uploaded to {send_model(out, push)}")

@@ -1,4 +1,4 @@
-"""`sddpm sample`: images from a saved model."""
+"""`sddpm sample`: samples images from a saved model."""
 
 import os
 from pathlib import Path
@@ -27,8 +27,8 @@ FORMATS = ("grid", "folder", "zip", "npz")
 @with_sampling_options()
 def sample(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_OR_ONNX)],
-    count: Annotated[int | None, typer.Option(help="How many images, with the seeds 0, 1, ... (default: 16)")] = None,
-    seeds: Annotated[str | None, typer.Option(help="One seed an image, such as 0-63,100.", metavar="RANGES")] = None,
+    count: Annotated[int | None, typer.Option(help="Number of images, with the seeds 0, 1, ... (default: 16)")] = None,
+    seeds: Annotated[str | None, typer.Option(help="One seed per image, such as 0-63,100.", metavar="RANGES")] = None,
     classes: Classes = None,
     *,
     sampling: Sampling,
@@ -37,25 +37,29 @@ def sample(
         "samples.png"
     ),
     format: Annotated[
-        str | None, typer.Option(help="grid, folder, zip or npz. (default: by the name of --out)", metavar="NAME")
+        str | None, typer.Option(help="grid, folder, zip or npz. (default: from the name of --out)", metavar="NAME")
     ] = None,
     columns: Annotated[
-        int | None, typer.Option(help="Images a row in a grid. (default: square; of several classes, a row a class)")
+        int | None,
+        typer.Option(help="Images per row in a grid. (default: square; with several classes, one row per class)"),
     ] = None,
     scale: Annotated[
-        int | None, typer.Option(help="Pixels drawn for each pixel in a grid or strip. (default: what is seen well)")
+        int | None,
+        typer.Option(
+            help="Factor by which pixels are enlarged in a grid or strip. (default: depends on the image size)"
+        ),
     ] = None,
     strip: Annotated[
-        Path | None, typer.Option(help="Draw the denoising of the first 4 samples here.", metavar="FILE.png")
+        Path | None, typer.Option(help="Draw the denoising of the first 4 samples to this file.", metavar="FILE.png")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
     """Sample images from a saved model.
 
-    Each image has its own seed and depends on neither the batch size nor the device, up to rounding.
-    Of several classes every seed is sampled in each.
-    Images in folders and zips are named by their seed, and class if there are several; .npz holds arr_0, uint8
-    [N, H, W, C], and the classes, if the model knows any, in arr_1. A model of signals writes FILE.npz, arr_0 float32
+    Each image has its own seed and does not depend on the batch size or the device, up to rounding.
+    With several classes every seed is sampled in each.
+    Images in folders and zips are named by their seed, and by class if there are several. .npz contains arr_0, uint8
+    [N, H, W, C], and in arr_1 the classes, if the model has any. A model of signals writes FILE.npz, with arr_0 float32
     [N, C, L] in the units of its data, and a plot, FILE.png.
     """
     from contextlib import nullcontext
@@ -105,7 +109,7 @@ def sample(
     batches: Iterator[tuple[list[int], Tensor]] = pipeline.stream(
         wanted.seeds, class_labels=wanted.labels, options=options, callback=after
     )
-    # Opened before the work starts, so that a folder that cannot be written to is found out at once.
+    # Opened before the work starts, so that an unwritable folder is detected at once.
     with nullcontext() if strip is None else atomic_path(strip) as strip_file:
         if signals:
             write_signals(out, batches, columns, wanted)
@@ -125,16 +129,18 @@ def sample(
 def refuse_for_signals(kind: str, out: Path, strip: Path | None) -> None:
     """Raise `UserError` for files that only images can be written to."""
     if kind != "npz" or out.suffix.lower() != ".npz":
-        raise UserError(f"--out {out}: this model makes signals, which need FILE.npz (a plot FILE.png comes with it)")
+        raise UserError(
+            f"--out {out}: this model samples signals, which need FILE.npz (a plot FILE.png is written too)"
+        )
     if strip is not None:
-        raise UserError("--strip is for images; this model makes signals")
+        raise UserError("--strip needs a model of images; this model samples signals")
 
 
 def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
-    """Seeds from "0-63,100", or the first `count` (16 unless said); no seed twice, since images are named by it.
+    """Seeds from "0-63,100", or the first `count` (default 16). No seed may be repeated, since images are named by it.
 
     Raises:
-        UserError: both are given, or either is not a list of different seeds.
+        UserError: both are given, or they are not different seeds.
     """
     if seeds is None:
         count = 16 if count is None else count
@@ -146,10 +152,10 @@ def parse_seeds(seeds: str | None, count: int | None) -> list[int]:
 
 
 def output_format(out: Path, format: str | None) -> str:
-    """What to write: as given, or by the suffix of the name; a name without a suffix is a folder.
+    """The output format: as given, or from the suffix of the name; a name without a suffix is a folder.
 
     Raises:
-        UserError: neither says.
+        UserError: neither determines it.
     """
     if format is not None:
         check_choice("--format", format, FORMATS)
@@ -158,5 +164,5 @@ def output_format(out: Path, format: str | None) -> str:
         return "folder"
     by_suffix = {".png": "grid", "": "folder", ".zip": "zip", ".npz": "npz"}
     if out.suffix.lower() not in by_suffix:
-        raise UserError(f"--out {out}: FILE.png, FOLDER, FILE.zip or FILE.npz is needed, or --format")
+        raise UserError(f"--out {out}: give FILE.png, FOLDER, FILE.zip or FILE.npz, or --format")
     return by_suffix[out.suffix.lower()]

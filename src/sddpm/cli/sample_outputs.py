@@ -1,4 +1,4 @@
-"""Where sampled images go: a grid, a folder, a zip or an .npz, each file whole or not at all."""
+"""Writes sampled images to a grid, a folder, a zip or an .npz, each file atomically."""
 
 import io
 import zipfile
@@ -18,7 +18,7 @@ from sddpm.files.names import folder_names
 from sddpm.pipelines.wanted import Wanted
 
 Batches = Iterable[tuple[list[int], Tensor]]
-MOST_PLOTS = 64  # matplotlib takes minutes for hundreds
+MOST_PLOTS = 64  # matplotlib needs minutes for hundreds
 
 
 def write_images(
@@ -33,14 +33,14 @@ def write_images(
 
     Args:
         kind: "grid" (PNG), "folder" (SEED.png each), "zip" (the same, packed) or "npz" (arr_0, uint8 [N, H, W, C]).
-        out: file or folder. In a folder every finished image stays, also if the work stops on the way.
-        batches: what to write.
-        columns, scale: as of `image_grid`.
-        wanted: the classes of all images: several are rows of a grid and folders CLASS/SEED.png (as `open_dataset`
-            reads them); an .npz holds their numbers in arr_1.
+        out: file or folder. In a folder every finished image is kept, even if the work stops early.
+        batches: the batches to write.
+        columns, scale: as in `image_grid`.
+        wanted: the classes of all images. Several classes become rows of a grid and folders CLASS/SEED.png (as read by
+            `open_dataset`); an .npz contains their numbers in arr_1.
 
     Raises:
-        UserError: what cannot be written.
+        UserError: the output cannot be written.
     """
     rows, labels = (wanted.rows, wanted.labels) if wanted is not None else (None, None)
     pixels = ((seeds, unit_to_uint8(images)) for seeds, images in batches)
@@ -52,7 +52,7 @@ def write_images(
         return
     with atomic_path(out) as path:
         if kind == "zip":
-            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # PNG is already compressed
                 for name, image in named:
                     archive.writestr(name, _png(image))
             return
@@ -68,7 +68,7 @@ def write_images(
 
 
 def _named(batches: Batches, rows: list[str] | None, count: int) -> Iterator[tuple[str, Tensor]]:
-    """Each image with the name of its file: SEED.png, in a folder for its class if there are several."""
+    """Each image with its file name: SEED.png, in a folder for its class if there are several."""
     folders = None if rows is None else folder_names(rows)
     i = 0
     for seeds, images in batches:
@@ -86,13 +86,13 @@ def _png(image: Tensor) -> bytes:
 
 
 def plot_beside(out: Path) -> Path:
-    """Where the plot of signals goes."""
+    """The path for the plot of signals."""
     return out.with_suffix(".png")
 
 
 def write_signals(out: Path, batches: Batches, columns: int | None, wanted: Wanted) -> None:
     """Write signals [B, C, L] to an .npz (arr_0 float32 [N, C, L], and their classes in arr_1), and a plot of the first
-    64 beside it. Of several classes each is a row of the plot, with as many of each."""
+    64 next to it. With several classes each is a row of the plot, with the same number of signals."""
     with atomic_path(out) as path, atomic_path(plot_beside(out)) as plot:
         everything = torch.cat([signals for _, signals in batches]).float()
         arrays = [everything.numpy()] + ([] if wanted.labels is None else [np.array(wanted.labels)])

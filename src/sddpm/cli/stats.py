@@ -1,4 +1,4 @@
-"""`sddpm stats`: the statistics file of a data set, for evaluations to compare with."""
+"""`sddpm stats`: writes the statistics file of a data set, as a reference for evaluations."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,18 +14,20 @@ def stats(
         str, typer.Argument(metavar="DATA", help="A data set's name, or a folder, zip or .npz of images.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.npz", help="The file to write.")],
-    data: Annotated[str | None, typer.Option(help="Where a data set known by name lies.", metavar="FOLDER|ZIP")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Location of a data set given by name.", metavar="FOLDER|ZIP")
+    ] = None,
     split: Annotated[str, typer.Option(help="train or test.")] = "train",
     dim: Annotated[int, typer.Option(help="Inception features: 64, 192, 768 or 2048.")] = 2048,
-    sfid: Annotated[bool, typer.Option("--sfid", help="Add mu_s and sigma_s, of the spatial features.")] = False,
+    sfid: Annotated[bool, typer.Option("--sfid", help="Add mu_s and sigma_s of the spatial features.")] = False,
     preprocessing: Annotated[str, typer.Option(help="pytorch-fid or clean-fid.", metavar="NAME")] = "pytorch-fid",
     image_size: Annotated[
-        int | None, typer.Option(help="Size of the samples to compare, to which images are resized.")
+        int | None, typer.Option(help="Resize images to this size, that of the samples to compare.")
     ] = None,
     channels: Annotated[int | None, typer.Option(help="1 grey, 3 colour. (default: as stored)")] = None,
     crop: Annotated[str | None, typer.Option(help="center, center148 or ddim64, before resizing.")] = None,
-    resize: Annotated[str | None, typer.Option(help="Filter that resizes. (default: bilinear)")] = None,
-    limit: Annotated[int | None, typer.Option(help="The first so many images only.")] = None,
+    resize: Annotated[str | None, typer.Option(help="Filter for resizing. (default: bilinear)")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only the first so many images.")] = None,
     inception: Annotated[
         Path | None, typer.Option(help="Inception weights. (default: downloaded once)", metavar="PATH")
     ] = None,
@@ -33,13 +35,14 @@ def stats(
         Path | None, typer.Option(help="FSVAE's autoencoder: statistics for FAD instead.", metavar="PATH")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data set if it is missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")] = False,
     work: Annotated[
-        Path | None, typer.Option(help="Keeps features, so that a stopped run goes on. (default: in the cache)")
+        Path | None,
+        typer.Option(help="Folder for features, so that a stopped run can continue. (default: in the cache)"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Write mean and covariance of a data set's features (mu, sigma), as pytorch-fid, EDM and SDDPM read them."""
+    """Write mean and covariance of a data set's features (mu, sigma), in the format of pytorch-fid, EDM and SDDPM."""
     from sddpm.files import Output, check_outputs
 
     inputs = filter(None, (images, data, inception, fad_weights))

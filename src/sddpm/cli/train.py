@@ -1,4 +1,4 @@
-"""`sddpm train`: from a config to a model in a run folder."""
+"""`sddpm train`: trains a model from a config and writes it to a run folder."""
 
 import json
 import signal
@@ -35,29 +35,30 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run (default: runs/CONFIG).")
+        Path | None, typer.Option("--out", metavar="RUN", help="Folder of the run. (default: runs/CONFIG)")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="FOLDER|ZIP", help="Where the data lie (data.path of the config).")
+        str | None, typer.Option("--data", metavar="FOLDER|ZIP", help="Location of the data (data.path of the config).")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value, e.g. train.lr=1e-4.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the config, e.g. train.lr=1e-4."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in RUN (CONFIG may then be left out).")
+        bool, typer.Option("--resume", help="Continue the run in RUN (CONFIG can then be left out).")
     ] = False,
     init_from: Annotated[
-        Path | None, typer.Option("--init-from", metavar="MODEL", help=f"Start from its weights. {MODEL}")
+        Path | None, typer.Option("--init-from", metavar="MODEL", help=f"Start from the weights of a model. {MODEL}")
     ] = None,
     device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.AUTO,
-    download: Annotated[bool, typer.Option("--download", help="Fetch the data if they are missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download the data if they are missing.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and what a step costs; write nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan and the cost of a step; write nothing.")
     ] = False,
 ) -> None:
     """Train a spiking diffusion model. Several processes: torchrun --nproc-per-node N --no-python sddpm train ..."""
     if config is None and not (resume and out is not None):
-        raise UserError("which config? Give a YAML file or a name, or --resume with --out RUN")
+        raise UserError("CONFIG is missing: give a YAML file or a name, or --resume with --out RUN")
     from sddpm.training import load_config
 
     run_dir = out or Path("runs") / Path(str(config)).stem
@@ -78,11 +79,11 @@ def train(
 
 
 def finish(result: "TrainResult") -> None:
-    """Say how a training ended, and exit as a process that a signal ended, if one did."""
+    """Print how the training ended; if a signal stopped it, exit like a process ended by that signal."""
     from sddpm.training.processes import is_first_process
 
     run_dir = result.run_dir
-    first = is_first_process()  # of several processes one speaks
+    first = is_first_process()  # only one of several processes prints
     if result.stopped_by != "steps":
         if first:
             say(
@@ -96,7 +97,7 @@ def finish(result: "TrainResult") -> None:
 
 
 def say(stream: TextIO, line: str) -> None:
-    """Write a line, if anybody reads it: training does not fail because its terminal went away."""
+    """Write a line, ignoring errors: training must not fail because its terminal was closed."""
     from sddpm.training.progress import LastingStream
 
     lasting = LastingStream(stream)

@@ -1,1 +1,1 @@
-"""The views as gradio shows them, one file each."""
+"""The gradio tabs of the views, one file each."""

@@ -18,14 +18,14 @@ VIEW = "draw"
 
 
 def build(shelf: Shelf, jobs: Jobs, facts: Facts) -> None:
-    """The view, in the tab that is open now."""
+    """Build the view in the current tab."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             fields = make_fields(shelf, facts, seeds="0-3")
             controls = make_controls("Draw", jobs, VIEW)
         with gr.Column(scale=3, min_width=300):
             pictures = gr.HTML(html.empty("Pictures appear here while they are denoised."))
-            with gr.Accordion("The same from the command line or from Python", open=False):
+            with gr.Accordion("The same with the command line or Python", open=False):
                 command = gr.Code(label="Command line", language="shell", interactive=False, lines=1, wrap_lines=True)
                 program = gr.Code(label="Python", language="python", interactive=False, lines=1, wrap_lines=True)
 

@@ -1,4 +1,4 @@
-"""Energy: what a picture costs with every evaluation, beside the network without spikes."""
+"""Energy: the energy of a picture after every evaluation, compared with the ANN."""
 
 from collections.abc import Iterator
 from html import escape
@@ -22,7 +22,7 @@ MILLIJOULE = 1e9  # in pJ
 
 
 def build(shelf: Shelf, jobs: Jobs, facts: Facts) -> None:
-    """The view, in the tab that is open now."""
+    """Build the view in the current tab."""
     kept = gr.State([])
     names = cost_model_names()
     with gr.Row():
@@ -31,9 +31,9 @@ def build(shelf: Shelf, jobs: Jobs, facts: Facts) -> None:
             controls = make_controls("Measure", jobs, VIEW)
         with gr.Column(scale=3, min_width=300):
             cost = gr.Dropdown(
-                names, value=names[0], label="Cost model", info="What an operation costs", filterable=False
+                names, value=names[0], label="Cost model", info="Energy of an operation", filterable=False
             )
-            seen = gr.HTML(html.empty("Measure a picture to see what it costs. Several runs are compared in a table."))
+            seen = gr.HTML(html.empty("Measure a picture to see its energy. Several runs are compared in a table."))
 
     def start(request: gr.Request, before: list[Consumption], name: str, *values: Any) -> Iterator[list[Any]]:
         def work(report: Any) -> Consumption:
@@ -62,7 +62,7 @@ def result(made: Consumption, seconds: float) -> str:
 
 
 def show(runs: list[Consumption], name: str, finished: bool = True) -> str:
-    """The last of the runs in numbers and charts, and, once it has ended, all of them in a table."""
+    """The last run in numbers and charts, and, when it has ended, all runs in a table."""
     cost, made = load_cost_model(name), runs[-1]
     return "".join(
         (
@@ -77,7 +77,7 @@ def show(runs: list[Consumption], name: str, finished: bool = True) -> str:
 
 
 def bill(made: Consumption, cost: CostModel) -> str:
-    """The picture, and what it has cost."""
+    """The picture and its energy."""
     saved = made.saving(cost)
     numbers = {
         "Spiking": in_units(made.growth(cost)[-1]),
@@ -94,7 +94,7 @@ def growth(made: Consumption, cost: CostModel) -> str:
     in_mj = [pj / MILLIJOULE for pj in spiking], [pj / MILLIJOULE for pj in twin]
     return charts.chart(
         charts.growth(in_mj[0], in_mj[1], made.total, "mJ"),
-        "Energy of this picture with every evaluation",
+        "Energy of this picture after every evaluation",
         f"After {len(spiking)} evaluations {in_units(spiking[-1])}, without spikes {in_units(twin[-1])}",
     )
 
@@ -107,7 +107,7 @@ def figures(made: Consumption, cost: CostModel) -> list[str]:
         growth(made, cost),
         charts.chart(
             charts.by_step([pj / MILLIJOULE for pj in steps], twin / MILLIJOULE, "mJ"),
-            "If every evaluation ended after so many SNN time steps",
+            "Energy if every evaluation ended after this many SNN time steps",
             f"From {in_units(steps[0])} after the first to {in_units(steps[-1])} after all of them",
         ),
         charts.chart(
@@ -119,7 +119,7 @@ def figures(made: Consumption, cost: CostModel) -> list[str]:
 
 
 def table(runs: list[Consumption], cost: CostModel) -> str:
-    """A row for each run, the newest first."""
+    """A table with a row for each run, the newest first."""
     head = ("Picture", "Model", "Evaluations", "Early exit", "SNN steps", "Energy", "Saved")
     rows = ""
     for made in reversed(runs):
@@ -143,5 +143,5 @@ def table(runs: list[Consumption], cost: CostModel) -> str:
 
 
 def in_units(picojoules: float) -> str:
-    """An energy for people: 145.9 µJ."""
+    """An energy with its unit: 145.9 µJ."""
     return joules(picojoules).replace("uJ", "\N{MICRO SIGN}J")

@@ -1,4 +1,4 @@
-"""The fields that several views share, and how they follow the chosen model."""
+"""The fields shared by several views, and their updates when another model is chosen."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ from sddpm.app.shelf import Shelf
 from sddpm.errors import UserError
 
 OWN = "own"
-LARGE = 2**53  # whole numbers beyond are not exact as floats
+LARGE = 2**53  # larger integers are not exact as floats
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Components by the name that `Settings` has for them; a view leaves out those that mean nothing to it."""
+    """Components by their name in `Settings`; a view can leave out some."""
 
     parts: dict[str, Any]
 
@@ -26,7 +26,7 @@ class Fields:
         return list(self.parts.values())
 
     def settings(self, values: tuple[Any, ...]) -> Settings:
-        """What was filled in, from the values of `inputs`. Raises `UserError` for text where a number is needed."""
+        """The settings, from the values of `inputs`. Raises `UserError` for text instead of a number."""
         said = dict(zip(self.parts, values, strict=True))
         for name in ("solver", "sampler", "label"):
             said[name] = said.get(name) or None
@@ -37,7 +37,7 @@ class Fields:
 
 
 def number(label: str, text: str | None) -> Any:
-    """The number in a field, an int if it is whole; None of an empty one. Raises `UserError` for what is none."""
+    """The number in a field, an int if it is whole; None if empty. Raises `UserError` for invalid text."""
     if text is None or not text.strip():
         return None
     try:
@@ -57,22 +57,22 @@ def make_fields(
     threshold: bool = True,
     early_exit: bool = False,
 ) -> Fields:
-    """The fields of a view, in the column that is open now.
+    """Build the fields of a view in the current column.
 
     Args:
-        shelf: the models to choose from.
-        facts: of the first of them.
-        seeds: to begin with.
+        shelf: the available models.
+        facts: facts about the first model.
+        seeds: initial value.
         several: whether the view draws several pictures.
-        all_classes: whether all classes are a choice; None: if it draws several pictures.
-        threshold: whether it has one threshold for all.
-        early_exit: whether it has a tolerance of early exit.
+        all_classes: whether "all classes" is a choice; None: yes if it draws several pictures.
+        threshold: whether it has a field for one threshold.
+        early_exit: whether it has a field for the tolerance of early exit.
     """
     names = shelf.names()
     all_classes = several if all_classes is None else all_classes
     parts: dict[str, Any] = {"model": gr.Dropdown(names, value=names[0], label="Model", filterable=False)}
     with gr.Row():
-        about = "One picture each, such as 0-3 or 7,100" if several else "A whole number"
+        about = "One picture per seed, such as 0-3 or 7,100" if several else "A whole number"
         label = "Seeds" if several else "Seed"
         parts["seeds"] = gr.Textbox(seeds, label=label, info=about, max_lines=1, min_width=120)
         parts["label"] = gr.Dropdown(
@@ -83,9 +83,13 @@ def make_fields(
             **solver_choices(facts), label="Solver", info="From noise to picture", min_width=120
         )
         parts["steps"] = gr.Textbox(
-            label="Evaluations", info="Of the network", max_lines=1, min_width=120, placeholder=own_steps(facts)
+            label="Evaluations",
+            info="Number of network evaluations",
+            max_lines=1,
+            min_width=120,
+            placeholder=own_steps(facts),
         )
-    parts["sampler"] = gr.Dropdown(**sampler_choices(facts), label="Sampler", info="Ways that are kept with the model")
+    parts["sampler"] = gr.Dropdown(**sampler_choices(facts), label="Sampler", info="Samplers saved with the model")
     with gr.Row():
         if threshold:
             parts["thresholds"] = gr.Textbox(
@@ -97,13 +101,13 @@ def make_fields(
     if early_exit:
         parts["exit_tolerance"] = gr.Textbox(
             label="Early exit",
-            info="Leave the network once its output changes by less, such as 0.4",
+            info="Stop when the output changes by less than this, such as 0.4",
             placeholder="never",
             max_lines=1,
         )
     parts["guidance_scale"] = gr.Textbox(
         label="Guidance scale",
-        info="How strongly towards the class; other than 1 takes twice the evaluations",
+        info="Strength of guidance towards the class; values other than 1 double the evaluations",
         placeholder="1",
         max_lines=1,
         visible=bool(facts.classes),
@@ -114,7 +118,7 @@ def make_fields(
 
 
 def follow_model(shelf: Shelf, fields: Fields, all_classes: bool) -> None:
-    """Let the other fields show what the chosen model can do."""
+    """Update the other fields when another model is chosen."""
     parts = fields.parts
 
     def chosen(name: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Spikes: one picture's way, and what the neurons do at every evaluation of it."""
+"""Spikes: the denoising of one picture, and the activity of neurons at every evaluation."""
 
 from collections.abc import Iterator
 from html import escape
@@ -23,7 +23,7 @@ CHANNELS = 8
 
 
 def build(shelf: Shelf, jobs: Jobs, facts: Facts) -> None:
-    """The view, in the tab that is open now."""
+    """Build the view in the current tab."""
     kept = gr.State(None)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -34,7 +34,7 @@ def build(shelf: Shelf, jobs: Jobs, facts: Facts) -> None:
                 1, 2, 1, step=1, label="Evaluation", info="From noise to picture", interactive=False, buttons=[]
             )
             layer = gr.Dropdown(facts.layers, label="Layer", filterable=False, interactive=bool(facts.layers))
-            seen = gr.HTML(html.empty("Trace a picture to see the spikes from which it is made."))
+            seen = gr.HTML(html.empty("Trace a picture to see the spikes of its evaluations."))
 
     def start(request: gr.Request, chosen: str | None, *values: Any) -> Iterator[list[Any]]:
         def work(report: Any) -> Trace:
@@ -44,7 +44,9 @@ def build(shelf: Shelf, jobs: Jobs, facts: Facts) -> None:
 
         for sight in watch(jobs, request, VIEW, work, lambda traced: (len(traced.timesteps), traced.total), result):
             if not sight.finished:
-                on_the_way = gr.skip() if sight.item is None else html.gallery(sight.item.picture[None], ["on its way"])
+                on_the_way = (
+                    gr.skip() if sight.item is None else html.gallery(sight.item.picture[None], ["in progress"])
+                )
                 yield [*sight.controls, gr.skip(), gr.skip(), gr.skip(), on_the_way]
                 continue
             traced: Trace = sight.item
@@ -78,7 +80,7 @@ def result(traced: Trace, seconds: float) -> str:
 
 
 def show(shelf: Shelf, traced: Trace, place: int, layer: str) -> str:
-    """Everything there is to see of one layer at one evaluation, the first being 1."""
+    """All results for one layer at one evaluation (numbered from 1)."""
     index = max(0, min(int(place), len(traced.timesteps)) - 1)
     try:
         with shelf.borrowed(traced.settings.model) as pipeline:
@@ -100,7 +102,7 @@ def show(shelf: Shelf, traced: Trace, place: int, layer: str) -> str:
             charts.chart(
                 charts.membranes(view.membranes.flatten().double().numpy()),
                 f"Membranes of {layer}: {float((view.membranes >= 1).double().mean()):.1%} reach the threshold",
-                f"Histogram of the membranes of {layer} before firing, in thresholds",
+                f"Histogram of the membranes of {layer} before firing, in units of the threshold",
             ),
             charts.chart(
                 charts.raster(view.raster.numpy()),
@@ -115,7 +117,7 @@ def show(shelf: Shelf, traced: Trace, place: int, layer: str) -> str:
 
 
 def feature_maps(view: LayerView, layer: str) -> str:
-    """The channels that fire most, at each SNN time step; nothing of layers that are no maps."""
+    """The channels that fire most, at each SNN time step; empty for layers without feature maps."""
     if view.spikes.ndim != 4:
         return ""
     chosen = view.busiest(CHANNELS)
@@ -129,7 +131,7 @@ def feature_maps(view: LayerView, layer: str) -> str:
 
 
 def layer_rates(layers: list[str], rates: list[float], chosen: str) -> str:
-    """A bar for each layer."""
+    """A list with a bar for each layer."""
     top = max(*rates, 1e-9)
     rows = "".join(
         f'<li{" class=chosen" if name == chosen else ""}><span class="name">{escape(name)}</span>'

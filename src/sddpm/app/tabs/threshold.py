@@ -18,27 +18,27 @@ from sddpm.app.tabs.watching import make_controls, watch
 
 VIEW = "threshold"
 ABOUT = (
-    "Threshold guidance (SDDPM, section 4.3) samples with other firing thresholds than those of the training. "
-    "Lower ones let neurons fire more."
+    "Threshold guidance (SDDPM, section 4.3) samples with firing thresholds other than the trained ones. With lower "
+    "thresholds neurons fire more."
 )
 
 
 def build(shelf: Shelf, jobs: Jobs, facts: Facts) -> None:
-    """The view, in the tab that is open now."""
+    """Build the view in the current tab."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             gr.HTML(f"<p>{ABOUT}</p>")
             thresholds = gr.Textbox(
                 "0.9x, 0.98x, 1x, 1.02x, 1.1x",
                 label="Thresholds",
-                info="A row each; 0.98x is 0.98 times that of each layer",
+                info="One row per threshold; 0.98x is 0.98 times the threshold of each layer",
                 max_lines=1,
             )
             fields = make_fields(shelf, facts, seeds="0-3", threshold=False, all_classes=False)
             controls = make_controls("Compare", jobs, VIEW)
         with gr.Column(scale=3, min_width=300):
-            seen = gr.HTML(html.empty("The same seeds appear here at each threshold."))
-            with gr.Accordion("The same from the command line", open=False):
+            seen = gr.HTML(html.empty("Pictures of the same seeds appear here for each threshold."))
+            with gr.Accordion("The same with the command line", open=False):
                 commands = gr.Code(label="Command lines", language="shell", interactive=False, lines=1, wrap_lines=True)
 
     def start(request: gr.Request, text: str, *values: Any) -> Iterator[list[Any]]:

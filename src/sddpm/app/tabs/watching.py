@@ -1,4 +1,4 @@
-"""How every view shows work that goes on: a line, a bar, two buttons, and whatever there is to see already."""
+"""The display of running work in every view: a line, a progress bar, two buttons, and the current result."""
 
 from collections.abc import Callable, Iterator
 from time import perf_counter
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Controls(NamedTuple):
-    """The button that starts, the one that stops, and the line below them."""
+    """The start button, the stop button, and the line below them."""
 
     start: gr.Button
     stop: gr.Button
@@ -22,7 +22,8 @@ class Controls(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What to show: updates of `Controls`, the newest report (None if there is none), and whether it is the result."""
+    """The current display: updates of `Controls`, the newest report (None if there is none), and whether it is the
+    result."""
 
     controls: list[Any]
     item: Any
@@ -30,7 +31,7 @@ class Sight(NamedTuple):
 
 
 def make_controls(start: str, jobs: Jobs, view: str) -> Controls:
-    """The buttons and the line, in the column that is open now; the second button stops the view's work."""
+    """Build the buttons and the line in the current column; the second button stops the view's work."""
     with gr.Row():
         controls = Controls(
             gr.Button(start, variant="primary", min_width=80),
@@ -54,12 +55,12 @@ def watch(
     progress: Callable[[T], tuple[int, int]],
     result: Callable[[T, float], str],
 ) -> Iterator[Sight]:
-    """Do the work of a view and say how far it is.
+    """Run the work of a view and show its progress.
 
     Args:
-        work: as of `Jobs.follow`.
-        progress: evaluations done and in all, of a report.
-        result: the line at the end, from the result and the seconds it took.
+        work: as in `Jobs.follow`.
+        progress: completed and total evaluations of a report.
+        result: the final line, from the result and its time in seconds.
     """
     yield Sight(_controls(html.status("Starting"), True), None, False)
     begun, last = perf_counter(), None
