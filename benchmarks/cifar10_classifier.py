@@ -1,12 +1,12 @@
-"""A classifier of CIFAR-10, to see which class samples show: a small ResNet (He et al., arXiv 1512.03385).
+"""A classifier for CIFAR-10, to measure which class samples show: a small ResNet (He et al., arXiv 1512.03385).
 
     python benchmarks/cifar10_classifier.py CIFAR10_FOLDER OUT [--epochs 12] [--width 32]
     python benchmarks/cifar10_classifier.py CIFAR10_FOLDER OUT --judge FILE.npz ...
 
 Trains on the training images with flips and shifts, one cycle of the learning rate (Smith & Topin, arXiv 1708.07120),
-in bf16; writes OUT/classifier.pt and OUT/classifier.json, the share of test images that it gets right. Stopped, it goes
-on from the last epoch. With --judge: how many samples of each .npz (arr_0, uint8 [N, 32, 32, 3], and their classes in
-arr_1) it takes for their class.
+in bf16; writes OUT/classifier.pt and OUT/classifier.json, the share of correctly classified test images. A stopped
+training continues from the last epoch. With --judge: prints how many samples of each .npz (arr_0, uint8 [N, 32, 32, 3],
+and their classes in arr_1) are classified as their class.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BATCH, RATE, SHIFT = 128, 0.01, 4
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions and what goes past them."""
+    """Two 3 x 3 convolutions and a shortcut."""
 
     def __init__(self, channels_in: int, channels: int, stride: int):
         super().__init__()
@@ -58,7 +58,7 @@ def normalised(images: Tensor) -> Tensor:
 
 
 def varied(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the images mirrored, each moved by up to 4 pixels both ways, black coming in."""
+    """Half of the images mirrored, each shifted by up to 4 pixels in both directions, padded with black."""
     flip = torch.rand(len(images), generator=generator) < 0.5
     images = torch.where(flip[:, None, None, None], images.flip(3), images)
     padded = F.pad(images, (SHIFT,) * 4)
@@ -75,7 +75,7 @@ def predicted(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def recognised(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[int, int]:
-    """How many of the images are taken for their class, and of how many."""
+    """The number of images classified as their class, and the number of images."""
     return int((predicted(network, images) == labels).sum()), len(labels)
 
 
@@ -86,7 +86,8 @@ def batches(images: Tensor, labels: Tensor, epoch: int) -> Iterator[tuple[Tensor
 
 
 def train(images: Tensor, labels: Tensor, out: Path, epochs: int, width: int) -> nn.Module:
-    """Train a classifier of uint8 images [N, 3, 32, 32], from the checkpoint on that every epoch leaves in OUT."""
+    """Train a classifier of uint8 images [N, 3, 32, 32], continuing from the checkpoint that every epoch writes to
+    OUT."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = resnet(width)
@@ -97,7 +98,9 @@ def train(images: Tensor, labels: Tensor, out: Path, epochs: int, width: int) ->
     if state.is_file():
         saved = torch.load(state, weights_only=True)
         if saved["settings"] != [epochs, width, len(images)]:
-            raise SystemExit(f"{state} is of another training: other epochs, width or images; choose another OUT")
+            raise SystemExit(
+                f"{state} is from another training, with other epochs, width or images: choose another OUT"
+            )
         first = saved["epoch"]
         for part, values in zip(parts, saved["parts"], strict=True):
             part.load_state_dict(values)
@@ -120,7 +123,7 @@ def train(images: Tensor, labels: Tensor, out: Path, epochs: int, width: int) ->
 
 
 def load_classifier(out: Path) -> nn.Module:
-    """The classifier that `main` trained into OUT."""
+    """Load the classifier that `main` wrote to OUT."""
     saved = torch.load(out / "classifier.pt", weights_only=True)
     network = resnet(saved["width"])
     network.load_state_dict(saved["weights"])
@@ -140,7 +143,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--width", type=int, default=32, help="channels of the first level")
-    parser.add_argument("--limit", type=int, help="only so many images of each split")
+    parser.add_argument("--limit", type=int, help="use only so many images of each split")
     parser.add_argument("--judge", type=Path, nargs="+", default=[], metavar="FILE.npz")
     args = parser.parse_args()
     if not (args.out / "classifier.json").is_file():

@@ -1,11 +1,11 @@
-"""Quality against images seen: KID and FID in 768 features of the checkpoints that the long runs kept, every two hours.
+"""Quality against training images: KID and FID in 768 features for the long runs' checkpoints, every two hours.
 
     python benchmarks/cifar10_curve.py DATA RUNS RESULTS [--hours 2] [--samples 2000]
 
 DATA: folder with cifar10 and the 2015 Inception weights. RUNS: the folder runs/ of long_run.sh. RESULTS gets
-cifar10_curve.json and cifar10_curve.png, new after every point; points that are there are not measured again. Samples
-are of DPM-Solver++ with 20 steps and the averaged weights, each of the class that its seed draws, against the test
-images. Images and hours of a stage count from the beginning of the first that it went on from.
+cifar10_curve.json and cifar10_curve.png, updated after every point; existing points are not measured again. Samples are
+drawn by DPM-Solver++ with 20 steps and the averaged weights, each of the class drawn from its seed, and compared with
+the test images. Images and hours of a stage are counted from the start of its first predecessor.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from sddpm.training import load_config
 from sddpm.training.checkpoint import list_checkpoints
 from sddpm.training.state import build_model, make_pipeline
 
-CHAINS = {"spiking": ("leg-a-quantized", "leg-a", "leg-b"), "twin": ("twin",)}  # stages that went on from one another
+CHAINS = {"spiking": ("leg-a-quantized", "leg-a", "leg-b"), "twin": ("twin",)}  # stages that continue one another
 METRICS = {"fid": "FID-768", "kid": "KID-768"}
 
 
@@ -41,7 +41,7 @@ class Point:
 
 
 def points_of(chain: str, runs: Path, hours: float) -> list[Point]:
-    """The checkpoints to measure: the first one after every so many hours of training, and the last of each stage."""
+    """The checkpoints to measure: the first one after every interval of training hours, and the last of each stage."""
     found: list[Point] = []
     images_before, hours_before = 0, 0.0
     for stage in CHAINS[chain]:
@@ -62,7 +62,7 @@ def points_of(chain: str, runs: Path, hours: float) -> list[Point]:
 
 
 def save_averaged(checkpoint: Path, out: Path) -> None:
-    """The averaged weights of a checkpoint as a model in `out`."""
+    """Write the averaged weights of a checkpoint as a model to `out`."""
     if out.is_dir():
         return
     weights = load_file(checkpoint / "ema.safetensors")
@@ -101,7 +101,7 @@ def measured(point: Point, args: argparse.Namespace) -> Row:
 
 
 def draw(rows: list[Row], dim: int) -> Any:
-    """A panel a metric: a line a chain, with the intervals of the samples."""
+    """One panel per metric and one line per chain, with the intervals of the samples."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, 2), METRICS.items(), strict=True):
         for chain in CHAINS:
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--hours", type=float, default=2.0, help="of training between points")
+    parser.add_argument("--hours", type=float, default=2.0, help="hours of training between points")
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--references", type=int, help="test images [all]")
     parser.add_argument("--dim", type=int, default=768, help="Inception features")

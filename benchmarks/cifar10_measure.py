@@ -1,13 +1,14 @@
-"""The measurement of CIFAR-10: spikes beside their ANN twin, SDDPM's recipe and what ships, at equal evaluations.
+"""The measurement of CIFAR-10: spikes compared with their ANN, SDDPM's recipe and the released models, at equal
+evaluations.
 
     python benchmarks/cifar10_measure.py DATA RUNS WORK RESULTS [--tasks quality energy ...] [--models spiking ...]
 
-DATA: folder with cifar10 and the 2015 Inception weights. RUNS: the folder runs/ of long_run.sh; what is not trained yet
-is left out. RESULTS gets cifar10.json, {"spiking": {"fid768": [value, low, high], "kid768": [...], "images": n,
-"core_hours": h}, "twin": ..., "paper": ..., "ours_2h": ..., "shipped": ...}, and cifar10_details.json with all else:
+DATA: folder with cifar10 and the 2015 Inception weights. RUNS: the folder runs/ of long_run.sh; models not trained yet
+are left out. RESULTS gets cifar10.json, {"spiking": {"fid768": [value, low, high], "kid768": [...], "images": n,
+"core_hours": h}, "twin": ..., "paper": ..., "ours_2h": ..., "shipped": ...}, and cifar10_details.json with the rest:
 the choice of solver and x0_scale, precision, recall, near copies, energy, leg A with no class, threshold guidance, TSM,
-Analytic-DPM, guidance scales. Both are new after every task. WORK keeps samples, features, the classifier and every
-command's JSON: started again, it goes on where it was stopped. About ten core-hours.
+Analytic-DPM, guidance scales. Both are updated after every task. WORK keeps samples, features, the classifier and every
+command's JSON, so that a stopped measurement continues. About ten core-hours.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from sddpm.training import load_config, read_metrics
 
 @dataclass(frozen=True)
 class Model:
-    """run: its folder in RUNS; stages: the trainings that made it; many: whether it gets many samples or few."""
+    """run: its folder in RUNS; stages: its trainings; many: whether to draw many samples or few."""
 
     run: str
     stages: tuple[str, ...]
@@ -44,7 +45,7 @@ MODELS = {
 
 
 def trained(runs: Path, model: Model) -> bool:
-    """Whether the last stage of a model has come to its end."""
+    """Whether the last stage of a model is complete."""
     run = runs / model.run
     if not (run / "model").is_dir():
         return False
@@ -52,7 +53,7 @@ def trained(runs: Path, model: Model) -> bool:
 
 
 def cost(runs: Path, model: Model) -> Found:
-    """Images that a model was trained on, in all its stages, and the core-hours that they took."""
+    """The number of training images of a model, over all its stages, and the core-hours."""
     images, hours = 0, 0.0
     for stage in model.stages:
         batch = load_config(runs / stage / "config.yaml").train.batch_size
@@ -128,7 +129,7 @@ TASKS: dict[str, Callable[[Measurement], Iterator[tuple[str, Found]]]] = {
 
 
 def summary(details: Found, dim: int) -> Found:
-    """What cifar10.json holds of everything."""
+    """The part of the results for cifar10.json."""
     names = [f"fid{dim}", f"kid{dim}", "images", "core_hours"]
     return {name: {key: details[name][key] for key in names} for name in MODELS if name in details}
 
@@ -147,13 +148,15 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--classifier", type=Path, help="folder of cifar10_classifier.py [WORK/classifier]")
-    parser.add_argument("--many", type=int, default=Bench.many, help="samples of leg A, its twin and what ships")
-    parser.add_argument("--few", type=int, default=Bench.few, help="samples of the others")
-    parser.add_argument("--search", type=int, default=Bench.search, help="samples to choose by")
+    parser.add_argument(
+        "--many", type=int, default=Bench.many, help="samples for leg A, its ANN and the released models"
+    )
+    parser.add_argument("--few", type=int, default=Bench.few, help="samples for the others")
+    parser.add_argument("--search", type=int, default=Bench.search, help="samples for choosing the sampler")
     parser.add_argument("--steps", type=int, default=Bench.steps, help="evaluations of a sample")
     parser.add_argument("--dim", type=int, default=Bench.dim, help="Inception features")
     parser.add_argument("--moments", type=int, default=Bench.moments, help="images of Analytic-DPM's moments")
-    parser.add_argument("--references", type=int, help="images on the other side [all]")
+    parser.add_argument("--references", type=int, help="reference images [all]")
     args = parser.parse_args()
     numbers = {name: getattr(args, name) for name in ("many", "few", "search", "steps", "dim", "references", "moments")}
     classifier = args.classifier or args.work / "classifier"

@@ -1,4 +1,4 @@
-"""What benchmarks/cifar10_measure.py measures, each a command whose JSON is kept, so that nothing is measured twice."""
+"""The tasks of benchmarks/cifar10_measure.py: commands whose JSON is kept, so that nothing is measured twice."""
 
 import json
 import shutil
@@ -22,14 +22,14 @@ Found = dict[str, Any]
 SOLVERS = ("dpm++", "sde-dpm++", "unipc", "ddim")
 SCALES = (1.005, 1.01, 1.02)
 GUIDANCE_SCALES = (1.0, 1.5, 2.0, 3.0)
-CHOICE_SEED = 1_000_000  # of samples to choose by; those to judge by begin at 0
+CHOICE_SEED = 1_000_000  # first seed of the samples for choosing; those for the scores begin at 0
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything lies, and how many samples are drawn: `many` of leg A, its twin and what ships, `few` of the
-    others, `search` to choose by. references: images on the other side, None for all (10,000 to choose by); moments:
-    images of Analytic-DPM's."""
+    """Paths, and numbers of samples: `many` for leg A, its ANN and the released models, `few` for the others, `search`
+    for choosing. references: number of reference images, None for all (10,000 for choosing); moments: images for
+    Analytic-DPM's moments."""
 
     data: Path
     runs: Path
@@ -48,7 +48,7 @@ class Bench:
         return self.work / "measured" / f"{name}.json"
 
     def command(self, name: str, *arguments: object, option: str = "--out") -> Found:
-        """What an sddpm command writes to its JSON file: run unless the file is there."""
+        """The JSON output of an sddpm command, which is run unless the file exists."""
         return kept_json(self.kept(name), option, *arguments)
 
     def reference(self, split: str) -> list[object]:
@@ -60,7 +60,7 @@ class Bench:
         return ["--dim", self.dim, "--inception", self.inception, "--work", self.work / "cache"]
 
     def evaluate(self, name: str, source: object, metrics: str, samples: int, *options: object) -> Found:
-        """FID and its like against the test images, with intervals."""
+        """FID and similar metrics against the test images, with intervals."""
         common = ["--metric", metrics, "--samples", samples, "--interval", *self.inception_options()]
         return self.command(name, "evaluate", source, *self.reference("test"), *common, *options)
 
@@ -77,7 +77,7 @@ class Choice:
 
 
 def choose(bench: Bench, name: str, run: Path) -> tuple[Choice, dict[str, float]]:
-    """The solver, then the x0_scale, of least KID (which few samples do not favour) against training images."""
+    """The solver, then the x0_scale, with the lowest KID (unbiased for few samples) against training images."""
     tried: dict[str, float] = {}
 
     def kid(choice: Choice) -> float:
@@ -128,8 +128,8 @@ def energy(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
 
 
 def thresholds(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
-    """FID at firing thresholds of 0.98 to 1.01 times the trained ones, of the same seeds, and the verdict on fresh
-    ones, each with its difference to the model as trained."""
+    """FID at firing thresholds of 0.98 to 1.01 times the trained ones, with the same seeds, and the verdict on fresh
+    ones, each with its difference to the trained model."""
     common = [*bench.reference("test"), *bench.inception_options(), "--metric", "fid", "--samples", bench.search]
     search = ["--grid", "0.98,0.99,1,1.01", "--refine", 0, "--seed-sets", 1, "--validation-sets", 2]
     fixed = ["--steps", bench.steps, "--solver", choice.solver, "--proxy-images", 0, "--no-store"]
@@ -142,7 +142,7 @@ def thresholds(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
 
 
 def analytic(bench: Bench, run: Path) -> Found:
-    """Analytic-DPM beside DDIM and DDPM, with 10 and 20 steps."""
+    """Analytic-DPM compared with DDIM and DDPM, with 10 and 20 steps."""
     copy = bench.work / "with-moments"
     if not copy.is_dir():
         with atomic_path(copy) as temporary:
@@ -160,7 +160,7 @@ def analytic(bench: Bench, run: Path) -> Found:
 
 
 def draw_classes(run: Path, out: Path, count: int, choice: Choice, steps: int, scale: float) -> None:
-    """`count` samples with the classes in turn, each of its own seed, to an .npz with the classes in arr_1."""
+    """`count` samples with the classes in turn, each with its own seed, to an .npz with the classes in arr_1."""
     pipeline = load_pipeline(run)
     labels = [seed % 10 for seed in range(count)]
     options: Any = {"solver": choice.solver, "x0_scale": choice.x0_scale, "num_inference_steps": steps}
@@ -171,8 +171,8 @@ def draw_classes(run: Path, out: Path, count: int, choice: Choice, steps: int, s
 
 
 def class_guidance(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
-    """At each guidance scale FID and KID, and the share of samples that the classifier takes for their class; that
-    share also as one of its accuracy on real test images."""
+    """FID and KID at each guidance scale, and the share of samples that the classifier assigns to their class, also
+    relative to its accuracy on real test images."""
     if not (bench.classifier / "classifier.json").is_file():
         script = Path(__file__).with_name("cifar10_classifier.py")
         subprocess.run([sys.executable, script, bench.data / "cifar10", bench.classifier], check=True)

@@ -1,9 +1,9 @@
-"""Does a classifier see the class that was asked for? A linear one, on 8 x 8 means, learned from real Fashion-MNIST.
+"""How often does a classifier assign the requested class? A linear one, on 8 x 8 means, trained on Fashion-MNIST.
 
     sddpm sample RUN --class all --count 8 --guidance-scale 2 --out samples.npz
     python benchmarks/class_agreement.py FASHION_MNIST_FOLDER samples.npz [...]
 
-Prints how many real test images it gets right, and for each .npz how many samples it takes for their class.
+Prints how many real test images it classifies correctly, and the same for the samples in each .npz.
 """
 
 import sys
@@ -17,7 +17,7 @@ from sddpm.data import open_dataset
 
 
 def features(images: Tensor) -> Tensor:
-    """uint8 [N, 1, 32, 32] -> [N, 65]: means over 4 x 4 pixels, in which a sample's noise hardly shows, and 1."""
+    """uint8 [N, 1, 32, 32] -> [N, 65]: means over 4 x 4 pixels, which suppress a sample's noise, and 1."""
     means = F.avg_pool2d(images.float() / 255, 4).flatten(1)
     return torch.cat([means, torch.ones(len(means), 1)], dim=1)
 

@@ -1,9 +1,9 @@
-"""Cost against time steps, batch size and resolution, from the rows that the speed benchmarks wrote.
+"""Cost against time steps, batch size and resolution, from the rows written by the speed benchmarks.
 
     python benchmarks/cost_plot.py FIGURE.png --training FILE.json --sampling FILE.json [--channels 32]
                                    [--T 4] [--batch 8] [--size 32]
 
-Along each axis the other two stay at what the options say. Networks that differ in threads are not told apart.
+Along each axis the other two have the values of the options. Rows with different threads are not distinguished.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from measuring import Rows
 
-AXES = {"T": "SNN time steps", "batch": "images a batch", "size": "pixels a side"}
+AXES = {"T": "SNN time steps", "batch": "images per batch", "size": "pixels per side"}
 
 
 def draw(axes: Axes, rows: list[dict[str, Any]], along: str, fixed: dict[str, int]) -> None:
-    rows = [row for row in rows if "seconds" in row]  # not of memory alone
+    rows = [row for row in rows if "seconds" in row]  # not rows with memory only
     chosen = [row for row in rows if all(row[name] == value for name, value in fixed.items() if name != along)]
     chosen.sort(key=lambda row: row[along])
     for name in dict.fromkeys(name for row in chosen for name in row["seconds"]):

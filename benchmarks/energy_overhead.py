@@ -1,9 +1,9 @@
-"""What counting costs: seconds of a forward with and without it, interleaved, and the memory its hooks take.
+"""The overhead of energy counting: seconds of a forward pass with and without it, interleaved, and its memory.
 
     python benchmarks/energy_overhead.py [--repeats 9]
 
-Time is that of the process (on a busy machine the clock would measure the others). Memory is the largest sum of bytes
-alive at once among tensors made by the hooks, beside the mask (one byte an element) of the largest layer input.
+Time is CPU time of the process (on a busy machine wall time would include other processes). Memory is the largest sum
+of bytes alive at once in tensors made by the hooks, compared with the mask (one byte per element) of the largest input.
 """
 
 import argparse
@@ -27,7 +27,7 @@ NETWORKS = {
 
 
 class Alive(TorchDispatchMode):
-    """Bytes of the tensors made inside that are alive, and the most there were at once."""
+    """Bytes of the living tensors made inside, and their maximum."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +62,7 @@ def seconds(model, x, counted):
 
 @torch.no_grad()
 def memory(model, x):
-    """(most bytes of the hooks alive at once, bytes of the mask of the largest layer input)."""
+    """(maximum bytes of the hooks' tensors, bytes of the mask of the largest layer input)."""
     most, mask = 0, 0
     originals = OperationCounter.synaptic, OperationCounter.neurons
 

@@ -1,12 +1,12 @@
-"""Fewer joules, and what they cost in quality: energy a sample against FAD, on Fashion-MNIST, with an equal budget.
+"""Energy against quality: energy per sample against FAD, on Fashion-MNIST, with an equal training budget.
 
     python benchmarks/energy_pareto.py DATA RUN OUT [--steps 150] [--samples 300] [--solver-steps 20] [--dry-run]
 
-DATA holds fashion-mnist/ (the four idx files) and fad/ (FSVAE's autoencoder fashion_64.pth and fashion_test_64.npz).
-RUN is a finished run of fashion_mnist_small. It is trained on as it is, in the pure wiring, and in both with penalties
-on firing rates, all with the same seed and number of steps, and sampled, as it is also with early exits; FAD and the
-energy ledger are measured.
-OUT gets the runs, pareto.json, pareto.md and pareto.png. Started again, it goes on where it was stopped.
+DATA contains fashion-mnist/ (the four idx files) and fad/ (FSVAE's autoencoder fashion_64.pth and fashion_test_64.npz).
+RUN is a finished run of fashion_mnist_small. It is trained further unchanged, in the pure wiring, and in both with
+penalties on firing rates, all with the same seed and number of steps. Each is sampled, also with early exits; FAD and
+the energy ledger are measured.
+OUT gets the runs, pareto.json, pareto.md and pareto.png. A stopped measurement continues when started again.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LEDGER_SEEDS = range(8)
 
 @dataclass(frozen=True)
 class Variant:
-    """A training run: what it is called, how its config differs from fashion_mnist_small, and the exits to try."""
+    """A training run: its name, the differences of its config from fashion_mnist_small, and the exits to try."""
 
     name: str
     overrides: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def trained(variant: Variant, args: argparse.Namespace) -> Path:
             shutil.rmtree(run)  # stopped before its first checkpoint
         result = train(config, run, resume=begun, init_from=None if begun else args.run)
         if result.stopped_by != "steps":
-            raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
+            raise SystemExit(f"stopped by {result.stopped_by}; run the same command to continue")
     return run
 
 
@@ -92,7 +92,7 @@ def measure(run: Path, exit_tolerance: float | None, args: argparse.Namespace) -
 
 
 def points(args: argparse.Namespace) -> Iterator[dict]:
-    """Every point, from the file where it is there already."""
+    """Every point, from the file if it exists there."""
     settings = {"steps": args.steps, "samples": args.samples, "solver_steps": args.solver_steps}
     path = args.out / "pareto.json"
     known = json.loads(path.read_text()) if path.exists() else {"settings": settings, "points": []}
@@ -110,7 +110,7 @@ def points(args: argparse.Namespace) -> Iterator[dict]:
 
 
 def summarise(found: list[dict], out: Path) -> None:
-    """Table and picture; energies are those of the published cost model."""
+    """Write table and picture, with energies by the published cost model."""
     marks = [
         ParetoPoint(
             "" if p["exit_tolerance"] is None else f"exit {p['exit_tolerance']:g}",
@@ -147,10 +147,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("run", type=Path, help="a finished run of fashion_mnist_small")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=150, help="optimiser steps that each is trained on")
+    parser.add_argument("--steps", type=int, default=150, help="further optimiser steps for each")
     parser.add_argument("--samples", type=int, default=300, help="samples of each FAD")
     parser.add_argument("--solver-steps", type=int, default=20, help="DDIM steps of a sample")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan only")
     args = parser.parse_args()
     if args.dry_run:
         for variant in VARIANTS:

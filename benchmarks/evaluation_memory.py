@@ -1,10 +1,10 @@
-"""Peak memory of `sddpm stats` and of every metric, for few images and for many.
+"""Peak memory of `sddpm stats` and of every metric, for few and for many images.
 
     python benchmarks/evaluation_memory.py
 
-Each measurement is a process of its own, whose peak resident memory the system reports. The images are random 32x32
-colour pictures, as a folder of PNG and as an .npz; their features are FSVAE's latents, because Inception would take
-hours for as many (`sddpm stats`), or random vectors of Inception's lengths (the metrics, which see nothing else).
+Each measurement runs in its own process, whose peak resident memory is read from the system. The images are random
+32x32 colour pictures, as a folder of PNG and as an .npz. Their features are FSVAE's latents, because Inception would
+need hours (`sddpm stats`), or random vectors of Inception's lengths (metrics, which only use features).
 """
 
 import argparse
@@ -73,7 +73,7 @@ def statistics(folder: Path, images: str) -> None:
 
 
 def peak(folder: Path, *what: str) -> float:
-    """MB that a process needs for the measurement named `what`, and nothing else."""
+    """Peak MB of a process for the measurement `what` only."""
     command = [sys.executable, __file__, "--in", str(folder), "--one", *what]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -1,12 +1,12 @@
-"""What the fast mode costs in quality: FAD of the same seeds sampled exactly and fast, and the paired difference.
+"""The quality loss of fast mode: FAD of the same seeds sampled in exact and fast mode, and the paired difference.
 
     python benchmarks/fast_mode_quality.py MODEL --fad-weights FILE.pth --statistics FILE.npz [--samples 1000]
                                            [--steps 20] [--batch-size 50] [--against eager|onnx]
 
-MODEL is a saved model of grey or colour images; weights and statistics are those of FSVAE's autoencoder for its data.
-Seeds are shared, and so are the samples drawn in the bootstrap, so that the interval is that of the difference and not
-of two distances. --against eager compares exact mode with the eager network instead, and --against onnx with its ONNX
-file in onnxruntime: two that differ by rounding alone.
+MODEL is a saved model of grey or colour images; weights and statistics are of FSVAE's autoencoder for its data.
+Seeds are shared, and so are the samples drawn in the bootstrap, so that the interval is that of the difference.
+--against eager compares exact mode with the eager network instead, and --against onnx with its ONNX file in
+onnxruntime: these differ only by rounding.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
     change = fad.of(rows[args.against], less=rows["exact"])
     verdict = "worse" if change.above_zero else "better" if change.below_zero else "within noise"
     print(
-        f"{args.against} less exact: {change.value:+.3f} (95 % interval {change.interval[0]:+.3f} to"
+        f"{args.against} minus exact: {change.value:+.3f} (95 % interval {change.interval[0]:+.3f} to"
         f" {change.interval[1]:+.3f}; {verdict}), {args.samples} shared seeds, ddim with {args.steps} steps"
     )
     first, second = (found.float() for found in images.values())

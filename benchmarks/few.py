@@ -3,16 +3,16 @@
     python benchmarks/few.py DATA WORK RESULTS CELL [CELL ...] [--samples 10000] [--engine fast]
                              [--fad-weights FILE] [--fad-statistics FILE]
 
-A CELL is MODEL, which samples as it does by itself, or MODEL:key=value[:key=value ...] with solver, steps, sampler, x0,
+A CELL is MODEL, with its default sampler, or MODEL:key=value[:key=value ...] with solver, steps, sampler, x0,
 eta or timesteps (with commas), such as fashion-mnist:solver=unipc:steps=10:x0=1.02. DATA: folder with fashion-mnist,
 mnist and fad (FSVAE's autoencoders and statistics). Each cell is measured by two commands, whose JSON is kept in WORK:
-started again, it goes on where it was stopped.
+a stopped measurement continues when started again.
 
     sddpm evaluate MODEL ... --protocol fsddim --metric fad,kad --interval     (FAD and KAD against the test images)
     sddpm energy MODEL ...                                                     (of a picture, by the model 45nm)
 
-RESULTS/few.json is new after every cell: [{"model", "T", "evaluations", "fad": [value, low, high], "kad": [...],
-"mj": millijoules of a picture, "sampler", "samples"}, ...]; rows of other cells in it stay.
+RESULTS/few.json is updated after every cell: [{"model", "T", "evaluations", "fad": [value, low, high], "kad": [...],
+"mj": millijoules of a picture, "sampler", "samples"}, ...]; rows of other cells are kept.
 """
 
 import argparse
@@ -53,12 +53,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For the folder of its files."""
+        """The name of the folder for its files."""
         parts = [Path(self.model).name, *(f"{key}={value}" for key, value in self.sampler.items())]
         return re.sub(r"[^\w.+=-]+", "_", "-".join(parts))
 
     def about(self) -> dict[str, Any]:
-        """What identifies its row."""
+        """The keys that identify its row."""
         return {"model": Path(self.model).name, "sampler": " ".join(self.arguments()) or "the model's own"}
 
 
@@ -85,7 +85,7 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write(path: Path, row: dict[str, Any]) -> None:
-    """Put a row in the place of the one of the same model, sampler and number of samples."""
+    """Write a row, replacing one with the same model, sampler and number of samples."""
     identity = ("model", "sampler", "samples")
     rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     rows = [each for each in rows if any(each[key] != row[key] for key in identity)] + [row]

@@ -1,12 +1,12 @@
-"""Everything about speed on a GPU, in one command: neurons, training step, sampling, memory, beside the reference.
+"""All speed benchmarks on a GPU in one command: neurons, training step, sampling, memory, compared with the reference.
 
     python benchmarks/gpu.py --out OUT [--reference CHECKOUT] [--stages training sampling] [--minutes 9]
 
-Writes OUT/gpu.json and OUT/gpu.md, anew after every number, so that nothing is lost when time is up; a second call with
-other stages adds to them. What is missing (Triton, spikingjelly, a checkout of the authors' repository) is reported and
-left out. Networks are untrained, with batch-norm statistics of noise. "Default" is PyTorch's: TF32 in convolutions.
+Writes OUT/gpu.json and OUT/gpu.md after every number, so that nothing is lost when time is up; another call with other
+stages adds to them. Missing parts (Triton, spikingjelly, a checkout of the authors' repository) are reported and left
+out. Networks are untrained, with batch-norm statistics of noise. "Default" is PyTorch's default: TF32 in convolutions.
 Spikingjelly's neurons run as plain PyTorch, as in the version the authors pin, unless SJ_IF_CUDA_IMPLEMENTATION says
-otherwise (spikingjelly 2: auto, cuda or triton). --device cpu --quick tries the script out.
+otherwise (spikingjelly 2: auto, cuda or triton). --device cpu --quick tests the script.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from sddpm.neurons import kernels
 
 
 def machine(bench: Bench, _options: Any) -> Iterator[Row]:
-    """What was measured on, and the ceilings."""
+    """The machine, and its peak speeds."""
     row: Row = {"what": "device", "name": "CPU", "torch": torch.__version__, "neurons": kernels.describe(bench.device)}
     if bench.cuda:
         properties = torch.cuda.get_device_properties(bench.device)
@@ -64,7 +64,7 @@ STAGES: dict[str, Callable[[Bench, Any], Iterator[Row]]] = {
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """A table for each stage; its columns are what any of its rows has."""
+    """A table for each stage, with the columns of all its rows."""
     sections = []
     for stage, found in results.items():
         columns = list(dict.fromkeys(name for row in found["rows"] for name in row))
@@ -88,7 +88,7 @@ def write(out: Path, results: dict[str, Any]) -> None:
 
 
 def run_stage(bench: Bench, stage: str, options: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Run a stage to its end, its failure or the end of time, writing every row."""
+    """Run a stage until its end, a failure or the time limit, writing every row."""
     began = time.monotonic()
     settings = f"channels {options.channels}, T {options.T}, batches {options.batch}"
     found = results[options.label + stage] = {"settings": settings, "seconds": 0.0, "rows": []}
@@ -99,9 +99,9 @@ def run_stage(bench: Bench, stage: str, options: argparse.Namespace, results: di
             found["seconds"] = time.monotonic() - began
             write(options.out, results)
             if bench.out_of_time():
-                found["error"] = "the end of the time given"
+                found["error"] = "the time limit"
                 break
-    except Exception as error:  # the other stages are still worth their time
+    except Exception as error:  # the other stages still run
         found["error"] = f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
         print(f"  stopped by {found['error']}", flush=True)
     bench.clean()
@@ -118,13 +118,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.json and gpu.md")
     parser.add_argument("--device", default="cuda", help="cuda [default] or cpu")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--channels", type=int, default=128, help="of the first level [128]")
+    parser.add_argument("--channels", type=int, default=128, help="channels of the first level [128]")
     parser.add_argument("--T", type=int, default=4, help="SNN time steps [4]")
     parser.add_argument("--batch", type=int, nargs="+", default=[128], help="batch sizes [128]")
-    parser.add_argument("--reference", type=Path, metavar="CHECKOUT", help="of the authors' repository")
-    parser.add_argument("--minutes", type=float, default=9.0, help="start nothing new after so long [9]")
+    parser.add_argument("--reference", type=Path, metavar="CHECKOUT", help="checkout of the authors' repository")
+    parser.add_argument("--minutes", type=float, default=9.0, help="start nothing new after this time [9]")
     parser.add_argument("--label", default="", help="prefix of the stages' names, to keep several calls apart")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, few repeats: does the script run?")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and few repeats, to test the script")
     options = parser.parse_args()
     if options.quick:
         options.channels, options.T, options.batch = 8, 2, [2]

@@ -1,4 +1,4 @@
-"""Stages of benchmarks/gpu.py about single layers. Each yields rows: what was measured, and numbers by name."""
+"""Stages of benchmarks/gpu.py about single layers. Each yields rows: the case, and numbers by name."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,7 +50,7 @@ def neurons(bench: Bench, _options: Any) -> Iterator[Row]:
                 for name, fire in implementations.items():
                     tasks[name] = both(fire, x, grad) if backward else forward(fire, x)
                 seconds = bench.medians(tasks, budget=1.5)
-                passes = 5 if backward else 2  # the least: currents (twice), spikes, and two gradients
+                passes = 5 if backward else 2  # the minimum: currents (twice), spikes, and two gradients
                 yield {
                     "what": f"{list(shape)} {str(dtype)[6:]}, {'forward + backward' if backward else 'forward'}",
                     "fused ms": seconds["fused"] * 1e3,
@@ -78,7 +78,7 @@ def both(fire: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Task:
 
 
 def norms(bench: Bench, _options: Any) -> Iterator[Row]:
-    """Batch norm, time embedding and neuron in training mode: fused, and one after another."""
+    """Batch norm, time embedding and neuron in training mode: fused, and as separate operations."""
     shapes = [(2, 2, 16, 8, 8)] if bench.quick else [(4, 128, 128, 32, 32), (4, 128, 256, 16, 16)]
     for shape in shapes:
         x = torch.randn(shape, device=bench.device).to(torch.bfloat16)
@@ -102,7 +102,7 @@ def norms(bench: Bench, _options: Any) -> Iterator[Row]:
 
 
 def sweep(bench: Bench, _options: Any) -> Iterator[Row]:
-    """The fused neuron by size of blocks and warps, to choose them by."""
+    """The speed of the fused neuron by size of blocks and number of warps, for choosing these."""
     from sddpm.neurons.kernels import triton_neuron
 
     shape = (4, 2, 16, 8, 8) if bench.quick else (4, 128, 128, 32, 32)
@@ -126,7 +126,7 @@ def sweep(bench: Bench, _options: Any) -> Iterator[Row]:
 def exactness(bench: Bench, _options: Any) -> Iterator[Row]:
     """A convolution over spikes in several arithmetics: time, and error against float64 in deviations of the result.
 
-    TF32 keeps 10 bits of the fraction of a weight, so float32 weights are the sum of two or three TF32 ones.
+    TF32 has 10 bits of fraction, so a float32 weight is the sum of two or three TF32 numbers.
     """
     channels, size, batch = (8, 8, 2) if bench.quick else (256, 16, 512)
     spikes = (torch.rand(batch, channels, size, size, device=bench.device) < 0.2).float()

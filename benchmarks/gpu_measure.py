@@ -1,4 +1,4 @@
-"""Clocks, memory and peaks for benchmarks/gpu.py, on a GPU or (to try the script out) on the CPU."""
+"""Clocks, memory and peaks for benchmarks/gpu.py, on a GPU or (to test the script) on the CPU."""
 
 import gc
 import statistics
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Bench:
-    """Where things are measured and how long they may take.
+    """The device of the measurements and their time limit.
 
     device: "cuda" or "cpu"; quick: smallest sizes and few repeats; deadline: of time.monotonic(), in seconds.
     """
@@ -38,7 +38,7 @@ class Bench:
             torch.cuda.synchronize()
 
     def seconds(self, task: Task) -> float:
-        """Of one call, by events on a GPU."""
+        """Seconds of one call, by events on a GPU."""
         if not self.cuda:
             start = time.perf_counter()
             task()
@@ -51,7 +51,7 @@ class Bench:
         return start.elapsed_time(end) / 1e3
 
     def medians(self, tasks: Mapping[str, Task], budget: float = 4.0) -> dict[str, float]:
-        """Median seconds of each task, the tasks taking turns, for about `budget` seconds in all."""
+        """Median seconds of each task, which are interleaved, for about `budget` seconds in total."""
         warm = 1 if self.quick else 3
         for task in tasks.values():
             for _ in range(warm):
@@ -67,7 +67,7 @@ class Bench:
         return {name: statistics.median(values) for name, values in times.items()}
 
     def peak_memory(self, task: Task) -> float | None:
-        """MiB that a call takes at its peak, beyond what is allocated before it."""
+        """Peak MiB of a call, in addition to the memory allocated before."""
         if not self.cuda:
             return None
         self.clean()
@@ -84,7 +84,7 @@ class Bench:
             torch.cuda.empty_cache()
 
     def share_of_peak(self, flop: float, seconds: float, arithmetic: str) -> float | None:
-        """Achieved floating-point operations over those of a matrix product in the same arithmetic."""
+        """Achieved floating-point operations relative to a matrix product in the same arithmetic."""
         peak = self.peaks.get(arithmetic)
         return None if peak is None else flop / seconds / 1e12 / peak
 

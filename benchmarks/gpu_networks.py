@@ -1,4 +1,4 @@
-"""Stages of benchmarks/gpu.py about whole networks. Each yields rows: what was measured, and numbers by name."""
+"""Stages of benchmarks/gpu.py about whole networks. Each yields rows: the case, and numbers by name."""
 
 import importlib
 import sys
@@ -22,8 +22,8 @@ from sddpm.models.macs import layer_macs
 
 @dataclass(frozen=True)
 class Variant:
-    """name: for the table; arithmetic: whose peak it is held against; tf32: whether float32 convolutions may use it;
-    build: makes the task that is timed."""
+    """name: for the table; arithmetic: whose peak is the baseline; tf32: whether float32 convolutions may use TF32;
+    build: makes the task to be timed."""
 
     name: str
     arithmetic: str
@@ -32,7 +32,7 @@ class Variant:
 
 
 def network(bench: Bench, channels: int, T: int) -> SpikingUNet2DModel:
-    """The paper's network, untrained, with batch norms that know what they see."""
+    """The paper's network, untrained, with batch-norm statistics of its inputs."""
     torch.manual_seed(0)
     options = {"sample_size": 8, "channel_mult": (1, 2), "num_res_blocks": 1} if bench.quick else {}
     unet = SpikingUNet2DModel(base_channels=channels, T=T, **options).to(bench.device)
@@ -52,13 +52,13 @@ def image(unet: SpikingUNet2DModel) -> tuple[int, int, int]:
 
 
 def flop(unet: SpikingUNet2DModel) -> float:
-    """Floating-point operations of one image's forward pass: two for a multiply-accumulate, dense, over all T."""
+    """Floating-point operations of one image's forward pass: two per multiply-accumulate, dense, over all T."""
     T, once = unet.config["T"], ("time", "encoder.conv1")
     return 2.0 * sum(n * (1 if any(word in name for word in once) else T) for name, n in layer_macs(unet).items())
 
 
 def authors_network(path: Path, unet: SpikingUNet2DModel) -> nn.Module:
-    """The network of a checkout of the authors' repository, as large as ours."""
+    """The network in a checkout of the authors' repository, with the size of ours."""
     sys.path.insert(0, str(path))
     try:
         kind = importlib.import_module("model.SpikingUNet").Spk_UNet
@@ -73,7 +73,7 @@ def authors_network(path: Path, unet: SpikingUNet2DModel) -> nn.Module:
 
 
 def baselines(bench: Bench, options: Any, unet: SpikingUNet2DModel) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
-    """What to be compared with, by name: the reference-equivalent, and the authors' own where there is a checkout."""
+    """The baselines by name: the reference-equivalent, and the authors' network if there is a checkout."""
 
     def equivalent() -> nn.Module:
         from reference_equivalent import reference_equivalent
@@ -86,7 +86,7 @@ def baselines(bench: Bench, options: Any, unet: SpikingUNet2DModel) -> Iterator[
 
 
 def resetting(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """A network that leaves membranes in spikingjelly's modules, called as one that does not."""
+    """Wrap a network that keeps membranes in spikingjelly's modules so that each call starts without state."""
     from spikingjelly.activation_based import functional as sj
 
     def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def resetting(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def plain_step(bench: Bench, model: nn.Module, x0: Tensor, autocast: bool) -> Task:
-    """A training step as the authors take it: noise, squared error, gradient clipping, Adam. No average of weights."""
+    """A training step as in the authors' code: noise, squared error, gradient clipping, Adam. No average of weights."""
     predict, optimizer = resetting(model.train()), torch.optim.Adam(model.parameters(), lr=2e-4)
 
     def step() -> None:
@@ -169,7 +169,7 @@ def training(bench: Bench, options: Any) -> Iterator[Row]:
 
 
 def compared(bench: Bench, variants: list[Variant], batch: int, work: float) -> Iterator[Row]:
-    """One variant after another, each freed before the next; ratios are to the first that worked."""
+    """Measure the variants one by one, each freed before the next; ratios are to the first that works."""
     first = None
     for variant in variants:
         row: Row = {"what": variant.name, "batch": batch}
@@ -183,7 +183,7 @@ def compared(bench: Bench, variants: list[Variant], batch: int, work: float) -> 
                 task = variant.build()
                 seconds = bench.medians({variant.name: task})[variant.name]
                 memory = bench.peak_memory(task)
-        except Exception as error:  # a missing part, or too little memory, must not end the session
+        except Exception as error:  # a missing part or too little memory must not stop the benchmark
             yield row | {"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
             continue
         finally:
@@ -248,7 +248,7 @@ def sampling(bench: Bench, options: Any) -> Iterator[Row]:
 
 
 def pipelines(bench: Bench, options: Any) -> Iterator[Row]:
-    """Whole pictures: the pipeline with DDIM, network and all that is around it."""
+    """Whole pictures: the pipeline with DDIM, including everything around the network."""
     from sddpm.diffusion.solvers import make_scheduler
     from sddpm.pipelines import SpikingDiffusionPipeline
 
@@ -275,7 +275,7 @@ def pipelines(bench: Bench, options: Any) -> Iterator[Row]:
 
 
 def profile(bench: Bench, options: Any) -> Iterator[Row]:
-    """Which kernels the time of a training step and of an evaluation goes to."""
+    """The kernels that use most time in a training step and in an evaluation."""
     from torch.profiler import ProfilerActivity
 
     batch, unet = options.batch[-1], network(bench, options.channels, options.T)

@@ -1,9 +1,9 @@
-"""What makes Inception features fast on a CPU, side by side: medians of runs that take turns in one process.
+"""Ways to compute Inception features on a CPU, compared: medians of interleaved runs in one process.
 
     python benchmarks/inception_features.py [--feature 768] [--images 32] [--repeats 7] [--threads 1] [--cpu-time]
 
-Random weights, which cost what the published ones cost. Prints milliseconds an image, how many times as fast as the
-first line, and the largest difference of the features from float64's, in standard deviations of the features.
+Random weights, which cost as much as the published ones. Prints milliseconds per image, the speed relative to the first
+line, and the largest difference of the features from float64's, in standard deviations of the features.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def networks(feature: str, images: Tensor, batches: list[int]) -> dict[str, Task
 
 
 def interpolation(size: int, out: int = 299) -> Tensor:
-    """[299, size]: the matrix that bilinear interpolation is."""
+    """[299, size]: the matrix of bilinear interpolation."""
     eye = torch.eye(size, dtype=torch.float64)[None, None]
     return F.interpolate(eye, size=(out, size), mode="bilinear", align_corners=False)[0, 0].float()
 
@@ -96,7 +96,7 @@ def bicubic_ways(images: Tensor) -> dict[str, Task]:
 
 
 def measure(tasks: dict[str, Task], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each task, the tasks taking turns so that a busy machine slows them alike."""
+    """Median seconds of each task, which are interleaved so that a busy machine slows them equally."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for repeat in range(repeats + 1):
         for name, task in tasks.items():
@@ -117,13 +117,13 @@ def report(tasks: dict[str, Task], exact: Tensor, repeats: int, clock: Callable[
 
 
 def ceiling(feature: str, x: Tensor, repeats: int, clock: Callable[[], float]) -> str:
-    """What the network asks of the machine, and what the machine can do."""
+    """The operations of the network, and the peak speed of the machine."""
     with FlopCounterMode(display=False) as counter:
         network(feature)(x[:1])
     a = torch.randn(2000, 2000)
     seconds = measure({"product": lambda: a @ a}, repeats, clock)["product"]
     return (
-        f"{counter.get_total_flops() / 1e9:.2f} GFLOP an image; "
+        f"{counter.get_total_flops() / 1e9:.2f} GFLOP per image; "
         f"a matrix product of 2000 x 2000 reaches {16 / seconds:.0f} GFLOP/s"
     )
 
@@ -132,11 +132,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--feature", default="768")
     parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--size", type=int, default=32, help="of the images, before they are resized")
+    parser.add_argument("--size", type=int, default=32, help="size of the images before resizing")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 16, 32])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cpu-time", action="store_true", help="instead of wall time, for busy machines")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure CPU time instead of wall time, for busy machines"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.cpu_time else time.perf_counter

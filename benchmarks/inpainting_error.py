@@ -1,12 +1,12 @@
-"""How well is a half of real images painted? Beside what takes no model, on Fashion-MNIST's test images.
+"""How good is the repainted half of real images? Compared with model-free baselines on Fashion-MNIST's test images.
 
     sddpm inpaint MODEL fashion-mnist:test --mask right --count 200 --draws 1 --out painted.npz ...
     sddpm sample MODEL --count 200 --out samples.npz ...
     python benchmarks/inpainting_error.py FASHION_MNIST_FOLDER painted.npz samples.npz OUT_FOLDER
 
-Prints the root mean squared error of the right half, in grey levels, with its standard error over images: as painted;
-as the mean of 10,000 training images; as the mirrored left half; as the right half of a sample that knows nothing of
-the left. Writes each as OUT_FOLDER/NAME.npz for `sddpm evaluate`, and the images themselves as real.npz.
+Prints the root mean squared error of the right half, in grey levels, with its standard error over images: for the
+repainting; for the mean of 10,000 training images; for the mirrored left half; for the right half of an unrelated
+sample. Writes each as OUT_FOLDER/NAME.npz for `sddpm evaluate`, and the images themselves as real.npz.
 """
 
 import sys

@@ -1,9 +1,9 @@
-"""How often the 95 % interval of each metric holds the truth, on data whose truth is known.
+"""How often the 95 % interval of each metric contains the true value, on data with known true values.
 
     python benchmarks/interval_coverage.py [--draws 1000] [--samples 200]
 
-Every draw makes new samples, measures them with an interval, and asks whether it holds the metric's expectation for so
-many samples: a closed form, or for recall, where there is none, the mean over all draws.
+Every draw makes new samples, measures them with an interval, and checks whether it contains the metric's expectation
+for this number of samples: a closed form, or for recall, which has none, the mean over all draws.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def frechet_case(n: int, dim: int = 1) -> Case:
 
 
 def wide_frechet_case(n: int, dim: int = 16) -> Case:
-    """Samples N(0, I) against N(0, I) in 16 dimensions: all that is measured is the bias of few samples."""
+    """Samples N(0, I) against N(0, I) in 16 dimensions: the result is only the bias of few samples."""
     known = Features("test", None, features(np.random.default_rng(98).normal(size=(200_000, dim))).gaussian)
     return lambda rng: frechet(features(rng.normal(size=(n, dim))), known, interval=True), None
 
@@ -57,7 +57,7 @@ def kid_case(n: int, subsets: int = 1, size: int | None = None, dim: int = 4) ->
 
 
 def precision_case(n: int) -> Case:
-    """Samples evenly over [0, 1] against a grid of 40 on [0, 0.6], whose balls (k = 3) reach three steps further."""
+    """Samples evenly over [0, 1] against a grid of 40 on [0, 0.6], whose balls (k = 3) extend three steps further."""
     grid = np.linspace(0, 0.6, 40)[:, None]
     reference = features(grid)
     return lambda rng: precision(features(rng.uniform(size=(n, 1))), reference, interval=True), 0.6 + 3 * 0.6 / 39
@@ -70,7 +70,7 @@ def recall_case(n: int, dim: int = 3) -> Case:
 
 
 def inception_score_case(n: int, splits: int = 10, share: float = 0.3) -> Case:
-    """Two classes, each image sure of its own: a split scores exp of the entropy of its shares, binomially drawn."""
+    """Two classes with certain predictions: a split's score is exp of the entropy of its binomially drawn shares."""
     size = n // splits
     k = np.arange(size + 1)
     p = np.clip(k / size, 1e-300, 1)
@@ -97,8 +97,8 @@ CASES: dict[str, Callable[[int], Case]] = {
 
 
 def coverage(case: Case, draws: int, seed: int = 0) -> tuple[float, float, float]:
-    """The share of intervals that hold the truth; the mean standard error over the true one; how far the values' mean
-    is from the truth, in its own standard errors."""
+    """The share of intervals that contain the true value; the mean standard error relative to the true one; the
+    deviation of the values' mean from the true value, in its own standard errors."""
     draw, truth = case
     scores = [draw(np.random.default_rng([seed, i])) for i in range(draws)]
     values = np.array([score.value for score in scores])
@@ -118,8 +118,8 @@ def main() -> None:
     for name, make in CASES.items():
         held, errors, apart = coverage(make(arguments.samples), arguments.draws)
         print(
-            f"{name}: {held:.1%} of the intervals hold the truth; the standard error is {errors:.2f} times the"
-            f" spread of the values, whose mean is {apart:+.1f} standard errors from the truth",
+            f"{name}: {held:.1%} of the intervals contain the true value; the standard error is {errors:.2f} times the"
+            f" spread of the values, whose mean is {apart:+.1f} standard errors from the true value",
             flush=True,
         )
 

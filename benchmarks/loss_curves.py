@@ -1,11 +1,11 @@
-"""Whether the fast training paths learn alike: losses of plain PyTorch, of the fused kernels, and of bf16.
+"""Checks that the fast training paths learn equally: losses of plain PyTorch, the fused kernels, and bf16.
 
     python benchmarks/loss_curves.py WORK [--config digits] [--set KEY=VALUE ...] [--steps 500] [--figure FILE.png]
 
-Each trains the same network on the same images, times and noise. Plain PyTorch (float32, no kernels of ours, no
-channels last) runs again from other weights and noise: so much do runs differ that differ in nothing else; and in bf16.
+Each trains the same network on the same images, times and noise. Plain PyTorch (float32, without our kernels and
+channels last) runs a second time with other weights and noise, to show the spread between equal runs; and also in bf16.
 Printed are mean losses over the last fifth, and paired differences to the first run with their standard errors. In the
-folder WORK, runs that were stopped go on, and those that are finished are not run again.
+folder WORK, stopped runs continue, and finished ones are not run again.
 """
 
 import argparse
@@ -28,8 +28,8 @@ RUNS = {
     "plain PyTorch, another seed": ("eager", PLAIN | {"seed": "1"}),
     "plain PyTorch, bf16": ("eager", PLAIN | {"precision": "bf16"}),
 }
-BLOCK = 10  # steps whose mean counts as one observation
-WINDOW = 25  # steps that a point of the curves is the mean of
+BLOCK = 10  # number of steps averaged to one observation
+WINDOW = 25  # number of steps averaged to one point of the curves
 
 
 def losses(folder: Path, kernel: str, config: str, settings: list[str]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole networks share: medians in turn, peaks, memory, and rows that a later run adds to."""
+"""Common parts of the benchmarks: interleaved medians, peaks, memory, and rows that later runs extend."""
 
 import ctypes
 import json
@@ -19,7 +19,8 @@ Row = dict[str, Any]
 
 
 def kept_json(kept: Path, option: str, *arguments: object) -> Any:
-    """What an sddpm command writes to its JSON file, which `option` names: run unless the file is there."""
+    """The JSON output of an sddpm command (written to the file given by `option`), which is run unless the file
+    exists."""
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
         words = [str(argument) for argument in (*arguments, option, kept)]
@@ -35,7 +36,7 @@ def medians(
     warm_up: int = 2,
     choose: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Median seconds of each task (or what `choose` takes), the tasks taking turns so that others slow them alike."""
+    """Median seconds of each task (or the result of `choose`), interleaved so that other load slows them equally."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for repeat in range(repeats + warm_up):
         for name, task in tasks.items():
@@ -47,7 +48,7 @@ def medians(
 
 
 def matmul_peak(clock: Clock, dtype: torch.dtype = torch.float32) -> float:
-    """Multiplications and additions a second of a product of two square matrices, the best of some."""
+    """Multiply-accumulates per second of a product of two square matrices, the best of several."""
     a, b = (torch.randn(1024, 1024).to(dtype) for _ in range(2))
     times = []
     for _ in range(12):
@@ -58,12 +59,12 @@ def matmul_peak(clock: Clock, dtype: torch.dtype = torch.float32) -> float:
 
 
 def peak_of(task: Callable[[], object]) -> float:
-    """MiB by which the memory of this process grows at most while a task runs (Linux).
+    """The largest increase of this process's memory, in MiB, while a task runs (Linux).
 
-    Freed memory that malloc still holds is given back first, and would otherwise not be seen when it is used again.
+    Freed memory that malloc still holds is returned first; otherwise its reuse would not be measured.
     """
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     task()
     return (_status("VmHWM") - before) / 1024
@@ -75,13 +76,13 @@ def _status(field: str) -> int:
 
 
 def in_process(function: Callable[..., float], *args: Any) -> float:
-    """What a function of a module returns in a process of its own."""
+    """The result of a function of a module, run in a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args)
 
 
 class Rows:
-    """Rows of a JSON file, if there is one: those that are there are not measured again. Other processes may add."""
+    """Rows of a JSON file, if it exists. Existing rows are not measured again. Other processes can add rows."""
 
     def __init__(self, path: Path | None):
         self.path = path
@@ -93,7 +94,7 @@ class Rows:
             self.rows = json.loads(self.path.read_text())
 
     def read(self) -> list[Row]:
-        """The rows, those of other processes too."""
+        """The rows, including those of other processes."""
         self._read()
         return self.rows
 

@@ -1,10 +1,10 @@
-"""Multi-step IF neurons: plain PyTorch, the fused kernel and spikingjelly, in turn in one process.
+"""Multi-step IF neurons: plain PyTorch, the fused kernel and spikingjelly, interleaved in one process.
 
     python benchmarks/neuron.py [--repeats 30] [--threads N] [--shape T B C H W] [--cpu-time]
 
-Prints the median time of plain PyTorch and how many times as fast the others are (ratios of medians), and how long the
-fused kernel takes in copies of the currents. Buffers of some MB that glibc returns to the system after a call weigh on
-every column; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368 in the environment keeps them.
+Prints the median time of plain PyTorch, the speed of the others relative to it (ratios of medians), and the time of the
+fused kernel relative to a copy of the currents. Buffers of some MB that glibc returns to the system after a call slow
+all columns; MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368 in the environment keeps them.
 In bfloat16 spikingjelly's membranes are bfloat16 and ours float32.
 Without spikingjelly (`pip install --no-deps spikingjelly==2.0.0 loguru`) its column is empty.
 """
@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--shape", type=int, nargs=5, metavar=("T", "B", "C", "H", "W"), help="only this one")
-    parser.add_argument("--cpu-time", action="store_true", help="of the process, for a busy machine and one thread")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure CPU time of the process, for a busy machine and one thread"
+    )
     options = parser.parse_args()
     clock = time.process_time if options.cpu_time else time.perf_counter
     torch.set_num_threads(options.threads)

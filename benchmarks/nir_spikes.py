@@ -1,9 +1,10 @@
-"""A trained network beside spikingjelly's reading of its NIR file: spikes of one evaluation, then whole pictures.
+"""Compares a trained network with spikingjelly's version of its NIR file: spikes of one evaluation, then whole
+pictures.
 
     python benchmarks/nir_spikes.py MODEL [--count 16] [--steps 20] [--out FILE.json]
 
-How many spikes differ over T time steps, `count` noisy pictures and a few diffusion steps, both in float32; then how
-far the pictures of DDIM lie apart, in grey levels of 255. Needs the extra nir, nirtorch and spikingjelly.
+Prints how many spikes differ over T time steps, `count` noisy pictures and a few diffusion steps, both in float32; then
+the differences of the pictures of DDIM, in grey levels of 255. Needs the extra nir, nirtorch and spikingjelly.
 """
 
 import argparse
@@ -46,7 +47,7 @@ class Spikes:
 
 
 class Theirs(torch.nn.Module):
-    """The network of the file, called as a U-Net is."""
+    """The network of the file, callable like a U-Net."""
 
     def __init__(self, network: Network):
         super().__init__()
@@ -62,7 +63,7 @@ def theirs_of(network: Network) -> Spikes:
 
 
 def split(spikes: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Under the names of the graph: a neuron of a concatenation is two nodes there."""
+    """Rename the spikes as in the graph: a layer of neurons on a concatenation is two nodes there."""
     found = {}
     for name, value in spikes.items():
         parts = {"": value}

@@ -1,17 +1,17 @@
-"""Samplers of other papers, tried at ten evaluations beside those that are here: KAD of the same seeds.
+"""Samplers of other papers, compared with those of this package at ten evaluations: KAD for the same seeds.
 
     python benchmarks/other_samplers.py MODEL DATA [--steps 10] [--samples 1000] [--x0-scale 1.01] [--out FILE.json]
 
-- `gam`: extrapolated epsilon (Permenter & Yuan, arXiv 2306.04848): each step of DDIM goes by
+- `gam`: extrapolated epsilon (Permenter & Yuan, arXiv 2306.04848): each step of DDIM uses
   gam epsilon_i + (1 - gam) epsilon_{i-1}; 1 is DDIM.
 - `eta`: DPM-Solver++(2M) with a share of noise (Lu et al., 2022; Gonzalez et al., arXiv 2305.14267): 0 is dpm++, 1 is
   sde-dpm++.
-- `churn`: before each step of DPM-Solver++(2M) noise takes the picture a part of the stride back (Karras et al., 2022,
-  algorithm 2), and the step is that much longer; 0 is dpm++.
+- `churn`: before each step of DPM-Solver++(2M) noise moves the picture back by a part of the stride (Karras et al.,
+  2022, algorithm 2), and the step is longer by this part; 0 is dpm++.
 
 MODEL predicts v and draws Fashion-MNIST or MNIST; DATA: folder with both and fad. KAD is the squared MMD with KID's
 kernel in the features of FSVAE's autoencoder, against 10,000 training images. The last column compares
-with the first row of the table, of the same seeds, with a 95 % interval. One evaluation a step in all of them.
+with the first row of the table, for the same seeds, with a 95 % interval. All use one evaluation per step.
 """
 
 import argparse
@@ -57,9 +57,9 @@ def sample(
     scale: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """The pictures [B, ...] in [-1, 1] that a sampler makes of noise.
+    """The pictures [B, ...] in [-1, 1] that a sampler makes from noise.
 
-    velocity: (z, t) -> v. levels: time steps, falling. table: alphas_cumprod, float64 [N]. scale: x0_scale.
+    velocity: (z, t) -> v. levels: time steps, decreasing. table: alphas_cumprod, float64 [N]. scale: x0_scale.
     """
     x0_before, epsilon_before, h_before = None, None, 0.0
     for i, t in enumerate(levels):

@@ -1,4 +1,4 @@
-"""KAD of a few samplers of one model, of the same seeds, as rows beside the first of them."""
+"""KAD of several samplers of one model with the same seeds, as table rows compared with the first."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ BATCH = 50
 class PairedKad:
     """Scores samplers against 10,000 training images of Fashion-MNIST or MNIST, in the features of FSVAE's autoencoder.
 
-    Each call of `row` adds a sampler; the first is what the others are compared with.
+    Each call of `row` adds a sampler; the first is the baseline.
     """
 
     def __init__(self, data: Path, name: str, size: int, samples: int):
@@ -32,7 +32,7 @@ class PairedKad:
         self._distance = kid_to(Features("training images", known))
         self._draws = draw_weights(samples, 300, seed=0)
         self._first: tuple[Any, Any] | None = None
-        print("| sampler | KAD | less the first, 95 % interval |\n|---|---|---|", flush=True)
+        print("| sampler | KAD | minus the first, 95 % interval |\n|---|---|---|", flush=True)
 
     @torch.no_grad()
     def row(self, name: str, draw: Callable[[Tensor, torch.Generator], Tensor]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""How well models predict what they were trained to predict, on images that none of them has seen.
+"""The prediction error of models on test images.
 
     python benchmarks/prediction_error.py DATASET DATA MODEL [MODEL ...] [--images 1024] [--batch-size 64]
 
-DATASET is what they were trained on, by name, and DATA its folder. Mean squared error of epsilon or v, whichever
-they predict (compare models of one kind), on test images at diffusion steps spread evenly over all of them; images,
-steps and noise are the same for all models, and so a few thousand evaluations rank what samples would take hours to.
-In bf16, as they are trained.
+DATASET is the name of their training data, and DATA its folder. Prints the mean squared error of epsilon or v,
+whichever they predict (compare models of one kind), on test images at diffusion steps spread evenly over the schedule.
+Images, steps and noise are the same for all models, so a few thousand evaluations give a ranking that samples would
+need hours for. In bf16, as in training.
 """
 
 import argparse

@@ -2,16 +2,16 @@
 
     python benchmarks/recipe.py DATA OUT [--table fashion-mnist] [--minutes 5] [--seeds 0 1] [--arms NAME ...] [--list]
 
-DATA holds, for Fashion-MNIST, fashion-mnist/ (the four idx files) and fad/ (FSVAE's autoencoder fashion_64.pth and
+DATA contains, for Fashion-MNIST, fashion-mnist/ (the four idx files) and fad/ (FSVAE's autoencoder fashion_64.pth and
 fashion_test_64.npz); for CIFAR-10, cifar10/ and the 2015 Inception weights (inception*.pth or inception/*.pth).
 
-Every arm differs from its table's base (recipe_arms.py) in what its line there says, and gets as many steps as fit into
-the same CPU time: what a step costs is measured first, once for all arms that compute the same, so that a cheap network
-takes more of them. Then come FAD against the test images, or KID in 768 features against training images, of samples of
-DDIM with 20 steps, the same seeds for all, and the error of the prediction on 1,024 test images, for the arms that
-predict v on the linear schedule. OUT/TABLE gets the runs, recipe.json, recipe.md and costs.json, new after every
-training. Started again, with more arms or seeds, it goes on where it was stopped; elsewhere too, with the two .json
-files, and then the trainings get as many steps there. Two cores: start it on each, with other arms.
+Every arm differs from its table's base (recipe_arms.py) as given there, and gets as many steps as fit into the same CPU
+time. The time of a step is measured first, once for all arms with the same computation, so that a cheap network gets
+more steps. The score is FAD against the test images, or KID in 768 features against training images, for samples of
+DDIM with 20 steps and the same seeds for all. Arms that predict v on the linear schedule also get the prediction error
+on 1,024 test images. OUT/TABLE gets the runs, recipe.json, recipe.md and costs.json, updated after every training. When
+started again, with more arms or seeds, it continues; also on another machine, with the two .json files, where trainings
+then get the same number of steps. With two cores, start it once on each, with different arms.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SCORES = {"fad": fashion_fad, "kid": colour_kid}
 
 
 def config_of(table: Table, stage: Stage, before: Path | None, seed: int, data: Path) -> tuple[Config, Path | None]:
-    """The config of a stage, but for its steps, and the model that it starts from."""
+    """The config of a stage, except its steps, and the model that it starts from."""
     dataset = load_config(table.config).data.dataset
     where = f"data.path={json.dumps(str(data / dataset))}"
     config = load_config(table.config, [*table.base, where, f"train.seed={seed}", *stage.overrides])
@@ -63,9 +63,9 @@ def config_of(table: Table, stage: Stage, before: Path | None, seed: int, data: 
 
 
 def cost_of(config: Config, start: Path | None, costs: Rows) -> float:
-    """Seconds a step of this config takes, measured unless they are known of one that computes the same."""
+    """Seconds per step of this config, measured unless known for a config with the same computation."""
     content = config.to_dict()
-    model = content["model"] | {"v_threshold": None}  # a number or a number a layer: the same work
+    model = content["model"] | {"v_threshold": None}  # one number or one per layer: the same work
     key = {"model": model, "batch_size": config.train.batch_size, "taught": config.train.teacher is not None}
     if config.train.optimizer not in ("adam", "adamw"):
         key |= {"optimizer": config.train.optimizer}
@@ -79,7 +79,7 @@ def cost_of(config: Config, start: Path | None, costs: Rows) -> float:
 
 
 def train_stage(stage: Stage, config: Config, start: Path | None, steps: int, run: Path, data: Path) -> None:
-    """Train a stage to its end, from its last checkpoint on if it was stopped; nothing is done if it is at its end."""
+    """Train a stage to its end, continuing from its last checkpoint; does nothing if it is complete."""
     if stage.warmup is not None:
         config = with_train(config, warmup_steps=max(1, round(stage.warmup * steps)))
     if (run / "model").is_dir() and read_metrics(run)[-1]["step"] >= steps:
@@ -90,13 +90,13 @@ def train_stage(stage: Stage, config: Config, start: Path | None, steps: int, ru
     config = with_train(config, steps=steps)
     result = train(config, run, resume=resumed, init_from=None if resumed else start, progress=False)
     if result.stopped_by != "steps":
-        raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
+        raise SystemExit(f"stopped by {result.stopped_by}; run the same command to continue")
     if stage.renormed:
         measure_norms(run / "model", data)
 
 
 def train_arm(table: Table, name: str, seed: int, costs: Rows, args: argparse.Namespace) -> dict:
-    """Train an arm stage by stage, and measure what comes out."""
+    """Train an arm stage by stage, and measure the result."""
     data = args.data / load_config(table.config).data.dataset
     before, found = None, []
     for number, stage in enumerate(table.arms[name]):
@@ -115,7 +115,7 @@ def train_arm(table: Table, name: str, seed: int, costs: Rows, args: argparse.Na
 
 
 def error_on_test_images(run: Path, data: Path, images: int = 1024) -> float | None:
-    """None for a prediction or a schedule that the other arms do not have: no error of theirs says which is better."""
+    """None for another prediction type or schedule than the other arms': the errors cannot be compared."""
     pipeline = load_pipeline(run)
     unet, config = pipeline.unet.eval(), pipeline.scheduler.config
     if (config.prediction_type, config.beta_schedule) != ("v_prediction", "linear"):
@@ -126,7 +126,7 @@ def error_on_test_images(run: Path, data: Path, images: int = 1024) -> float | N
 
 
 def measure_norms(model: Path, data: Path, images: int = 4096, batch_size: int = 64) -> None:
-    """Give a saved model the batch-norm statistics of its own weights, on noisy training images."""
+    """Recompute the batch-norm statistics of a saved model for its own weights, on noisy training images."""
     pipeline = load_pipeline(model)
     unet, config = pipeline.unet.train(), pipeline.unet.config
     norms = [module for module in unet.modules() if isinstance(module, StepBatchNorm2d)]
@@ -151,26 +151,28 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--table", choices=TABLES, default="fashion-mnist", help="which arms [fashion-mnist]")
-    parser.add_argument("--minutes", type=float, default=5.0, help="CPU time of the training of an arm")
+    parser.add_argument("--minutes", type=float, default=5.0, help="CPU minutes for training an arm")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--arms", nargs="+", metavar="NAME", help="only these of the table")
-    parser.add_argument("--samples", type=int, default=1000, help="samples of each score")
+    parser.add_argument("--samples", type=int, default=1000, help="samples for each score")
     parser.add_argument("--solver-steps", type=int, default=20, help="DDIM steps of a sample")
     parser.add_argument("--references", type=int, default=10_000, help="training images of a KID")
     parser.add_argument("--dim", type=int, default=768, help="Inception features of a KID")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in all arms, before their own")
-    parser.add_argument("--list", action="store_true", help="name the arms")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for all arms, before their own settings"
+    )
+    parser.add_argument("--list", action="store_true", help="list the arms")
     args = parser.parse_args()
     table = replace(TABLES[args.table], base=(*TABLES[args.table].base, *args.set))
     arms = args.arms or list(table.arms)
     if unknown := [name for name in arms if name not in table.arms]:
-        parser.error(f"--table {args.table} has no arm {unknown[0]!r}: --list names those that it has")
+        parser.error(f"--table {args.table} has no arm {unknown[0]!r}: see --list")
     if args.list:
         print("\n".join(arms))
         return
     if args.data is None or args.out is None:
         parser.error("give DATA and OUT")
-    for name in arms:  # before hours are spent on those before it
+    for name in arms:  # before hours of training
         for stage in table.arms[name]:
             try:
                 load_config(table.config, [*table.base, *stage.overrides])

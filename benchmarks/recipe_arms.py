@@ -1,4 +1,4 @@
-"""The arms that benchmarks/recipe.py compares, a table for each question, and what a table measures them by."""
+"""The arms that benchmarks/recipe.py compares: a table for each question, and its metric."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ BASE = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A training: overrides, and which share of the arm's compute it gets. start: "" for random weights, "weights" of
-    the stage before, "converted" for its spiking form at T = 4; taught: by the network of the stage before; renormed:
-    the batch-norm statistics are then those of the averaged weights, measured anew; warmup: the share of its steps
-    over which the learning rate rises, None for as many steps as the config says."""
+    """A training: overrides, and its share of the arm's compute. start: "" for random weights, "weights" of the
+    previous stage, "converted" for its spiking form at T = 4; taught: whether the network of the previous stage is the
+    teacher; renormed: whether to recompute the batch-norm statistics for the averaged weights; warmup: the share of
+    steps over which the learning rate rises, None for the number in the config."""
 
     overrides: tuple[str, ...] = ()
     share: float = 1.0
@@ -34,8 +34,8 @@ Arms = dict[str, tuple[Stage, ...]]
 class Table:
     """Arms that are compared with one another.
 
-    config, base: what they all start from. metric: that decides, "fad" or "kid", lower is better. against: the arm that
-    the others are given as a share of.
+    config, base: the common start of all arms. metric: the deciding metric, "fad" or "kid", lower is better. against:
+    the baseline arm, relative to which the others are given.
     """
 
     config: str
@@ -100,8 +100,8 @@ OURS = (Stage(QUANTIZED, 2 / 3), Stage(("train.lr=6e-4",), 1 / 3, "converted"))
 
 
 def paper(batch: int, rate: str, *overrides: str) -> tuple[Stage, ...]:
-    """SDDPM's own recipe: spikes from the start, IF with hard reset in the published wiring, epsilon, Adam at a
-    constant rate, a warm-up of 5 % of its steps."""
+    """SDDPM's own recipe: spikes from the start, IF with hard reset in the published wiring, epsilon, Adam with a
+    constant learning rate, a warm-up of 5 % of the steps."""
     return arm(
         "diffusion.prediction_type=epsilon",
         "train.optimizer=adam",
@@ -133,7 +133,7 @@ TABLES = {
             "epsilon": arm("diffusion.prediction_type=epsilon"),
         },
     ),
-    # As many short runs for the twin as its spikes had.
+    # As many short runs for the ANN as for the spiking network.
     "cifar10-twin": Table(
         "cifar10_small",
         (*COLOUR, "model.kind=ann", "train.lr=1e-3"),
@@ -165,7 +165,7 @@ TABLES = {
             "ours": OURS,
         },
     ),
-    # In two hours an arm.
+    # With two hours per arm.
     "cifar10-size": Table(
         "cifar10_small",
         (*COLOUR, *QUANTIZED, "train.ema_decay=0.999", "train.warmup_steps=200", "train.checkpoint_every=500"),

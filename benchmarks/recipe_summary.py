@@ -1,4 +1,4 @@
-"""The table of benchmarks/recipe.py: a line an arm, with intervals of samplings and of trainings."""
+"""The table of benchmarks/recipe.py: one line per arm, with intervals over samples and over trainings."""
 
 import math
 import statistics
@@ -11,18 +11,18 @@ from sddpm.files import atomic_path
 UNITS = {
     "fad": ("FAD", 1),
     "kid": ("KID-768 x 1000", 1000),
-}  # a metric's name in the table, and times what it stands there
+}  # a metric's name in the table, and its factor there
 
 
 def summarise(rows: list[dict], out: Path, metric: str = "fad", against: str = "as it is") -> None:
-    """Write OUT/recipe.md: a line an arm, the best first: images of each stage; of each seed the error on test images
-    and the metric with the interval of its samples; and the share of the arm `against`, with the interval of
+    """Write OUT/recipe.md: one line per arm, the best first: images of each stage; for each seed the error on test
+    images and the metric with the interval of its samples; and the ratio to the arm `against`, with the interval over
     trainings."""
     title, unit = UNITS[metric]
     arms: dict[str, dict[int, dict]] = {}
     for row in sorted(rows, key=lambda row: row["seed"]):
         arms.setdefault(row["arm"], {})[row["seed"]] = row
-    # A kernel distance may come out at 0 or below, which has no logarithm.
+    # A kernel distance can be 0 or below, which has no logarithm.
     positive = {name: {s: row[metric] for s, row in found.items() if row[metric] > 0} for name, found in arms.items()}
     shares = shares_of(against, {name: found for name, found in positive.items() if found})
     lines = [f"| arm | images | error | {title}, 95 % interval | of `{against}` |", "|---|---|---|---|---|"]
@@ -39,8 +39,8 @@ def summarise(rows: list[dict], out: Path, metric: str = "fad", against: str = "
 
 
 def shares_of(base: str, scores: dict[str, dict[int, float]]) -> dict[str, list[str]]:
-    """Of each arm's scores by seed, the geometric mean of their shares of the base's with the same seed, and, once
-    there are two seeds, its 95 % interval."""
+    """For each arm, the geometric mean of the ratios of its scores to the base's with the same seed, and, if there are
+    at least two seeds, its 95 % interval."""
     logs = {name: {seed: math.log(value) for seed, value in found.items()} for name, found in scores.items()}
     spread, freedom = spread_of_trainings(logs)
     shares = {}
@@ -57,8 +57,8 @@ def shares_of(base: str, scores: dict[str, dict[int, float]]) -> dict[str, list[
 
 
 def spread_of_trainings(values: dict[str, dict[int, float]]) -> tuple[float, int]:
-    """Standard deviation of one training's value beyond what its arm and its seed make of it (analysis of variance in
-    two ways), and its degrees of freedom. Two trainings of one arm say little of it, two of every arm enough."""
+    """Standard deviation of one training's value beyond the effects of its arm and seed (two-way analysis of variance),
+    and its degrees of freedom. Two trainings of a single arm are not enough for this, two of every arm are."""
     seeds = {seed for found in values.values() for seed in found}
     rows = [[found[seed] for seed in sorted(seeds)] for found in values.values() if len(found) == len(seeds)]
     freedom = (len(rows) - 1) * (len(seeds) - 1)

@@ -1,7 +1,7 @@
-"""The spiking U-Net as published code would write it: the baseline that our speed is measured against.
+"""The spiking U-Net written as in published code: the baseline of our speed measurements.
 
 Plain eager PyTorch: spikingjelly's IF neurons in their multi-step mode, the image repeated T times before the first
-layer, NCHW, no fusion, float32. Parameters have the names of `SpikingUNet2DModel`, so its weights load as they are,
+layer, NCHW, no fusion, float32. Parameters have the names of `SpikingUNet2DModel`, so its weights load unchanged,
 and the two give the same numbers (tests/benchmarks/test_reference_equivalent.py). It covers SDDPM's own network: IF,
 hard reset to 0, ATan(2), no temporal modulation, no patches.
 
@@ -159,7 +159,7 @@ class ReferenceUNet(nn.Module):
             if level.resample is not None:
                 h = level.resample(h)
         out = self.readout(h)
-        functional.reset_net(self)  # membranes live in spikingjelly's modules
+        functional.reset_net(self)  # membranes are stored in spikingjelly's modules
         return out
 
 
@@ -172,9 +172,9 @@ def reference_equivalent(model: SpikingUNet2DModel) -> ReferenceUNet:
     config = dict(model.config)
     for name, value in COVERED.items():
         if config[name] != value and not (name == "surrogate_alpha" and config[name] == 2.0):
-            raise UserError(f"the reference code has {name}={value!r} only, this model has {config[name]!r}")
+            raise UserError(f"the reference code only supports {name}={value!r}, this model has {config[name]!r}")
     if not isinstance(config["v_threshold"], int | float):
-        raise UserError("the reference code has one threshold for all layers, this model has several")
+        raise UserError("the reference code only supports one threshold for all layers, this model has several")
     baseline = ReferenceUNet(config).to(next(model.parameters()))
     baseline.load_state_dict(model.state_dict())
     for parameter in baseline.parameters():

@@ -1,12 +1,12 @@
-"""Where the time of a compiled network goes: by part, and spike convolutions by resolution.
+"""The time of a compiled network by part, and of spike convolutions by resolution.
 
     python benchmarks/sampling_profile.py [--model paper|small] [--channels 128] [--T 4] [--batch 1 8] [--mode exact]
                                           [--threads N] [--repeats 9] [--cpu-time]
 
-Each part is timed around its call, and medians of its sum over one evaluation are printed in milliseconds and percent
-of the whole; `rest` is what lies between the calls. For spike convolutions also GMAC/s, counted as if they were dense,
-beside those of a float32 matrix product and of an 8-bit integer convolution in the same process. Weights of exact mode
-would be three such integer convolutions: a third of its speed is what they could reach at best.
+Each part is timed around its call; printed are medians of its sum over one evaluation in milliseconds and percent of
+the whole; `rest` is the time between the calls. For spike convolutions also GMAC/s, counted as if dense, compared with
+those of a float32 matrix product and of an 8-bit integer convolution in the same process. Exact mode's weights would
+need three such integer convolutions, so a third of that speed is the upper limit.
 """
 
 import argparse

@@ -4,12 +4,12 @@
                                         [--repeats 7] [--model small] [--cpu-time] [--fastest] [--memory]
                                         [--out FILE.json]
 
-All take turns in one process; printed are medians in milliseconds, the ratio to the reference-equivalent, how long
-compiling took and after how many evaluations that has paid, against our eager network. --model small is the network of
-configs/mnist_small.yaml, which has patches and thus no reference-equivalent: ratios are then to our eager network.
-Networks are untrained, with batch-norm statistics of noise; their firing rate is printed. On a busy machine --cpu-time
-and --threads 1; --fastest takes minima for medians, where other work comes and goes. --memory measures the peak above
-the model's own, each form in a process of its own. Rows that FILE.json has are not measured again.
+All are interleaved in one process. Printed are medians in milliseconds, the ratio to the reference-equivalent, the time
+of compiling and after how many evaluations it pays off, relative to our eager network. --model small is the network of
+configs/mnist_small.yaml, which has patches and therefore no reference-equivalent: ratios are then to our eager network.
+Networks are untrained, with batch-norm statistics of noise; their firing rate is printed. On a busy machine use
+--cpu-time and --threads 1; --fastest uses minima instead of medians, for machines with varying load. --memory measures
+the peak above the model's own memory, each form in its own process. Rows in FILE.json are not measured again.
 """
 
 import argparse
@@ -34,7 +34,7 @@ MODELS = {"paper": CIFAR, "small": CIFAR | MNIST_SMALL}
 
 
 def build(model: str, channels: int, T: int, size: int = 32) -> SpikingUNet2DModel:
-    """An untrained network whose batch norms know what they see."""
+    """An untrained network with batch-norm statistics of its inputs."""
     torch.manual_seed(0)
     unet = SpikingUNet2DModel(**MODELS[model], base_channels=channels, T=T, sample_size=size)
     for module in unet.modules():
@@ -63,7 +63,7 @@ def firing_rate(unet: SpikingUNet2DModel) -> float:
 
 
 def forms(unet: SpikingUNet2DModel, clock: Clock) -> tuple[dict[str, nn.Module], dict[str, float]]:
-    """The forms of the network, and what compiling cost in seconds."""
+    """The forms of the network, and the seconds of compiling."""
     found: dict[str, nn.Module] = {}
     if unet.config["patch_size"] == 1:
         from reference_equivalent import reference_equivalent
@@ -123,7 +123,7 @@ def main() -> None:
         found, compiling = forms(unet, clock)
         macs = T * sum(layer_macs(unet).values())
         print(
-            f"\nch={channels} T={T} {size}x{size}: {macs / 1e9:.2f} GMAC an image, firing rate {firing_rate(unet):.2f}"
+            f"\nch={channels} T={T} {size}x{size}: {macs / 1e9:.2f} GMAC per image, firing rate {firing_rate(unet):.2f}"
         )
         for batch in batches:
             x = noise(unet, batch)
@@ -148,7 +148,7 @@ def as_text(row: Row) -> str:
     for mode in MODES:
         saved = times["eager"] - times[mode]
         pays = f"{compiling[mode] / saved:.1f}" if saved > 0 else "never"
-        line += f"; {mode}: compiling {compiling[mode] * 1e3:.0f} ms, pays after {pays}"
+        line += f"; {mode}: compiling {compiling[mode] * 1e3:.0f} ms, pays off after {pays}"
     return line
 
 

@@ -1,4 +1,4 @@
-"""Scores that several benchmarks compare models by: FAD on Fashion-MNIST, KID on CIFAR-10, and paired distances."""
+"""Scores used by several benchmarks: FAD on Fashion-MNIST, KID on CIFAR-10, and paired distances."""
 
 import argparse
 from pathlib import Path
@@ -13,8 +13,8 @@ from sddpm.guidance.bootstrap import draw_weights, estimate
 
 
 def fashion_fad(run: Path, args: argparse.Namespace, exit_tolerance: float | None = None) -> Any:
-    """FAD of a run on Fashion-MNIST with its interval (`value`, `interval`), under FSDDIM's protocol, of `args.samples`
-    samples with `args.solver_steps` steps of DDIM; `args.data` holds fad/, `args.out` gets what is kept on the way."""
+    """FAD of a run on Fashion-MNIST with its interval (`value`, `interval`), with FSDDIM's protocol, for `args.samples`
+    samples with `args.solver_steps` steps of DDIM; `args.data` contains fad/, `args.out` gets intermediate results."""
     evaluation = evaluate(
         EvaluationSettings(
             source=str(run),
@@ -40,7 +40,7 @@ def inception_in(data: Path) -> Path:
     """The 2015 Inception weights in a folder of data: inception*.pth there, or any .pth in its folder inception."""
     found = [*sorted(data.glob("inception*.pth")), *sorted(data.glob("inception/*.pth"))]
     if not found:
-        raise SystemExit(f"{data} holds no Inception weights: neither inception*.pth nor inception/*.pth")
+        raise SystemExit(f"{data} has no Inception weights: neither inception*.pth nor inception/*.pth")
     return found[0]
 
 
@@ -69,10 +69,9 @@ def colour_kid(run: Path, args: argparse.Namespace) -> Any:
 
 
 class PairedFad:
-    """FAD of several sets of images of the same seeds, with bootstrap intervals of each and of their differences.
+    """FAD of several sets of images with the same seeds, with bootstrap intervals of each and of their differences.
 
-    The samples drawn in the bootstrap are the same for all sets, so that the interval of a difference is not that of
-    two distances.
+    The samples drawn in the bootstrap are the same for all sets, so that the interval of a difference is paired.
     """
 
     def __init__(self, weights: Path, statistics: Path, *, channels: int, samples: int, resamples: int):
@@ -86,11 +85,11 @@ class PairedFad:
         return self._extractor(images)["fad"].double()
 
     def spread(self, features: torch.Tensor) -> float:
-        """How much features [N, D] vary, all dimensions together, as a share of what the reference's do."""
+        """The total variance of features [N, D], relative to that of the reference's."""
         return features.var(0).sum().item() / self._variance
 
     def of(self, features: torch.Tensor, less: torch.Tensor | None = None) -> Any:
-        """The distance of features, or by how much it is larger than that of others, as an `Estimate`."""
+        """The distance of features, or its difference to that of others, as an `Estimate`."""
         value, resampled = self._distance(features), self._distance.weighted(features, self._draws)
         if less is not None:
             value, resampled = value - self._distance(less), resampled - self._distance.weighted(less, self._draws)

@@ -1,14 +1,14 @@
-"""Which solver draws the best pictures for how many evaluations of the network: FAD of the same seeds by each.
+"""The quality of solvers for numbers of network evaluations: FAD for the same seeds.
 
     python benchmarks/solvers.py MODEL --fad-weights FILE.pth --statistics FILE.npz [--samples 500]
                                  [--first-seed 0] [--engine auto] [--out F.json]
                                  [--runs ddim:50 sde-dpm++:50:x0=1.01 ddim:50:eta=1 dpm++:25:v=0.98x ...]
 
-MODEL is a saved model of grey or colour images; weights and statistics are those of FSVAE's autoencoder for its data. A
-run is SOLVER:STEPS, with eta, firing thresholds and x0_scale if they are to differ from 0 and the model's own.
-Intervals are 95 %, of a bootstrap over seeds; differences are to the first run, of the same seeds, drawn again
-together; the variance is that of the features, as a share of the test images'. Few samples score higher than many:
-compare within one table. Runs that F.json has are not sampled again.
+MODEL is a saved model of grey or colour images; weights and statistics are of FSVAE's autoencoder for its data. A run
+is SOLVER:STEPS, optionally with eta, firing thresholds and x0_scale instead of 0 and the model's own. Intervals are 95
+%, from a bootstrap over seeds; differences are to the first run, with the same seeds, resampled together; the variance
+is that of the features, relative to the test images'. Few samples have a higher FAD than many: compare within one
+table. Runs in F.json are not sampled again.
 """
 
 import argparse
@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", default=RUNS)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument(
-        "--first-seed", type=int, default=0, help="of the samples; other ones to choose by than to judge"
+        "--first-seed",
+        type=int,
+        default=0,
+        help="first seed of the samples; use different ones for choosing and for the verdict",
     )
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--engine", default="auto")
@@ -55,7 +58,7 @@ def main() -> None:
     pipeline, rows = load_pipeline(args.model), Rows(args.out)
     counts = {"channels": pipeline.unet.config.in_channels, "samples": args.samples, "resamples": RESAMPLES}
     fad = PairedFad(args.fad_weights, args.statistics, **counts)
-    print("| run | FAD, 95 % interval | less the first | variance | seconds |\n|---|---|---|---|---|", flush=True)
+    print("| run | FAD, 95 % interval | minus the first | variance | seconds |\n|---|---|---|---|---|", flush=True)
     first = None
     for run in args.runs:
         key = {"model": str(args.model), "run": run, "samples": args.samples, "engine": args.engine}

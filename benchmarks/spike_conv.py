@@ -1,11 +1,11 @@
-"""Convolutions over spikes, layer by layer: PyTorch's float32 convolution and our kernels, in turn in one process.
+"""Convolutions over spikes, layer by layer: PyTorch's float32 convolution and our kernels, interleaved in one process.
 
     python benchmarks/spike_conv.py [--repeats 15] [--threads N] [--rate 0.25] [--kernels avx512 avx2 ...] [--cpu-time]
 
-For every layer of an SDDPM the speed of PyTorch's float32 convolution (channels last) in billions of multiplications
-and additions a second, and how many times as fast the kernels are (ratios of medians): "conv" gives currents, "fire"
-has the bias and the neurons fused in, which PyTorch's time does not include. The last column is the speed of the first
-kernel's convolution. Above the table stand the machine's peaks, measured in the same run: float32 matrix product, and
+For every layer of an SDDPM this prints the speed of PyTorch's float32 convolution (channels last) in billions of
+multiply-accumulates per second, and the speed of the kernels relative to it (ratios of medians): "conv" gives currents,
+"fire" includes the bias and the neurons, which PyTorch's time does not. The last column is the speed of the first
+kernel's convolution. Above the table are the machine's peaks, measured in the same run: float32 matrix product, and
 8-bit integer convolution.
 """
 
@@ -48,7 +48,7 @@ def spikes_and_weight(B: int, size: int, inputs: int, outputs: int, rate: float)
 
 
 def peaks(repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Multiplications and additions a second."""
+    """Multiply-accumulates per second."""
     a, b = torch.randn(1536, 1536), torch.randn(1536, 1536)
     work, tasks = {"float32 matrix product": 1536**3}, {"float32 matrix product": lambda: a @ b}
     if has_int8():
@@ -96,8 +96,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rate", type=float, default=0.25, help="firing rate")
-    parser.add_argument("--kernels", nargs="+", choices=choices()[:-1], help="default: all that this machine has")
-    parser.add_argument("--cpu-time", action="store_true", help="of the process, for a busy machine and one thread")
+    parser.add_argument("--kernels", nargs="+", choices=choices()[:-1], help="default: all that this machine supports")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure CPU time of the process, for a busy machine and one thread"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -106,7 +108,7 @@ def main() -> None:
 
     print(f"{options.threads} thread(s), firing rate {options.rate}")
     for name, speed in peaks(options.repeats, clock).items():
-        print(f"{name}: {speed / 1e9:.0f} G multiplications and additions a second")
+        print(f"{name}: {speed / 1e9:.0f} G multiply-accumulates per second")
     columns = [f"{kernel[:5]} {precision}" for kernel in kernels for precision in ("exact", "fast") for _ in range(2)]
     print(f"\n{'layer':24} |  float32" + "".join(f" | {name:>13}" for name in columns) + " |")
     print(f"{'':24} |  G/s    " + f" | {'conv':>13} | {'fire':>13}" * (len(columns) // 2) + " |    G/s", flush=True)

@@ -1,9 +1,9 @@
-"""How many steps of a training fit into a time, what a step costs here being measured.
+"""How many training steps fit into a given time, from a measurement of a step on this machine.
 
     python benchmarks/step_seconds.py CONFIG SECONDS [--set KEY=VALUE ...] [--init-from MODEL] [--wall] [--trial 4 28]
 
-CONFIG is a YAML file or the name of a config. Prints the number of steps whose CPU time, or with --wall whose time by
-the clock (of a GPU, say), is SECONDS.
+CONFIG is a YAML file or the name of a config. Prints the number of steps that take SECONDS of CPU time, or with --wall
+of wall time (for a GPU, for example).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from sddpm.training.config_files import check_config
 
 
 def with_train(config: Config, **values: object) -> Config:
-    """A config of a training with other values in its section `train`."""
+    """The config with other values in its section `train`."""
     content = config.to_dict()
     return check_config({**content, "train": content["train"] | values}, "the benchmark")
 
@@ -28,8 +28,8 @@ def seconds_a_step(
     clock: Callable[[], float] = time.process_time,
     steps: tuple[int, int] = (4, 28),
 ) -> float:
-    """Seconds of a step of a training, CPU time unless by another clock: those of 28 steps less those of four, so that
-    what a run does once does not count. start: a model that it starts from; steps: other numbers of them."""
+    """Seconds per step of a training, CPU time unless another clock is given: those of 28 steps minus those of four, so
+    that one-time work is excluded. start: the model to start from; steps: other numbers of steps."""
     times = []
     for count in steps:
         with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--init-from", type=Path, metavar="MODEL")
     parser.add_argument("--wall", action="store_true")
-    parser.add_argument("--trial", type=int, nargs=2, default=(4, 28), help="steps of the two trainings that are timed")
+    parser.add_argument("--trial", type=int, nargs=2, default=(4, 28), help="steps of the two timed trainings")
     args = parser.parse_args()
     quiet = ["train.sample_every=0", "train.tensorboard=false", "train.checkpoint_every=100000"]
     config = load_config(args.config, [*args.set, *quiet])

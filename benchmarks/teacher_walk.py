@@ -1,10 +1,10 @@
-"""How good a teacher's own pictures are when it takes the steps that `sddpm distill` lets it take: KAD of equal seeds.
+"""The quality of a teacher's own pictures with the steps that it has in `sddpm distill`: KAD for equal seeds.
 
     python benchmarks/teacher_walk.py MODEL DATA [CELL ...] [--evaluations 4] [--samples 1000] [--out FILE.json]
 
 A CELL is GRID:ORDER:SUBSTEPS:SCALE, as in the section `distill` of a config, such as uniform:2:4:1.01. The teacher
-walks from each of the student's time steps to the next as it does in training, and begins anew at each: this is what
-the student imitates. MODEL predicts v and draws Fashion-MNIST or MNIST; DATA: folder with both and fad.
+runs from each of the student's time steps to the next as in training, and starts again at each: this is the student's
+target. MODEL predicts v and draws Fashion-MNIST or MNIST; DATA: folder with both and fad.
 KAD as in other_samplers.py.
 """
 
@@ -24,7 +24,7 @@ CELLS = [f"{grid}:2:4:{scale}" for grid in GRIDS for scale in ("1", "1.01")]
 
 
 def sampler(cell: str, evaluations: int, velocity: Velocity, table: Tensor) -> Callable[..., Tensor]:
-    """The pictures at the end of the teacher's walk, from noise. table: alphas_cumprod [N]."""
+    """The pictures at the end of the teacher's steps, from noise. table: alphas_cumprod [N]."""
     grid, order, substeps, scale = cell.split(":")
     phi = angles(table)
     nodes = torch.tensor(grid_timesteps(grid, evaluations * int(substeps), table)).view(evaluations, int(substeps))

@@ -1,9 +1,10 @@
-"""Convolutions of a bf16 training step: our kernels for matrix units (AMX) beside PyTorch's oneDNN.
+"""Convolutions of a bf16 training step: our kernels for matrix units (AMX) compared with PyTorch's oneDNN.
 
     python benchmarks/training_convolutions.py [--repeats 10] [--all]
 
-GFLOP/s on one thread, of direct convolutions, from the least CPU time of some turns. Images times time steps, channels
-in and out, height and width; --all adds strides, 1x1 convolutions and those after upsampling.
+Prints GFLOP/s on one thread, counted as direct convolutions, from the lowest CPU time of several interleaved runs.
+Columns are images times time steps, input and output channels, height and width; --all adds strides, 1x1 convolutions
+and those after upsampling.
 """
 
 import argparse
@@ -24,7 +25,7 @@ GRADIENT = torch.ops.aten.convolution_backward
 
 
 def fastest(tasks: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The least CPU seconds of each task; they take turns."""
+    """The lowest CPU seconds of each task; the tasks are interleaved."""
     seconds = dict.fromkeys(tasks, float("inf"))
     for _ in range(repeats + 1):
         for name, task in tasks.items():

@@ -1,9 +1,9 @@
-"""How many images a second the small configs train at on this machine.
+"""The training speed of the small configs on this machine, in images per second.
 
     python benchmarks/training_speed.py DATA [--steps 40]
 
-DATA holds mnist/, fashion-mnist/, cifar10/ and celeba64/ (those that are missing are left out). Each config trains in a
-folder that is deleted afterwards; the median of the intervals of 10 steps is printed, the first interval left out.
+DATA contains mnist/, fashion-mnist/, cifar10/ and celeba64/ (missing ones are left out). Each config trains in a folder
+that is deleted afterwards; printed is the median over intervals of 10 steps, without the first interval.
 """
 
 import argparse

@@ -4,12 +4,12 @@
                                        [--forms float32 bf16 ...] [--repeats 5] [--cpu-time] [--memory]
                                        [--out FILE.json]
 
-All take turns in one process: forward, backward, clipped gradients, Adam. Printed are medians, the ratio to the
-reference-equivalent, and what share of the machine's matmul peak each reaches in its arithmetic, with convolutions
-counted as direct ones (most of ours need 2.25 times fewer multiplications, so the share may exceed 1). "recomputed"
-stands for gradient checkpointing at all levels. --memory measures the peak of a forward and a backward pass above
-parameters, gradients and optimiser state, each form in a process of its own (--repeats 0: and nothing else). On a busy
-machine --cpu-time and --threads 1. Rows that FILE.json has are not measured again.
+All are interleaved in one process: forward, backward, gradient clipping, Adam. Printed are medians, the ratio to the
+reference-equivalent, and the share of the machine's matmul peak in the same arithmetic, with convolutions counted as
+direct ones (most of ours need 2.25 times fewer multiplications, so the share can exceed 1). "recomputed" means gradient
+checkpointing at all levels. --memory measures the peak of a forward and a backward pass above parameters, gradients and
+optimiser state, each form in its own process (--repeats 0: only this). On a busy machine use --cpu-time and --threads
+1. Rows in FILE.json are not measured again.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from sddpm.training.allocator import keep_large_buffers
 
 @dataclass(frozen=True)
 class Form:
-    """Whose network, in which arithmetic, and whether blocks are computed a second time in the backward pass."""
+    """The network, its arithmetic, and whether blocks are recomputed in the backward pass."""
 
     ours: bool = True
     dtype: torch.dtype = torch.float32
@@ -50,7 +50,7 @@ USUAL = ["float32", "bf16"]
 
 
 class Training:
-    """A network, its optimiser and batches of noise; memory order and Adam are as each code has them."""
+    """A network, its optimiser and batches of noise; memory layout and Adam are as in each code."""
 
     def __init__(self, form: Form, channels: int, T: int, size: int):
         self.form, self.size = form, size
@@ -90,7 +90,7 @@ def build(channels: int, T: int, size: int) -> SpikingUNet2DModel:
 
 
 def work(channels: int, T: int, size: int) -> int:
-    """Multiplications and additions of a step for one image; the backward pass has twice those of the forward."""
+    """Multiply-accumulates of a step for one image; the backward pass has twice those of the forward pass."""
     macs = layer_macs(build(channels, T, size))
     timeless = ("encoder.conv1", "time_embedding.", "time_projection.")
     return 3 * sum(n if any(part in name for part in timeless) else T * n for name, n in macs.items())
@@ -141,10 +141,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--T", type=int, nargs="+", default=[4])
     parser.add_argument("--size", type=int, nargs="+", default=[32])
-    parser.add_argument("--forms", nargs="+", choices=list(FORMS)[1:], default=USUAL, help="beside the reference's")
+    parser.add_argument(
+        "--forms", nargs="+", choices=list(FORMS)[1:], default=USUAL, help="in addition to the reference"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--cpu-time", action="store_true", help="of the process, for a busy machine and one thread")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure CPU time of the process, for a busy machine and one thread"
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

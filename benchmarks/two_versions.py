@@ -1,13 +1,13 @@
-"""Two versions of the package in turn: ratios of the CPU time of an evaluation and of a training step.
+"""Two versions of the package, interleaved: ratios of the CPU time of an evaluation and of a training step.
 
     python benchmarks/two_versions.py OLD NEW [--channels 32] [--batch 8] [--training-batch 4] [--rounds 40]
                                       [--repeats 3] [--forms eager exact fast float32 bf16] [--out FILE.json]
 
 OLD and NEW are working trees, each with its native code built (`python setup.py build_ext --inplace`). Each version
-runs in a process of its own, and the two of a form take turns: `--repeats` evaluations of one, then of the other, so
-that both meet the same load of the machine. Printed are the fastest and median milliseconds of each, and the median of
-the ratios of neighbours, new over old, with a 95 % interval (bootstrap over rounds). One thread. What is timed is what
-sampling_speed.py and training_step.py time. OLD given twice shows the noise of the method.
+runs in its own process, and the two versions of a form alternate: `--repeats` evaluations of one, then of the other, so
+that both have the same load of the machine. Printed are the fastest and median milliseconds of each, and the median of
+the ratios of neighbours, new over old, with a 95 % interval (bootstrap over rounds). One thread. The timed work is that
+of sampling_speed.py and training_step.py. Giving OLD twice shows the noise of the method.
 """
 
 import argparse
@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve()
 
 
 class Worker:
-    """A process of one version, which runs a form as often as it is told and says how long that took."""
+    """A process of one version, which runs a form on request and reports the time."""
 
     def __init__(self, tree: Path, form: str, channels: int, batch: int):
         environment = os.environ | {"PYTHONPATH": str(tree.resolve() / "src"), "OMP_NUM_THREADS": "1"}
@@ -38,7 +38,7 @@ class Worker:
         self.source = self._line()
 
     def seconds(self, repeats: int) -> float:
-        """CPU seconds of one run, the mean of so many."""
+        """CPU seconds of one run, the mean of `repeats`."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{repeats}\n")
         self.process.stdin.flush()
@@ -58,7 +58,7 @@ class Worker:
 
 
 def work(form: str, channels: int, batch: int) -> None:
-    """What a worker does: once to warm up, then as often as each line of stdin says."""
+    """The loop of a worker: one run as a warm-up, then the number of runs in each line of stdin."""
     import sddpm
 
     torch.set_num_threads(1)

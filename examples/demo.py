@@ -1,9 +1,9 @@
-"""What `make demo` runs: train on the bundled digits, sample, and draw what came out, in a few minutes on 2 CPU cores.
+"""The demo of `make demo`: train on the bundled digits, sample, and draw the results, in a few minutes on 2 CPU cores.
 
     python examples/demo.py [OUT]
 
-writes to OUT (out/demo): run/ (the training run), samples.png (samples beside real digits), denoising.png (how four
-of them come out of noise) and nearest.png (each sample beside the training image nearest to it in pixels).
+writes to OUT (out/demo): run/ (the training run), samples.png (samples next to real digits), denoising.png (four of
+them during denoising) and nearest.png (each sample next to the training image nearest to it in pixels).
 """
 
 import shutil
@@ -19,7 +19,7 @@ from sddpm.pipelines import DenoisingRecorder, load_pipeline
 from sddpm.training import load_config, train
 
 SAMPLES = 36
-SPACIOUS = {"scale": 5, "padding": 8}  # 8 x 8 digits reach to their borders and are hard to tell apart side by side
+SPACIOUS = {"scale": 5, "padding": 8}  # 8 x 8 digits fill their images and need space between them
 
 
 def main(out: Path) -> None:
@@ -46,7 +46,7 @@ def main(out: Path) -> None:
     }
     for name, picture in pictures.items():
         picture.save(out / name)
-    print(f"look at {', '.join(str(out / name) for name in pictures)}")
+    print(f"the pictures are {', '.join(str(out / name) for name in pictures)}")
 
 
 if __name__ == "__main__":

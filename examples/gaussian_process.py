@@ -1,4 +1,4 @@
-"""Samples of a model of signals against the truth: their spectrum beside that of the Gaussian process it learned.
+"""Compares samples of a model of signals with the truth: their spectrum with that of the Gaussian process.
 
 sddpm train gaussian_process
 sddpm sample runs/gaussian_process --count 500 --batch-size 250 --out samples.npz
@@ -25,7 +25,7 @@ def main(samples: str, out: str) -> None:
         signals = torch.from_numpy(stored["arr_0"])
     truth, drawn = gaussian_process_spectrum(), gaussian_process(len(signals), seed=1)
     found, floor = spectrum(signals), spectrum(drawn)
-    print(f"standard deviation {signals.std():.4f}, of the process 0.25")
+    print(f"standard deviation {signals.std():.4f}, that of the process is 0.25")
     strong = truth > 1e-3 * truth.max()
     for name, each in (("samples", found), ("as many exact draws", floor)):
         error = (each / truth - 1)[strong].abs()

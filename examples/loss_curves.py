@@ -1,4 +1,4 @@
-"""The loss of several runs in one picture.
+"""Plots the loss of several runs in one picture.
 
 python examples/loss_curves.py OUT.png RUN [RUN ...]
 """

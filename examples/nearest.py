@@ -1,4 +1,4 @@
-"""Does the model copy? Samples beside the training images nearest to them in pixels.
+"""Checks whether a model copies: draws samples next to the training images nearest to them in pixels.
 
 python examples/nearest.py MODEL DATASET OUT.png [--data FOLDER] [--count 16] [--steps 50]
 """
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("model", help="saved model or training run")
     parser.add_argument("dataset", help="name of the data set it was trained on")
     parser.add_argument("out", type=Path, help="picture to write")
-    parser.add_argument("--data", help="where the data lie")
+    parser.add_argument("--data", help="location of the data")
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--steps", type=int, default=50)
     args = parser.parse_args()
@@ -33,7 +33,7 @@ def main() -> None:
     side_by_side([("sample", samples), ("nearest training image", dataset.gather(indices[:, 0]))], scale=2).save(
         args.out
     )
-    # The distance between a training image and the nearest other one says what is near for this data set.
+    # The distance between a training image and the nearest other one is the scale for this data set.
     own = dataset.gather(torch.linspace(0, len(dataset) - 1, args.count).long())
     others = nearest_images(own, dataset, k=2)[1][:, 1]
     print(f"median distance to the nearest training image: {distances[:, 0].median():.0f} for samples, "

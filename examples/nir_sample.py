@@ -1,9 +1,9 @@
-"""Pictures from FILE.nir, which `sddpm export MODEL FILE.nir` wrote, through spikingjelly's reader of NIR.
+"""Samples pictures from FILE.nir, written by `sddpm export MODEL FILE.nir`, with spikingjelly's reader of NIR.
 
     python examples/nir_sample.py FILE.nir OUT.png [--count 8] [--steps 20] [--class 3]
 
-Needs numpy, torch, nir, nirtorch, spikingjelly and pillow, and nothing of sddpm. Draws with DDIM what
-`sddpm sample MODEL --solver ddim` draws with the same seeds, but for spikes that rounding moves.
+Needs numpy, torch, nir, nirtorch, spikingjelly and pillow, and nothing of sddpm. Uses DDIM and gives the pictures of
+`sddpm sample MODEL --solver ddim` with the same seeds, except for spikes that flip by rounding.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from spikingjelly.activation_based import nir_exchange
 
 
 def alphas_cumprod(num_train_timesteps: int, beta_schedule: str, beta_start: float, beta_end: float) -> np.ndarray:
-    """Share of the signal's variance that is left after each of the N noising steps."""
+    """Fraction of the signal's variance that remains after each of the N noising steps."""
     betas = np.linspace(beta_start, beta_end, num_train_timesteps)
     if beta_schedule == "cosine":
         bar = np.cos((np.arange(num_train_timesteps + 1) / num_train_timesteps + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -27,7 +27,7 @@ def alphas_cumprod(num_train_timesteps: int, beta_schedule: str, beta_start: flo
 
 
 def text(value: object) -> str:
-    """A string of the metadata: readers give it as text or as bytes in an array."""
+    """A string of the metadata: readers return it as text or as bytes in an array."""
     return value if isinstance(value, str) else np.asarray(value).item().decode()
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--class", type=int, dest="label", help="for a model of classes")
+    parser.add_argument("--class", type=int, dest="label", help="for a model with classes")
     args = parser.parse_args()
 
     network = Network(args.model)

@@ -1,8 +1,8 @@
-"""Pictures from FILE.onnx, which `sddpm export MODEL FILE.onnx` wrote, with numpy, onnxruntime and pillow alone.
+"""Samples pictures from FILE.onnx, written by `sddpm export MODEL FILE.onnx`, with only numpy, onnxruntime and pillow.
 
     python examples/onnx_sample.py FILE.onnx OUT.png [--count 8] [--steps 20] [--class 3]
 
-Draws with DDIM what `sddpm sample FILE.onnx --solver ddim` draws with the same seeds, up to rounding.
+Uses DDIM and gives the pictures of `sddpm sample FILE.onnx --solver ddim` with the same seeds, up to rounding.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from PIL import Image
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal numbers as PyTorch draws them on a CPU: a Mersenne Twister, and Box-Muller on blocks of 16."""
+    """Standard normal numbers, drawn like PyTorch on a CPU: a Mersenne Twister, and Box-Muller on blocks of 16."""
     count = math.prod(shape)
     blocks = np.frombuffer(np.random.RandomState(seed).bytes(4 * count), "<u4") & 0xFFFFFF
     u = (blocks / np.float32(1 << 24)).astype(np.float32).reshape(-1, 2, 8)
@@ -24,7 +24,7 @@ def noise(seed: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def alphas_cumprod(num_train_timesteps: int, beta_schedule: str, beta_start: float, beta_end: float) -> np.ndarray:
-    """Share of the signal's variance that is left after each of the N noising steps."""
+    """Fraction of the signal's variance that remains after each of the N noising steps."""
     betas = np.linspace(beta_start, beta_end, num_train_timesteps)
     if beta_schedule == "cosine":
         bar = np.cos((np.arange(num_train_timesteps + 1) / num_train_timesteps + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--class", type=int, dest="label", help="for a model of classes")
+    parser.add_argument("--class", type=int, dest="label", help="for a model with classes")
     args = parser.parse_args()
 
     session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])

@@ -1,10 +1,10 @@
-"""Neurons of one's own, without editing the package: an adaptive threshold (ALIF) and a synapse with memory (CuBa-LIF).
+"""Custom neurons without editing the package: an adaptive threshold (ALIF) and a synapse with memory (CuBa-LIF).
 
     python examples/own_neuron.py [OUT] [STEPS]
 
-registers both, trains each for STEPS (200) on the bundled digits, and writes its run and a grid of samples.png to OUT
-(out/own_neuron), and what a sample costs to the screen. A saved model of such a neuron is loaded wherever the same
-`register_neuron` has been called before.
+registers both, trains each for STEPS (200) on the bundled digits, writes its run and a grid samples.png to OUT
+(out/own_neuron), and prints the energy of a sample. A saved model with such a neuron can be loaded after the same
+`register_neuron` was called.
 
     ALIF      h[n] = v[n-1] + (x[n] - v[n-1]) / tau           Bellec et al., NeurIPS 2018, arXiv 1803.09574
               s[n] = 1 if h[n] >= v_threshold + beta a[n-1]   the threshold rises with every spike
@@ -34,7 +34,7 @@ from sddpm.training import load_config, train
 
 
 class Adapting(NamedTuple):
-    """The membrane, and how much the threshold has adapted; both of the shape of a current."""
+    """The membrane and the adaptation of the threshold, both with the shape of a current."""
 
     v: Tensor
     a: Tensor
@@ -90,7 +90,7 @@ def register() -> None:
         "cuba_lif",
         step_cuba,
         start_cuba,
-        description="leaky integrate-and-fire behind synapses with memory, which is learned",
+        description="leaky integrate-and-fire after synapses with a learned memory",
         parameters={"synapse": lambda dynamics: -1.0},
         leaks=2,
     )
@@ -100,7 +100,7 @@ def main(out: Path, steps: int = 200, settings: tuple[str, ...] = ()) -> None:
     register()
     warm_up = f"train.warmup_steps={steps // 10}"
     for neuron in ("alif", "cuba_lif"):
-        # 1. train: a config names the neuron as it would any other
+        # 1. train: the config names the neuron like any other
         run = out / neuron
         shutil.rmtree(run, ignore_errors=True)
         names = (f"model.neuron={neuron}", "model.tau=1.5", f"train.steps={steps}", warm_up, "train.sample_every=0")
@@ -111,10 +111,10 @@ def main(out: Path, steps: int = 200, settings: tuple[str, ...] = ()) -> None:
         images = torch.as_tensor(pipeline(seeds=range(16), num_inference_steps=20, output_type="pt").images)
         image_grid(unit_to_uint8(images)).save(run / "samples.png")
 
-        # 3. count what a sample costs
+        # 3. measure the energy of a sample
         ledger = measure_sampling(pipeline, range(2), num_inference_steps=5, title=neuron)
         energy = ledger.per_sample(load_cost_model("45nm")).total
-        print(f"{neuron}: look at {run / 'samples.png'}; a sample of 5 evaluations takes {joules(energy)}")
+        print(f"{neuron}: see {run / 'samples.png'}; a sample of 5 evaluations needs {joules(energy)}")
 
 
 if __name__ == "__main__":

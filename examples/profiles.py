@@ -1,4 +1,4 @@
-"""Real signals of one dimension: how bright the pieces of clothing of Fashion-MNIST are by row and by column.
+"""Real one-dimensional signals: the brightness of Fashion-MNIST's pieces of clothing by row and by column.
 
     python examples/profiles.py FASHION_MNIST_FOLDER profiles.npz
     sddpm train clothing_profiles --data profiles.npz

@@ -57,7 +57,7 @@ def test_the_example(tmp_path, capsys):
     out = capsys.readouterr().out
     for neuron, learned in (("alif", None), ("cuba_lif", "encoder.neuron.synapse")):
         picture = tmp_path / neuron / "samples.png"
-        assert f"{neuron}: look at {picture}; a sample of 5 evaluations takes" in out and picture.is_file()
+        assert f"{neuron}: see {picture}; a sample of 5 evaluations needs" in out and picture.is_file()
         unet = load_pipeline(tmp_path / neuron).unet
         assert unet.config["neuron"] == neuron
         assert learned is None or unet.state_dict()[learned] != -1.0

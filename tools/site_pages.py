@@ -1,4 +1,4 @@
-"""Pages of the site that are made while it is built, as hooks of mkdocs: the command line and the config keys from the
+"""Pages of the site that are generated during the build, as hooks of mkdocs: command line and config keys from the
 code, the API's lists, CHANGELOG and CONTRIBUTING, and a page for each file of the repository that a page links to."""
 
 import os
@@ -41,7 +41,7 @@ PACKAGES = {
 
 
 def command_line() -> str:
-    """Every verb with its arguments and options, as its help has them."""
+    """Every verb with its arguments and options, as in its help."""
     from typer.main import get_command
 
     from sddpm.cli.help import with_names
@@ -60,7 +60,7 @@ def command_line() -> str:
 
 
 def option_row(each: Any) -> str:
-    """A row of the table of a verb: an argument or option, what it takes, and what it means."""
+    """A row of the table of a verb: an argument or option, its value, and its meaning."""
     from sddpm.cli.help import with_names
 
     names = each.metavar or each.name.upper()
@@ -80,7 +80,7 @@ def option_row(each: Any) -> str:
 
 
 def escaped(text: str) -> str:
-    """Words that Markdown would take for emphasis or links, as they are."""
+    """Escape words that Markdown would read as emphasis or links."""
     return re.sub(r"([*_\[\]<>])", r"\\\1", text)
 
 
@@ -90,7 +90,7 @@ def cell(text: str) -> str:
 
 
 def config_keys() -> str:
-    """Every key that a config may have, by section, and the configs and names that there are."""
+    """Every key of a config, by section, and the available configs and names."""
     from sddpm.cli.listing import LISTS
     from sddpm.training.config import KINDS, Config, DistillConfig
 
@@ -129,7 +129,7 @@ def key_table(section: str, model: Any) -> list[str]:
 
 
 def public_names(package: str) -> Iterator[str]:
-    """Where each public function and class of a package is defined, in the order in which it names them."""
+    """The full names of a package's public functions and classes, in the package's order."""
     module = import_module(f"sddpm.{package}")
     names = getattr(module, "__all__", None)
     if names:
@@ -155,7 +155,7 @@ def api_page(package: str, about: str) -> str:
 
 
 def source_page(path: Path) -> str:
-    """A file of the repository as a page; of a folder, what is in it."""
+    """A page for a file of the repository, or a list for a folder."""
     name = path.relative_to(ROOT).as_posix()
     if path.suffix == ".md":
         return re.sub(r"\A---\n.*?\n---\n", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -169,7 +169,7 @@ def source_page(path: Path) -> str:
 
 
 def page_of(path: str) -> str:
-    """Where on the site a path of the repository is found."""
+    """The page of the site for a path of the repository."""
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     if path in AT_THE_ROOT:
@@ -198,7 +198,7 @@ def outside(text: str, path: str) -> Iterator[str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages that are made here."""
+    """Adds the generated pages."""
     made = {"reference/cli.md": command_line(), "reference/config.md": config_keys()}
     made |= {f"reference/api/{package}.md": api_page(package, about) for package, about in PACKAGES.items()}
     for name, page in AT_THE_ROOT.items():
@@ -227,7 +227,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Leads links to the rest of the repository to their pages."""
+    """Redirects links to other files of the repository to their pages."""
     uri = page.file.src_uri
     path = repository_path(uri)
     if uri.startswith("reference/"):
@@ -248,7 +248,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Refuses what a page would fetch from elsewhere: the site opens without a network."""
+    """Raises an error if a page would load anything from elsewhere: the site must work without a network."""
     if found := re.search(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(https?://[^\"]*)", output):
         raise PluginError(f"{page.file.src_uri} would fetch {found[1]}: keep it in docs/")
     return output

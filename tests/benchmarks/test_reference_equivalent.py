@@ -55,5 +55,5 @@ def test_reproduces_the_reference_outputs(vectors_dir):
 
 @pytest.mark.parametrize("overrides", [{"neuron": "lif"}, {"v_reset": None}, {"temporal_modulation": True}])
 def test_variants_without_a_reference_are_refused(overrides):
-    with pytest.raises(UserError, match="reference code has"):
+    with pytest.raises(UserError, match="reference code only supports"):
         both(**overrides)

@@ -60,7 +60,7 @@ def test_a_distilled_scheduler_refuses_all_else():
 
 @pytest.mark.parametrize("bad", [[], [3, 3], [1, 2], [1000, 1], [5, -1], [5.0], [True], "999", 4, {"a": 1}])
 def test_steps_out_of_order_are_refused(bad):
-    with pytest.raises(UserError, match=r"timesteps must be whole numbers that fall, from 999 at most to 0 at least"):
+    with pytest.raises(UserError, match=r"timesteps must be decreasing whole numbers, from 999 at most to 0 at least"):
         switch_solver(kept_by(timesteps=bad), "ddim")
 
 
@@ -73,7 +73,7 @@ def kept_by(**config):
 def test_distilled_needs_its_steps():
     with pytest.raises(UserError, match="a distilled model needs its timesteps"):
         make_scheduler("ddim", distilled=True)
-    with pytest.raises(UserError, match="distilled true or false, not 'yes'"):
+    with pytest.raises(UserError, match="distilled must be true or false, not 'yes'"):
         switch_solver(kept_by(timesteps=KEPT, distilled="yes"), "ddim")
 
 
@@ -106,7 +106,7 @@ def test_a_damaged_file_and_a_number_that_contradicts_it_are_refused(tmp_path):
         SpikingDiffusionPipeline(tiny_unet(), scheduler, num_inference_steps=50)
     file = tmp_path / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "timesteps": [1, 2]}))
-    with pytest.raises(UserError, match=r"scheduler_config\.json: timesteps must be whole numbers that fall"):
+    with pytest.raises(UserError, match=r"scheduler_config\.json: timesteps must be decreasing whole numbers"):
         load_pipeline(tmp_path)
 
 

@@ -202,10 +202,10 @@ def test_a_distilled_teacher_knows_its_own_steps_alone(tiny, tmp_path):
     uniform = ("train.steps=1", "distill.grid=uniform")
     distill(tmp_path / "teacher", tmp_path / "eight", evaluations=8, overrides=uniform, progress=False)
     name = f"train.teacher={json.dumps(str(tmp_path / 'eight'))}"
-    with pytest.raises(UserError, match=r"was distilled and predicts at t = \[999, .* alone: choose its own teacher"):
+    with pytest.raises(UserError, match=r"was distilled and is only valid at t = \[999, .*: choose its own teacher"):
         train(tiny(name), tmp_path / "run", progress=False)
     for overrides in (("distill.substeps=4", "distill.order=1"), ("distill.substeps=2", "distill.order=2")):
-        with pytest.raises(UserError, match=r"knows DDIM's steps at t = \[999, 874, .*needs distill\.order=1"):
+        with pytest.raises(UserError, match=r"only supports DDIM at t = \[999, 874, .*needs distill\.order=1"):
             train(tiny(name, "distill.evaluations=4", *uniform, *overrides), tmp_path / "run", progress=False)
     fits = ("distill.evaluations=4", "distill.substeps=2", "distill.order=1", *uniform)
     train(tiny(name, *fits), tmp_path / "run", progress=False)

@@ -1,7 +1,7 @@
-"""At which time steps a network is evaluated: they fall from N - 1; after the last comes the clean image.
+"""The time steps of the network's evaluations: they decrease from N - 1; after the last step comes the clean image.
 
-A scheduler's config may keep `timesteps` that were chosen for its model, with which it takes so many steps. With
-`distilled` true the model has learned the strides between these and no others, and every other use is refused.
+A scheduler's config can store `timesteps` that were chosen for its model; it uses them for this number of steps. If
+`distilled` is true, the model was trained only for the strides between these, and any other use is refused.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ def check_steps(num_inference_steps: int, num_train_timesteps: int) -> None:
 
 
 def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> list[int]:
-    """n of N time steps, in strides as equal as whole numbers allow, the last one, to the clean image, included.
+    """n of N time steps, in strides as equal as whole numbers allow, including the last one to the clean image.
 
     With k = t + 1 the number of noising steps, k_i = N (n - i) / n rounded, i = 0 .. n - 1, and k_n = 0 ("trailing" in
     table 2 of Lin et al., 2024).
@@ -35,8 +35,8 @@ def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> li
 def even_trajectory(num_inference_steps: int, num_train_timesteps: int) -> list[int]:
     """n time steps from N - 1 down to 0, as evenly apart as whole numbers allow (N - 1 alone for one).
 
-    Unlike `respaced_timesteps` it ends at 0, as Analytic-DPM needs it: its last step, to the clean image, adds no
-    noise, and from further off it would lose variance that was computed with care.
+    Unlike `respaced_timesteps` it ends at 0, as needed by Analytic-DPM: its last step, to the clean image, adds no
+    noise, and from a noisier level it would lose variance that was computed with care.
 
     Raises:
         UserError: fewer than 1 or more than N steps.
@@ -49,25 +49,27 @@ def even_trajectory(num_inference_steps: int, num_train_timesteps: int) -> list[
 
 
 def check_timesteps(timesteps: Any, num_train_timesteps: int | None = None, name: str = "`timesteps`") -> None:
-    """Raise UserError unless `timesteps` is a sequence of whole numbers that falls and lies in 0 to N - 1 (without N:
-    is at least 0); `name` is that of the message."""
+    """Raise UserError unless `timesteps` is a sequence of decreasing whole numbers from 0 to N - 1 (without N: at least
+    0); `name` is its name in the message."""
     found: list[Any] = list(timesteps) if isinstance(timesteps, list | tuple) else []
     whole = len(found) > 0 and all(type(t) is int for t in found)
     falls = whole and found[-1] >= 0 and all(t > s for t, s in pairwise(found))
     if not falls or (num_train_timesteps is not None and found[0] >= num_train_timesteps):
         most = "" if num_train_timesteps is None else f", from {num_train_timesteps - 1} at most"
-        raise UserError(f"{name} must be whole numbers that fall{most} to 0 at least, not {repr(timesteps)[:80]}")
+        raise UserError(f"{name} must be decreasing whole numbers{most} to 0 at least, not {repr(timesteps)[:80]}")
 
 
 def kept_timesteps(config: Mapping[str, Any]) -> list[int] | None:
-    """The time steps that a scheduler's config keeps, None if it keeps none.
+    """The time steps stored in a scheduler's config, None if there are none.
 
     Raises:
-        UserError: they are not whole numbers that fall and lie in the noise schedule, or `distilled` without them.
+        UserError: they are not decreasing whole numbers in the noise schedule, or `distilled` is set without them.
     """
     kept, distilled = config.get("timesteps"), config.get("distilled")
     if distilled not in (None, True, False) or (distilled and kept is None):
-        raise UserError(f"a distilled model needs its timesteps, and distilled true or false, not {distilled!r}")
+        raise UserError(
+            f"a distilled model needs its timesteps, and distilled must be true or false, not {distilled!r}"
+        )
     if kept is None:
         return None
     check_timesteps(kept, config["num_train_timesteps"], "timesteps")
@@ -75,13 +77,13 @@ def kept_timesteps(config: Mapping[str, Any]) -> list[int] | None:
 
 
 def is_distilled(config: Mapping[str, Any]) -> bool:
-    """Whether the model of a scheduler with this config samples at its kept time steps alone."""
+    """Whether the model of a scheduler with this config can only sample at its stored time steps."""
     return bool(config.get("distilled"))
 
 
 def own_steps(config: Mapping[str, Any]) -> int | None:
-    """How many steps a scheduler's config keeps, None if any number is as good. Raises `UserError` as
-    `kept_timesteps`."""
+    """The number of steps stored in a scheduler's config, None if there is none. Raises `UserError` as `kept_timesteps`
+    does."""
     kept = kept_timesteps(config)
     return None if kept is None else len(kept)
 
@@ -89,12 +91,12 @@ def own_steps(config: Mapping[str, Any]) -> int | None:
 def chosen_timesteps(
     num_inference_steps: int | None, timesteps: Sequence[int] | None, config: Mapping[str, Any]
 ) -> list[int] | None:
-    """The time steps that are meant: those given, else those that the config of the scheduler keeps, if they are as
-    many as the steps or no number is given; None for `num_inference_steps` even ones.
+    """The time steps to use: those given, else those stored in the scheduler's config, if their number matches or no
+    number is given; None for `num_inference_steps` even ones.
 
     Raises:
-        UserError: another number of steps than of time steps; time steps that are invalid; other steps or time steps
-            than a distilled model knows.
+        UserError: different numbers of steps and time steps; invalid time steps; steps or time steps that a distilled
+            model does not support.
     """
     kept = kept_timesteps(config)
     if timesteps is not None:
@@ -104,14 +106,14 @@ def chosen_timesteps(
         return kept
     if kept is not None and is_distilled(config) and list(timesteps or ()) != kept:
         if timesteps is not None:
-            raise UserError(f"{described(kept)}: leave out `timesteps`, or give these")
+            raise UserError(f"{described(kept)}: leave out `timesteps`, or give these time steps")
         raise UserError(f"{described(kept)}: leave out `num_inference_steps`, or give {len(kept)}, not"
                         f" {num_inference_steps}")  # fmt: skip
     return None if timesteps is None else list(timesteps)
 
 
 def check_count(num_inference_steps: int | None, timesteps: Sequence[int]) -> None:
-    """Raise UserError if another number of steps than of time steps is given."""
+    """Raise UserError if the numbers of steps and time steps differ."""
     if num_inference_steps not in (None, count := len(timesteps)):
         raise UserError(
             f"`num_inference_steps={num_inference_steps}` does not fit {count} `timesteps`: give one of them"
@@ -124,20 +126,20 @@ def timesteps_for(
     timesteps: Sequence[int] | None = None,
     even: Callable[[int, int], list[int]] = respaced_timesteps,
 ) -> list[int]:
-    """The time steps of a scheduler with this config: as `chosen_timesteps` has them, or else `even` ones.
+    """The time steps of a scheduler with this config: those of `chosen_timesteps`, else `even` ones.
 
     Raises:
-        UserError: as `chosen_timesteps` and `even`; neither steps nor time steps.
+        UserError: as in `chosen_timesteps` and `even`; neither steps nor time steps are given.
     """
     chosen = chosen_timesteps(num_inference_steps, timesteps, config)
     if chosen is not None:
         return chosen
     if num_inference_steps is None:
-        raise UserError("a number of steps, or `timesteps`, must be given")
+        raise UserError("give a number of steps or `timesteps`")
     return even(num_inference_steps, config["num_train_timesteps"])
 
 
 def described(timesteps: list[int]) -> str:
-    """What a distilled model knows, for messages."""
+    """The evaluations of a distilled model, for messages."""
     many = f"{len(timesteps)} evaluations" if len(timesteps) > 1 else "1 evaluation"
     return f"this model was distilled to {many}, at t = {', '.join(map(str, timesteps))}"

@@ -1,7 +1,7 @@
-"""Trained models that come with the package, known by name. They are made by `sddpm release`; each has a README.md, its
-model card.
+"""Trained models that come with the package, by name. They are made by `sddpm release`; each has a README.md, its model
+card.
 
-Imports no torch: the command line takes names from it.
+Does not import torch, because the command line imports it for the names.
 """
 
 from itertools import islice
@@ -16,20 +16,20 @@ _FOLDER = Path(__file__).parent / "models"
 
 
 def pretrained_names() -> list[str]:
-    """The models that can be loaded by name, without a network."""
+    """The models that can be loaded by name, without internet access."""
     return sorted(path.parent.name for path in _FOLDER.glob(f"*/{INDEX_NAME}"))
 
 
 def summary(name: str) -> str:
-    """What the model of that name is: the sentence that its card begins with."""
+    """A description of the model: the first sentence of its card."""
     lines = (_FOLDER / name / "README.md").read_text(encoding="utf-8").splitlines()
     return next((line for line in lines if line.startswith("A ")), "")
 
 
 def find_pretrained(name: str | PathLike[str]) -> Path | None:
-    """The folder of the model called `name`, with hyphens or underscores (fashion-mnist, fashion_mnist); None if there
-    is none. A folder of one's own with that name that holds a model comes first; one that holds something else, such
-    as a data set, does not count."""
+    """The folder of the model with this name, with hyphens or underscores (fashion-mnist, fashion_mnist); None if there
+    is none. A user's folder of the same name has priority if it contains a model, but not if it contains something
+    else, such as a data set."""
     own = Path(name)
     if (own / INDEX_NAME).is_file() or (own / "model").is_dir() or (own / "checkpoints").is_dir():
         return None
@@ -38,14 +38,14 @@ def find_pretrained(name: str | PathLike[str]) -> Path | None:
 
 
 def find_model(name: str | PathLike[str]) -> Path | None:
-    """The folder of this machine with model_index.json that `name` means: it comes with the package, or `name` is a
-    saved model or a run, which means its model/; None if there is none."""
+    """The local folder with model_index.json for `name`, which is a model of the package, a saved model, or a run (then
+    its model/); None if there is none."""
     places = (find_pretrained(name), Path(name), Path(name, "model"))
     return next((place for place in places if place is not None and (place / INDEX_NAME).is_file()), None)
 
 
 def no_model(name: str | PathLike[str], why: str = "there is no such folder") -> UserError:
-    """The error for a name that means no model, with the nearest ones that do."""
+    """The error for a name without a model, with the most similar names of models."""
     near = nearest(str(name), [*pretrained_names(), *_models_beside(Path(name))])
     hint = f"; did you mean {near}?" if near is not None else ""
     return UserError(
@@ -57,10 +57,10 @@ def _models_beside(path: Path) -> list[str]:
     try:
         beside = islice(path.parent.iterdir(), 1000)
         return [str(each) for each in beside if find_model(each) is not None]
-    except OSError:  # no such folder, or one that is closed to us
+    except OSError:  # no such folder, or no permission
         return []
 
 
 def is_pretrained(folder: Path) -> bool:
-    """Whether a folder is one of those that come with the package, which commands do not write to."""
+    """Whether a folder is a model of the package, which commands must not change."""
     return folder.resolve().parent == _FOLDER.resolve()

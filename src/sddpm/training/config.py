@@ -256,7 +256,7 @@ class DistillConfig(Section):
     grid: Literal["uniform", "log-snr", "angle"] = Field(
         default="log-snr", description="Spacing of the student's time steps: uniform (in t), log-snr or angle"
     )
-    substeps: int = Field(default=4, gt=0, description="Teacher steps per student step")
+    substeps: int = Field(default=4, gt=0, description="Steps of the teacher per student step")
     order: Literal[1, 2] = Field(
         default=2, description="Order of the teacher's solver: 1 (DDIM) or 2 (DPM-Solver++(2M))"
     )
@@ -269,7 +269,7 @@ class DistillConfig(Section):
 class TrainConfig(Section):
     """The optimisation, and the outputs written during training."""
 
-    steps: int = Field(default=500_000, gt=0, description="Total number of optimiser steps")
+    steps: int = Field(default=500_000, gt=0, description="Optimiser steps in total")
     batch_size: int = Field(
         default=128, gt=0, description="Images per optimiser step, over all processes and accumulation"
     )

@@ -1,4 +1,4 @@
-"""What a student of few evaluations learns: where its teacher arrives in several steps (`diffusion.distillation`)."""
+"""The targets of a student of few evaluations: the ends of its teacher's steps (`diffusion.distillation`)."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ Teacher = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 def student_targets(
     diffusion: DiffusionConfig, distill: DistillConfig, teacher: Teacher, num_classes: int | None
 ) -> Teacher:
-    """A function (x_t, t, labels), t LongTensor [B] of the student's evaluations on the CPU, that gives v* [B, ...].
+    """A function (x_t, t, labels), t LongTensor [B] of the student's evaluations on the CPU, that returns v* [B, ...].
 
     Raises:
         UserError: evaluations that coincide on the noise schedule.

@@ -1,7 +1,7 @@
-"""Distillation: a trained network whose predictions are what another learns.
+"""Distillation: a trained network whose predictions are the target of another.
 
-The noise that a network learns to predict is known only up to what x_t leaves open; the teacher predicts its mean
-(as far as it has learned it), so that the gradients of the student vary less (Hinton et al., 2015, arXiv 1503.02531).
+The noise that a network learns to predict is not determined by x_t; the teacher predicts its mean (as far as it has
+learned it), so that the gradients of the student have less variance (Hinton et al., 2015, arXiv 1503.02531).
 """
 
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ from sddpm.training.objective import Teacher
 
 
 def _check_evaluations(config: Config, source: str, scheduler: Mapping[str, Any]) -> None:
-    """Raise `UserError` if the teacher is itself distilled and is to be evaluated where it knows nothing, or to take
-    other steps than those that it has learned."""
+    """Raise `UserError` if the teacher is itself distilled and would be evaluated at time steps, or use a solver order,
+    for which it was not trained."""
     if not is_distilled(scheduler):
         return
     known, distill = kept_timesteps(scheduler), config.distill
     if distill is None:
-        raise UserError(f"the teacher {source} was distilled and predicts at t = {known} alone: choose its own teacher")
+        raise UserError(f"the teacher {source} was distilled and is only valid at t = {known}: choose its own teacher")
     asked = walk_timesteps(config.diffusion, distill).flatten().tolist()
     if asked != known or distill.order != 1:
         raise UserError(
-            f"the teacher {source} was distilled and knows DDIM's steps at t = {known} alone: it needs distill.order=1 "
-            f"and the distill.evaluations, substeps and grid that give these, not t = {asked}"
+            f"the teacher {source} was distilled and only supports DDIM at t = {known}: it needs distill.order=1 "
+            f"and the distill.evaluations, substeps and grid that give these time steps, not t = {asked}"
         )
 
 
@@ -41,13 +41,13 @@ def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str,
     """The teacher of a run, or None if it has none.
 
     Args:
-        config: of the run; `train.teacher` names the model, or is None.
-        accelerator: where to put it, and in which arithmetic it runs.
-        student: the configuration of the network that learns.
+        config: config of the run; `train.teacher` names the model, or is None.
+        accelerator: its device and precision.
+        student: the configuration of the student network.
 
     Raises:
-        UserError: no model there, or one whose predictions mean something else, or one that was distilled itself and
-            is to be evaluated at other time steps.
+        UserError: no such model, a model whose predictions do not fit, or one that was distilled itself and would be
+            evaluated at other time steps.
     """
     source = config.train.teacher
     if source is None:
@@ -57,14 +57,16 @@ def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str,
     keys = ("in_channels", "out_channels", "sample_size", "dims", "num_classes")
     wanted = {key: student.get(key) for key in keys} | {"prediction_type": config.diffusion.prediction_type}
     found = {key: unet.config.get(key) for key in keys} | {"prediction_type": scheduler.config.prediction_type}
-    wanted["dims"], found["dims"] = wanted["dims"] or 2, found["dims"] or 2  # the ANN knows images only
+    wanted["dims"], found["dims"] = wanted["dims"] or 2, found["dims"] or 2  # the ANN only supports images
     if other := [f"{key} = {found[key]}, here {wanted[key]}" for key in wanted if found[key] != wanted[key]]:
         raise UserError(f"the teacher {source} does not fit this run: it has {'; '.join(other)}")
     _check_evaluations(config, source, scheduler.config)
     own = noise_schedule(config.diffusion).alphas_cumprod
     theirs = scheduler.alphas_cumprod.to(own)
     if theirs.shape != own.shape or not torch.allclose(theirs, own, atol=1e-5):
-        raise UserError(f"the teacher {source} has another noise schedule: give it, or the run, that of the other")
+        raise UserError(
+            f"the teacher {source} has another noise schedule: use the same one for the teacher and the run"
+        )
     if config.train.precision == "float64":
         unet.double()
     prepared = _prepared(unet.eval().requires_grad_(False), config, accelerator)
@@ -77,9 +79,9 @@ def load_teacher(config: Config, accelerator: Accelerator, student: Mapping[str,
 
 
 def _prepared(unet: Any, config: Config, accelerator: Accelerator) -> nn.Module:
-    """The network in the form that predicts fastest: compiled on a CPU, in fast mode where the run itself computes in
-    bf16 (a third of the eager network's time), else in exact mode. A compiled network evaluates the images of each
-    class apart, so with classes it would be slower."""
+    """The network in the form with the fastest predictions: compiled on a CPU, in fast mode if the run itself uses bf16
+    (a third of the eager network's time), else in exact mode. A compiled network evaluates the images of each class
+    separately, so with classes it would be slower."""
     mode = "fast" if config.train.precision == "bf16" else "exact"
     if accelerator.device.type == "cpu" and not unet.config.get("num_classes") and unsupported(unet, mode) is None:
         return compile_model(unet, mode)
