@@ -305,6 +305,6 @@ def test_the_card_of_a_distilled_model(tmp_path):
     card = (tmp_path / "three" / "README.md").read_text()
     times = ", ".join(map(str, released.timesteps))
     assert f"Distilled to 3 evaluations, at t = {times};" in card
-    assert "teacher took 4 steps of DPM-Solver++(2M) with x0_scale 1.02." in card
+    assert "teacher used 4 steps of DPM-Solver++(2M) with x0_scale 1.02." in card
     assert "| command | `sddpm train config.yaml --init-from teacher --data FOLDER`" in card
     assert load_config(tmp_path / "three" / "config.yaml").distill.evaluations == 3

@@ -6,7 +6,7 @@ const percent = (x) => `${(100 * x).toFixed(1)} %`;
 let model, session, running = null;
 
 async function load() {
-  ort.env.wasm.numThreads = 1; // more would need a server that isolates the page
+  ort.env.wasm.numThreads = 1; // more threads need a server that isolates the page
   ort.env.wasm.wasmPaths = new URL(".", location.href).href;
   model = await (await fetch("model.json")).json();
   byId("title").textContent = `${model.name}, drawn by spikes`;
@@ -22,12 +22,12 @@ async function load() {
   if (model.distilled) {
     byId("solver").value = "ddim";
     byId("steps").disabled = byId("solver").disabled = true;
-    byId("about").textContent += ` It was distilled to ${model.timesteps.length} evaluations and makes no other number.`;
+    byId("about").textContent += ` It was distilled to ${model.timesteps.length} evaluations and supports no other number.`;
   }
   byId("facts").textContent =
     `${model.parameters.toLocaleString("en")} parameters, ${channels === 1 ? "grey" : "colour"} pictures of ` +
-    `${width} x ${height} pixels` + (model.T === null ? "" : `, T = ${model.T} SNN time steps an evaluation`) +
-    `. The same seed draws with sddpm sample in Python what it draws here.`;
+    `${width} x ${height} pixels` + (model.T === null ? "" : `, T = ${model.T} SNN time steps per evaluation`) +
+    `. sddpm sample in Python draws the same picture for the same seed.`;
   session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
   say("Ready");
   for (const id of ["draw", "next"]) byId(id).disabled = false;

@@ -1,4 +1,4 @@
-// Sampling in plain JavaScript: noise by seed as PyTorch draws it on a CPU, time steps, DDIM and DPM-Solver++(2M).
+// Sampling in plain JavaScript: noise by seed, drawn like PyTorch on a CPU, time steps, DDIM and DPM-Solver++(2M).
 "use strict";
 
 // 32-bit numbers of the Mersenne Twister mt19937 (Matsumoto & Nishimura, 1998).
@@ -21,7 +21,7 @@ function* twister(seed) {
   }
 }
 
-// Standard normal float32 numbers, at least 16: Box-Muller on blocks of 16, the last block drawn anew if it overlaps.
+// Standard normal float32 numbers, at least 16: Box-Muller on blocks of 16, the last block is drawn again if it overlaps.
 function randn(seed, count) {
   const draws = twister(seed);
   const uniform = () => (draws.next().value & 0xffffff) / 16777216;
@@ -42,14 +42,14 @@ function randn(seed, count) {
   return out;
 }
 
-// n time steps from N - 1 down to the clean image: those that the model keeps, or in equal strides.
+// n time steps from N - 1 down to the clean image: those saved with the model, or in equal strides.
 function timesteps(n, model) {
   const N = model.alphas_cumprod.length;
   if (model.timesteps?.length === n) return model.timesteps;
   return Array.from({ length: n }, (_, i) => Math.floor((2 * N * (n - i) + n) / (2 * n)) - 1);
 }
 
-// The clean image that a prediction implies, scaled and clamped as the model samples.
+// The clean image implied by a prediction, scaled and clamped with the model's settings.
 function cleanImage(model, alpha, x, predicted) {
   const signal = Math.sqrt(alpha), noise = Math.sqrt(1 - alpha);
   return x.map((value, i) => {
