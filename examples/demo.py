@@ -1,12 +1,15 @@
-"""The demo of `make demo`: train on the bundled digits, sample, and draw the results, in a few minutes on 2 CPU cores.
+"""What `make demo` runs after the first pictures: the recipe in small, on the bundled digits, in minutes on 2 cores.
 
     python examples/demo.py [OUT]
 
-writes to OUT (out/demo): run/ (the training run), samples.png (samples next to real digits), denoising.png (four of
-them during denoising) and nearest.png (each sample next to the training image nearest to it in pixels).
+The same commands train a larger network (docs/measurements/recipe.md): a network with quantised activations, its
+conversion into spikes, and some steps in spikes. Writes to OUT (out/demo): quantized/ and run/ (the trainings), spikes/
+(the converted network), samples.png (a row for each digit), denoising.png (how four of them come out of noise) and
+nearest.png (each sample beside the training image nearest to it in pixels).
 """
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,37 +19,44 @@ from sddpm import open_dataset
 from sddpm.data import nearest_images, unit_to_uint8
 from sddpm.figures.grid import denoising_strip, side_by_side
 from sddpm.pipelines import DenoisingRecorder, load_pipeline
-from sddpm.training import load_config, train
 
-SAMPLES = 36
-SPACIOUS = {"scale": 5, "padding": 8}  # 8 x 8 digits fill their images and need space between them
+DIGITS = ["6", "2", "8", "3"]
+SPACIOUS = {"scale": 4, "padding": 6}
+
+
+def sddpm(*words: object) -> None:
+    """Run a command of the package, and show it first."""
+    arguments = [str(word) for word in words]
+    print("\n$ sddpm", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", "sddpm", *arguments], check=True)
 
 
 def main(out: Path) -> None:
-    run = out / "run"
-    shutil.rmtree(run, ignore_errors=True)
-    train(load_config("digits"), run)
-
-    # 1. sample, with the averaged weights that the run saved
-    pipeline = load_pipeline(run)
+    quantized, spikes, run = out / "quantized", out / "spikes", out / "run"
+    for folder in (quantized, run):
+        shutil.rmtree(folder, ignore_errors=True)
+    # 1. most of the training without time steps, the rest in spikes
+    sddpm("train", "digits_quantized", "--out", quantized)
+    sddpm("convert-ann", quantized, spikes, "--T", 4, "--force")
+    shorter = [f"train.{key}" for key in ("steps=150", "lr=5e-4", "warmup_steps=10")]
+    settings = [word for setting in shorter for word in ("--set", setting)]
+    sddpm("train", spikes / "config.yaml", "--init-from", spikes, "--out", run, *settings)
+    # 2. a row for each digit
+    sampler = ["--solver", "dpm++", "--steps", 20, "--guidance-scale", 1.5]
+    sddpm(
+        "sample", run, "--class", "all", "--count", 100, *sampler, "--out", out / "samples.png", "--scale", 2, "--force"
+    )
+    # 3. how they come about, and whether they are copies
+    pipeline, real = load_pipeline(run), open_dataset("digits", image_size=16)
     recorder = DenoisingRecorder()
-    images = pipeline(seeds=range(SAMPLES), num_inference_steps=50, solver="ddim", output_type="pt", callback=recorder)
-    samples = unit_to_uint8(torch.as_tensor(images.images))
-
-    # 2. draw
-    real = open_dataset("digits")
-    shuffled = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:SAMPLES]
-    indices, _ = nearest_images(samples[:16], real)
-    pictures = {
-        "samples.png": side_by_side([("samples", samples), ("real digits", real.gather(shuffled))], **SPACIOUS),
-        "denoising.png": denoising_strip(*recorder.frames(), padding=4),
-        "nearest.png": side_by_side(
-            [("sample", samples[:16]), ("nearest real", real.gather(indices[:, 0]))], **SPACIOUS
-        ),
-    }
-    for name, picture in pictures.items():
-        picture.save(out / name)
-    print(f"the pictures are {', '.join(str(out / name) for name in pictures)}")
+    options = {"num_inference_steps": 20, "solver": "dpm++", "guidance_scale": 1.5, "output_type": "pt"}
+    drawn = pipeline(seeds=range(4), class_labels=DIGITS, callback=recorder, **options)
+    samples = unit_to_uint8(torch.as_tensor(drawn.images))
+    indices, _ = nearest_images(samples, real)
+    denoising_strip(*recorder.frames(), padding=4).save(out / "denoising.png")
+    panels = [("sample", samples), ("nearest real", real.gather(indices[:, 0]))]
+    side_by_side(panels, **SPACIOUS).save(out / "nearest.png")
+    print(f"look at {', '.join(str(out / name) for name in ('samples.png', 'denoising.png', 'nearest.png'))}")
 
 
 if __name__ == "__main__":
