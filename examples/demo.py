@@ -44,7 +44,7 @@ def main(out: Path) -> None:
     # 2. a row for each digit
     sampler = ["--solver", "dpm++", "--steps", 20, "--guidance-scale", 1.5]
     sddpm(
-        "sample", run, "--class", "all", "--count", 100, *sampler, "--out", out / "samples.png", "--scale", 2, "--force"
+        "sample", run, "--class", "all", "--count", 10, *sampler, "--out", out / "samples.png", "--scale", 3, "--force"
     )
     # 3. how they come about, and whether they are copies
     pipeline, real = load_pipeline(run), open_dataset("digits", image_size=16)
