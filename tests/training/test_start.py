@@ -42,7 +42,9 @@ def test_what_the_source_has_is_taken_over(tmp_path):
     source, model = network(1, **options), network(2, **options)
     assert load_weights(model, saved(source, tmp_path)) == []
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in source.state_dict().items())
-    with pytest.raises(UserError, match=r"^\S+ does not fit the config's model section: it has besides .*attention"):
+    with pytest.raises(
+        UserError, match=r"^\S+ does not fit the config's model section: it has in addition .*attention"
+    ):
         load_weights(network(2, num_classes=3), tmp_path)
     with pytest.raises(UserError, match=r"another shape class_embedding.weight \[4, 32\] for \[6, 32\]$"):
         load_weights(network(2, num_classes=5, attention_resolutions=(4,)), tmp_path)

@@ -94,8 +94,8 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
             inception and made.preprocessing != protocol.preprocessing,
             f"{made.preprocessing} preprocessing instead of {protocol.preprocessing}",
         ),
-        (inception and not made.published_inception, "Inception weights from another file than the published one"),
-        (metric.network == "fad" and not made.published_fad, "own reference statistics instead of the published ones"),
+        (inception and not made.published_inception, "Inception weights from another file than the published"),
+        (metric.network == "fad" and not made.published_fad, "own reference statistics instead of the published"),
         (
             "splits" in metric.options and made.splits != protocol.splits,
             f"{made.splits} splits instead of {protocol.splits}",

@@ -64,7 +64,9 @@ def read_text(path: str | os.PathLike[str], most: int, what: str = "file") -> st
     try:
         return read_bytes(path, most, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {path}: a {what} must be UTF-8 text, and byte {error.start} is not") from error
+        raise UserError(
+            f"cannot read {path}: it is not UTF-8 text (byte {error.start}), which a {what} must be"
+        ) from error
 
 
 def check_memory(size: int, what: str) -> None:

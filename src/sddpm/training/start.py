@@ -41,7 +41,7 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
         for name in weights
         if name in own and weights[name].shape != own[name].shape
     ]
-    for problem, names in (("lacks", missing), ("has no place for", surplus), ("has in another shape", other)):
+    for problem, names in (("lacks", missing), ("has in addition", surplus), ("has in another shape", other)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise UserError(
