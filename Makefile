@@ -27,7 +27,7 @@ $(VENV)/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/sddpm/csr
 	touch $@
 
 demo: setup
-	$(BIN)/sddpm sample fashion-mnist --count 36 --out out/demo/fashion-mnist.png --force
+	$(BIN)/sddpm sample fashion-mnist-4 --count 36 --out out/demo/fashion-mnist.png --force
 	$(BIN)/python examples/demo.py
 
 test: setup

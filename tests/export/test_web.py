@@ -14,7 +14,7 @@ from sddpm.errors import UserError
 from sddpm.export import web
 from sddpm.export.web import PAGE, export_web
 from sddpm.files.kinds import PAGE_PARTS, folder_kind
-from sddpm.pipelines import denoise
+from sddpm.pipelines import denoise, load_pipeline
 from sddpm.release.weights import halve
 from tests.helpers.browser import chromium, needs, served
 from tests.helpers.small_pipeline import pipeline_of
@@ -235,3 +235,10 @@ def test_when_npm_fails(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"npm cannot download onnxruntime-web@.*: npm ERR! network"):
         web.runtime_files(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.slow
+def test_the_page_of_the_packaged_four_evaluation_model_is_small(tmp_path):
+    needs("npm")
+    export_web(load_pipeline("fashion-mnist-4"), tmp_path / "page")
+    assert sum(file.stat().st_size for file in (tmp_path / "page").iterdir()) <= 25e6

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from sddpm import SpikingDiffusionPipeline, load_pipeline
 from sddpm.cli.main import app
+from sddpm.diffusion.timesteps import is_distilled
 from sddpm.errors import UserError
 from sddpm.guidance import store_guidance
 from sddpm.pretrained import find_pretrained, is_pretrained, pretrained_names
@@ -22,7 +23,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_the_models_of_the_readme_are_there():
-    assert {"fashion-mnist", "fashion-mnist-small", "mnist"} <= set(pretrained_names())
+    assert {"fashion-mnist", "fashion-mnist-4", "fashion-mnist-small", "mnist"} <= set(pretrained_names())
 
 
 @pytest.mark.parametrize("name", pretrained_names())
@@ -33,7 +34,7 @@ def test_a_model_is_whole_and_small_and_has_a_card(name):
     card = (folder / "README.md").read_text()
     assert f"# {name}" in card and "Not measured." not in card
     config = load_config(folder / "config.yaml")
-    assert config.data.dataset == name.removesuffix("-small") and config.data.path is None
+    assert config.data.dataset == name.removesuffix("-small").removesuffix("-4") and config.data.path is None
     pipe = load_pipeline(name)
     assert f"{sum(p.numel() for p in pipe.unet.parameters()):,} parameters" in card
     assert pipe.unet.config.T == 4
@@ -45,7 +46,8 @@ def test_both_readers_give_the_same_float32_weights_and_finite_images(name):
     weights = diffusers_reads.unet.state_dict()
     for key, value in pipe.unet.state_dict().items():
         assert torch.equal(value, weights[key]) and value.dtype == weights[key].dtype != torch.float16
-    images = pipe(seeds=[3], num_inference_steps=2, output_type="np", progress=False).images
+    steps = {} if is_distilled(pipe.scheduler.config) else {"num_inference_steps": 2}
+    images = pipe(seeds=[3], output_type="np", progress=False, **steps).images
     assert images.shape == (1, 32, 32, 1) and images.std() > 0.05  # no empty canvas
 
 
@@ -74,7 +76,8 @@ def test_a_folder_of_data_of_that_name_does_not_hide_the_model_but_a_model_does(
 
 def test_what_is_no_model_is_told_the_names():
     assert find_pretrained("fashion-mnits") is None
-    with pytest.raises(UserError, match=r"no model at fashion-mnits.*fashion-mnist, fashion-mnist-small, mnist"):
+    names = "fashion-mnist, fashion-mnist-4, fashion-mnist-small, mnist"
+    with pytest.raises(UserError, match=rf"no model at fashion-mnits.*{names}"):
         load_pipeline("fashion-mnits")
 
 
