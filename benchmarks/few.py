@@ -67,9 +67,20 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     name = data_set(cell.model)
     short = name.split("-")[0]
     weights = args.fad_weights or args.data / "fad" / f"{short}_64.pth"
+    statistics = args.fad_statistics or args.data / "fad" / f"{short}_test_64.npz"
     work = args.work / f"{cell.name}-{args.samples}"
     against = ["--reference", name, "--data", args.data / name, "--split", "test", "--protocol", "fsddim"]
-    against += ["--metric", "fad,kad", "--interval", "--fad-weights", weights, "--work", args.work / "cache"]
+    against += [
+        "--metric",
+        "fad,kad",
+        "--interval",
+        "--fad-weights",
+        weights,
+        "--fad-statistics",
+        statistics,
+        "--work",
+        args.work / "cache",
+    ]
     against += ["--samples", args.samples, "--engine", args.engine, "--grid", work / "grid.png", "--force"]
     found = kept_json(work / "evaluation.json", "--out", "evaluate", cell.model, *against, *cell.arguments())
     energy = kept_json(work / "energy.json", "--json", "energy", cell.model, *cell.arguments())
@@ -104,6 +115,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--engine", default="fast")
     parser.add_argument("--fad-weights", type=Path)
+    parser.add_argument("--fad-statistics", type=Path)
     args = parser.parse_args()
     for cell in args.cells:
         row = measure(cell, args)
