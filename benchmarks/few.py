@@ -70,17 +70,8 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     statistics = args.fad_statistics or args.data / "fad" / f"{short}_test_64.npz"
     work = args.work / f"{cell.name}-{args.samples}"
     against = ["--reference", name, "--data", args.data / name, "--split", "test", "--protocol", "fsddim"]
-    against += [
-        "--metric",
-        "fad,kad",
-        "--interval",
-        "--fad-weights",
-        weights,
-        "--fad-statistics",
-        statistics,
-        "--work",
-        args.work / "cache",
-    ]
+    against += ["--metric", "fad,kad", "--interval", "--fad-weights", weights, "--fad-statistics", statistics]
+    against += ["--work", args.work / "cache"]
     against += ["--samples", args.samples, "--engine", args.engine, "--grid", work / "grid.png", "--force"]
     found = kept_json(work / "evaluation.json", "--out", "evaluate", cell.model, *against, *cell.arguments())
     energy = kept_json(work / "energy.json", "--json", "energy", cell.model, *cell.arguments())
