@@ -141,7 +141,7 @@ def test_refusals(spiking, tmp_path):
     broken.unet.slope = lambda t: float("nan")
     with pytest.raises(UserError, match="NaN"):
         measure_moments(broken, unlabelled(4), count=4, progress=False)
-    with pytest.raises(UserError, match="no model"):
+    with pytest.raises(UserError, match="is not a model"):
         keep_moments(tmp_path, Moments([1.0], [0.0], 3))
 
 

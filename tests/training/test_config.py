@@ -33,6 +33,7 @@ def test_the_project_has_the_configs_it_promises():
         sorted(
             [
                 "digits",
+                "digits_quantized",
                 *PAPER,
                 *SMALL,
                 *ANN,

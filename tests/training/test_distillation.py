@@ -257,7 +257,7 @@ def test_packing_and_release_keep_the_time_steps(tiny, tmp_path):
         assert (pipeline.scheduler.config.timesteps, pipeline.scheduler.config.distilled) == ([999, 499], True)
         assert pipeline.config.num_inference_steps == 2
     card = (tmp_path / "released" / "README.md").read_text()
-    assert "num_inference_steps=2" in card and "A sample takes 2 evaluations" in card
+    assert "num_inference_steps=2" in card and "A sample needs 2 evaluations" in card
     assert str(tmp_path) not in (tmp_path / "released" / "config.yaml").read_text()
     with pytest.raises(UserError, match="with ddim: leave out `solver`"):
         release(tmp_path / "run", tmp_path / "other", hardware="one core", solver="unipc")

@@ -178,7 +178,7 @@ def test_a_loss_that_is_nan_is_found_before_a_checkpoint_when_looks_are_rare(tmp
 
 def test_a_loss_that_is_nan_at_once(tmp_path, tiny, monkeypatch):
     poison(monkeypatch, 1)
-    with pytest.raises(UserError, match=r"step 1,.*no checkpoint yet"):
+    with pytest.raises(UserError, match=r"at step 1;.*no checkpoint yet"):
         train(tiny(), tmp_path / "run", progress=False)
 
 
