@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sddpm import load_pipeline
 from sddpm.diffusion.noise import generators_for, seeded_noise
-from sddpm.diffusion.solvers import make_scheduler
+from sddpm.diffusion.solvers import switch_solver
 from sddpm.export.nir_file import export_nir
 from sddpm.pipelines import denoise
 
@@ -89,7 +89,7 @@ def main() -> None:
         network = Network(str(file))
     size = unet.config.sample_size
     noise = seeded_noise(range(args.count), (unet.config.in_channels, size, size))
-    scheduler = make_scheduler("ddim", prediction_type=pipeline.scheduler.config.prediction_type)
+    scheduler = switch_solver(pipeline.scheduler, "ddim")
     options = {"num_inference_steps": args.steps}
 
     drawn = []
@@ -99,7 +99,7 @@ def main() -> None:
     away = (drawn[0] - drawn[1]).abs()
 
     ours, read = Spikes(dict(unet.neurons()), steps=False), theirs_of(network)
-    different, total, rows = 0, 0, {}
+    total, rows = 0, {}
     for t in TIMESTEPS:
         a = pipeline.scheduler.alphas_cumprod[t]
         noisy = a.sqrt() * drawn[0] / 127.5 - a.sqrt() + (1 - a).sqrt() * noise
@@ -108,13 +108,12 @@ def main() -> None:
         expected, found = split(ours.take()), read.take()
         assert expected.keys() == found.keys()
         for name, spikes in expected.items():
-            flips = int((spikes != found[name]).sum())
-            rows[name] = rows.get(name, 0) + flips
-            different, total = different + flips, total + spikes.numel()
+            rows[name] = rows.get(name, 0) + int((spikes != found[name]).sum())
+            total += spikes.numel()
     worst = max(rows, key=lambda name: rows[name])
     result = {
         "neuron_steps": total,
-        "different": different,
+        "different": sum(rows.values()),
         "worst_layer": [worst, rows[worst]],
         "layers": len(rows),
         "picture_mean_distance": away.mean().item(),

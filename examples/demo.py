@@ -38,8 +38,7 @@ def main(out: Path) -> None:
     # 1. most of the training without time steps, the rest in spikes
     sddpm("train", "digits_quantized", "--out", quantized)
     sddpm("convert-ann", quantized, spikes, "--T", 4, "--force")
-    shorter = [f"train.{key}" for key in ("steps=150", "lr=5e-4", "warmup_steps=10")]
-    settings = [word for setting in shorter for word in ("--set", setting)]
+    settings = ["--set", "train.steps=150", "--set", "train.lr=5e-4", "--set", "train.warmup_steps=10"]
     sddpm("train", spikes / "config.yaml", "--init-from", spikes, "--out", run, *settings)
     # 2. a row for each digit
     sampler = ["--solver", "dpm++", "--steps", 20, "--guidance-scale", 1.5]

@@ -32,7 +32,7 @@ def text(value: object) -> str:
 
 
 class Network:
-    """The network of a file, over T time steps from empty membranes. labels: [B], or None without classes."""
+    """The network of a file, over T time steps from empty membranes. label: of all pictures, None for no class."""
 
     def __init__(self, file: str):
         metadata = nir.read(file).metadata

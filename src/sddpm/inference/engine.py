@@ -41,11 +41,9 @@ class Engines:
         if engine == "auto" and not _worthwhile(unet):
             return "eager"
         mode = "exact" if engine == "auto" else engine
-        reason = unsupported(unet, mode)
+        reason = why_eager(unet, mode) if engine == "auto" else unsupported(unet, mode)
         if engine == mode and reason is not None:
             raise UserError(f"engine {engine!r}: this model cannot be compiled: {reason}")
-        if reason is None and engine == "auto" and not (Dense.available() and spike_conv_kernel() != "float32"):
-            reason = "it would not be faster without the native kernels"
         if reason is None:
             return mode
         if reason not in self._said:
@@ -62,6 +60,15 @@ class Engines:
         if compiled is None or compiled.unet is not unet:
             compiled = self._compiled[mode] = compile_model(cast(SpikingUNet2DModel, unet), mode)
         return compiled
+
+
+def why_eager(unet: nn.Module, mode: str) -> str | None:
+    """Why a model on a CPU is better not compiled in that mode, in a few words, or None if it is."""
+    if (reason := unsupported(unet, mode)) is not None:
+        return reason
+    if not (Dense.available() and spike_conv_kernel() != "float32"):
+        return "it would not be faster without the native kernels"
+    return None
 
 
 def _worthwhile(unet: nn.Module) -> bool:

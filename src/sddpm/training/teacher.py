@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sddpm.diffusion.timesteps import is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.inference import compile_model
-from sddpm.inference.support import unsupported
+from sddpm.inference.engine import why_eager
 from sddpm.pipelines import load_pipeline
 from sddpm.training.config import Config
 from sddpm.training.noise import noise_schedule, walk_timesteps
@@ -83,7 +83,7 @@ def _prepared(unet: Any, config: Config, accelerator: Accelerator) -> nn.Module:
     (a third of the eager network's time), else in exact mode. A compiled network evaluates the images of each class
     separately, so with classes it would be slower."""
     mode = "fast" if config.train.precision == "bf16" else "exact"
-    if accelerator.device.type == "cpu" and not unet.config.get("num_classes") and unsupported(unet, mode) is None:
+    if accelerator.device.type == "cpu" and not unet.config.get("num_classes") and why_eager(unet, mode) is None:
         return compile_model(unet, mode)
     if config.train.channels_last:
         unet.to(memory_format=torch.channels_last)
