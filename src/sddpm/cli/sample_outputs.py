@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sddpm.data import unit_to_uint8
 from sddpm.figures.grid import class_rows, image_grid
-from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 from sddpm.files.names import folder_names
 from sddpm.pipelines.wanted import Wanted
@@ -93,6 +92,8 @@ def plot_beside(out: Path) -> Path:
 def write_signals(out: Path, batches: Batches, columns: int | None, wanted: Wanted) -> None:
     """Write signals [B, C, L] to an .npz (arr_0 float32 [N, C, L], and their classes in arr_1), and a plot of the first
     64 next to it. With several classes each is a row of the plot, with the same number of signals."""
+    from sddpm.figures.signals import signal_grid  # matplotlib takes half a second to import
+
     with atomic_path(out) as path, atomic_path(plot_beside(out)) as plot:
         everything = torch.cat([signals for _, signals in batches]).float()
         arrays = [everything.numpy()] + ([] if wanted.labels is None else [np.array(wanted.labels)])
