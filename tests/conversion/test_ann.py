@@ -58,11 +58,12 @@ def test_every_tensor_finds_its_place(ann):
     assert (config["T"], config["neuron"], config["v_reset"], config["initial_charge"]) == (3, "if", None, 0.5)
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3])
-def test_with_perfect_neurons_it_is_the_same_network(bits, monkeypatch):
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 7])
+def test_with_perfect_neurons_it_is_the_same_network(levels, monkeypatch):
     """Neurons that fired as often as the mean of their currents asks for would give the ANN's answer, to rounding."""
-    ann = network(bits)
+    ann = network(activation_levels=levels)
     spiking = convert_ann(ann)
+    assert spiking.config["T"] == levels
 
     def perfect(neuron, currents):
         s, T = neuron.v_threshold, len(currents)

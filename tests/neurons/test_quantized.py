@@ -102,16 +102,15 @@ def test_gradient_of_a_spike_taken_back_is_the_bump_at_zero():
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 1000), st.integers(1, 4), st.floats(0.3, 4))
-def test_gradients_are_those_of_lsq(seed, bits, s):
+@given(st.integers(0, 1000), st.integers(1, 15), st.floats(0.3, 4))
+def test_gradients_are_those_of_lsq(seed, L, s):
     """LSQ's equation 3 in units of levels, v = L x / s: dQ/ds = (round(v) - v) / L inside, 1 above, 0 below."""
     generator = torch.Generator().manual_seed(seed)
     x = (3 * torch.randn(1, 2, 3, 4, 5, generator=generator)).double().requires_grad_()
     upstream = torch.randn(x.shape, generator=generator).double()
-    layer = QuantizedReLU(bits).double()
+    layer = QuantizedReLU(2, L).double()
     layer.log_step.data.fill_(np.log(s))
     (layer(x) * upstream).sum().backward()
-    L = 2**bits - 1
     v = x.detach().numpy() * L / s
     inside, above = (v > 0) & (v < L), v >= L
     slope = np.where(inside, (np.floor(v + 0.5) - v) / L, above)
@@ -144,6 +143,17 @@ def test_bfloat16_is_rounded_in_float32():
 def test_bits_that_cannot_be(bits):
     with pytest.raises(UserError, match="activation_bits must be a whole number from 1 to 8"):
         QuantizedReLU(bits)
+
+
+@pytest.mark.parametrize("levels", [0, 256, 4.0, True])
+def test_levels_that_cannot_be(levels):
+    with pytest.raises(UserError, match="activation_levels must be a whole number from 1 to 255"):
+        QuantizedReLU(2, levels)
+
+
+def test_bits_give_levels_unless_they_are_set():
+    x = torch.linspace(-1, 3, 401, dtype=torch.float64)[None]
+    assert [len(layer.double()(x).unique()) for layer in (QuantizedReLU(2), QuantizedReLU(2, 4))] == [4, 5]
 
 
 @pytest.mark.parametrize("charge", [-0.1, 1.0])

@@ -14,7 +14,7 @@ from sddpm.training.config import KINDS, AnnConfig, FsddimConfig, SpikingConfig
 from sddpm.training.state import build_model
 
 FROM_ELSEWHERE = {"sample_size", "in_channels", "out_channels", "num_train_timesteps"}  # of data and diffusion
-OF_ONE_KIND = {"activation_bits"}
+OF_ONE_KIND = {"activation_bits", "activation_levels"}
 
 
 def defaults(model):

@@ -29,7 +29,7 @@ def convert_ann(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for the spiking model.")],
     T: Annotated[
-        int | None, typer.Option("--T", help="SNN time steps. (default: 2^bits - 1, the number of levels)")
+        int | None, typer.Option("--T", help="SNN time steps. (default: the number of levels above 0)")
     ] = None,
     signed: Annotated[bool, typer.Option("--signed", help="Neurons may emit -1 to cancel a surplus spike.")] = False,
     finetune_steps: Annotated[

@@ -54,7 +54,7 @@ def convert_ann(model: Any, *, T: int | None = None, signed: bool = False) -> Sp
         raise UserError(
             f"the activations {', '.join(strange)} cannot be converted: each must be followed by convolutions"
         )
-    T = 2 ** model.config["activation_bits"] - 1 if T is None else T
+    T = next(iter(quantized_layers(model).values())).levels if T is None else T
     config = {key: value for key, value in model.config.items() if not key.startswith("_")}
     config |= {"T": T, "neuron": "if", "v_reset": None, "initial_charge": 0.5, "signed_spikes": signed}
     spiking = SpikingUNet2DModel(**{**config, **SURROGATE, "v_threshold": steps, "readout_decay": 1.0})

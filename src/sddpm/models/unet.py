@@ -82,7 +82,8 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         num_classes: number of image classes; None for an unconditional model.
         initial_charge: membrane of the neurons at the start, in units of the threshold.
         signed_spikes: neurons may also emit -1, which cancels an earlier spike (IF with soft reset).
-        activation_bits: of "quantized_relu", which has 2^bits levels.
+        activation_bits: of "quantized_relu", which has 2^bits - 1 levels above 0.
+        activation_levels: the number of these levels, if it is not 2^bits - 1.
         attention_resolutions: heights of feature maps (inside the network, that is after the patches). At the levels
             with these heights every block is followed by spiking self-attention.
         dims: 2 for images [B, C, H, W]; 1 for signals [B, C, L], which the network treats as images one pixel high and
@@ -125,6 +126,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         initial_charge: float = 0.0,
         signed_spikes: bool = False,
         activation_bits: int = 2,
+        activation_levels: int | None = None,
         attention_resolutions: tuple[int, ...] = (),
         dims: int = 2,
         synaptic_currents: bool = False,
@@ -149,7 +151,8 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
             self.register_to_config(neuron_options=dynamics.options)  # defaults may change; a saved model must not
         conv = partial(make_conv, modulated_T=T if temporal_modulation else None, dims=dims)
         patch = patch_size**dims
-        spiking = partial(QuantizedReLU, activation_bits) if quantized else partial(SpikingNeuron, dynamics)
+        activation = partial(QuantizedReLU, activation_bits, activation_levels)
+        spiking = activation if quantized else partial(SpikingNeuron, dynamics)
         time_channels = 4 * base_channels
         widths = [base_channels * mult for mult in channel_mult]
         kind = PureSpikingResBlock if pure else SpikingResBlock

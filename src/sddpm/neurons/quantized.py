@@ -1,7 +1,7 @@
-"""The activation that an integrate-and-fire neuron can replace after training: a ReLU with a learned ceiling and 2^b
-levels.
+"""The activation that an integrate-and-fire neuron can replace after training: a ReLU with a learned ceiling and L
+levels above 0.
 
-    Q(x) = s/L clip(floor(L x / s + 1/2), 0, L),    L = 2^b - 1
+    Q(x) = s/L clip(floor(L x / s + 1/2), 0, L)
 
 An IF neuron with threshold s, initial membrane s/2 and soft reset that receives x at each of L time steps fires
 L Q(x) / s times (Bu et al., ICLR 2022, arXiv 2303.04347; Hu et al., Fast-SNN, 2023, arXiv 2305.19868).
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
+
+MOST_LEVELS = 255
 
 
 class _Quantize(torch.autograd.Function):
@@ -45,16 +47,19 @@ class QuantizedReLU(nn.Module):
 
     Args:
         bits: b, 1 to 8.
+        levels: L, 1 to 255; None for 2^b - 1.
 
     Raises:
-        UserError: another number of bits.
+        UserError: another number of bits or levels.
     """
 
-    def __init__(self, bits: int):
+    def __init__(self, bits: int, levels: int | None = None):
         super().__init__()
-        if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+        if type(bits) is not int or not 1 <= bits <= 8:
             raise UserError(f"activation_bits must be a whole number from 1 to 8, got {bits!r}")
-        self.levels = 2**bits - 1
+        if levels is not None and (type(levels) is not int or not 1 <= levels <= MOST_LEVELS):
+            raise UserError(f"activation_levels must be a whole number from 1 to {MOST_LEVELS}, got {levels!r}")
+        self.levels = 2**bits - 1 if levels is None else levels
         self.log_step = nn.Parameter(torch.tensor(2.0).log())  # keeps the learned step positive
 
     @property

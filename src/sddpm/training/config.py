@@ -12,6 +12,7 @@ from sddpm.data.config import DataConfig as DataConfig
 from sddpm.diffusion.density import DENSITIES
 from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.neurons import NEURONS, SURROGATES, Option
+from sddpm.neurons.quantized import MOST_LEVELS
 from sddpm.registry import missing
 
 
@@ -171,6 +172,12 @@ class QuantizedConfig(ModelSection):
     )
     activation_bits: int = spiking(
         "activation_bits", ge=1, le=8, description="Bits per activation; after conversion T = 2^bits - 1 time steps"
+    )
+    activation_levels: int | None = spiking(
+        "activation_levels",
+        ge=1,
+        le=MOST_LEVELS,
+        description="Levels above 0 per activation, and T after conversion; null: 2^bits - 1",
     )
     patch_size: int = spiking(
         "patch_size",
