@@ -11,10 +11,10 @@ DATA: folder with fashion-mnist and fad (FSVAE's autoencoder and statistics). Ev
 3. For `--distilled` only: distilled to four evaluations, with the network of stage 2 as its teacher.
 
 Networks of stage 2 are sampled with 10 and 50 evaluations, those of stage 3 with 4. With 50 evaluations the x0_scale is
-that of the packaged model; else each T has the one of SCALES with the least KAD of 500 samples of other seeds, against
-training images, for the first of the trainings. FAD, KAD, energy and firing rate are rows of RESULTS/few.json, as in
-few.py; milliseconds per image and evaluation are in RESULTS/time_steps.json, measured in turn. A stopped measurement
-continues when started again. At most one process for one WORK.
+that of the packaged model; else each T has the one of students.SCALES with the least KAD of 500 samples of other seeds,
+against training images, for the first of the trainings. FAD, KAD, energy and firing rate are rows of RESULTS/few.json,
+as in few.py; milliseconds per image and evaluation are in RESULTS/time_steps.json, measured in turn. A stopped
+measurement continues when started again. At most one process for one WORK.
 """
 
 import argparse
@@ -26,23 +26,21 @@ from typing import Any
 
 import torch
 from few import Cell, measure, write
-from measuring import kept_json, medians
+from measuring import medians
+from students import START, best_scale, complete, quantized_from, saved, trained
 
-from sddpm import load_config, load_pipeline, train
-from sddpm.conversion.ann import convert_ann, receivers
+from sddpm import load_config, load_pipeline
+from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
 from sddpm.files import atomic_path
-from sddpm.models import SpikingUNet2DModel
 from sddpm.training import distill
 from sddpm.training.config import Config, QuantizedConfig
 from sddpm.training.history import config_path
 
-START = "fashion-mnist"
 SHARED = ("base_channels", "channel_mult", "num_res_blocks", "patch_size")
 # Found for the packaged model by `sddpm guide --search sampler --evaluations 10`.
 TEN = {"solver": "dpm++", "timesteps": "999,899,824,699,599,499,399,299,174,49"}
 FIFTY = {"solver": "sde-dpm++", "steps": "50", "x0": "1.008"}
-SCALES = ("1", "1.01", "1.02", "1.03", "1.05")
 COMMON = (
     "train.compile=false",
     "train.warmup_steps=20",
@@ -53,48 +51,6 @@ COMMON = (
     "train.checkpoint_every=50",
     "train.tensorboard=false",
 )
-
-
-def quantized_from(spiking: SpikingUNet2DModel, levels: int) -> SpikingUNet2DModel:
-    """The network with quantised activations of so many levels above 0 that `convert_ann` turns into this one at its
-    own T, in evaluation mode. The thresholds become the learned steps."""
-    own = {key: value for key, value in spiking.config.items() if not key.startswith("_")}
-    plain = {"T": 1, "neuron": "quantized_relu", "v_threshold": 1.0, "activation_levels": levels}
-    model = SpikingUNet2DModel(**{**own, **plain, "v_reset": None, "initial_charge": 0.0})
-    weights = {name: value.clone() for name, value in spiking.state_dict().items()}
-    thresholds = {name: float(neuron.v_threshold) for name, neuron in spiking.neurons().items()}
-    for name, convolutions in receivers(model).items():
-        weights[f"{name}.log_step"] = torch.tensor(thresholds[name]).log()
-        for conv in convolutions:
-            weights[f"{conv}.weight"] /= thresholds[name]
-    weights["readout.conv.weight"] *= own["T"]
-    weights["readout.conv.bias"] *= own["T"]
-    model.load_state_dict(weights)
-    return model.eval()
-
-
-def saved(model: SpikingUNet2DModel, folder: Path) -> Path:
-    """The model as a pipeline in a folder, which is not written again."""
-    if not folder.is_dir():
-        pipeline = load_pipeline(START)
-        pipeline.register_modules(unet=model)
-        with atomic_path(folder) as temporary:
-            pipeline.save_pretrained(temporary)
-    return folder
-
-
-def trained(config: Config, run: Path, start: Path) -> Path:
-    """The run, trained to its end, from its last checkpoint if there is one."""
-    going = (run / "checkpoints").is_dir()
-    if not (going and (run / "model").is_dir() and _last_step(run) >= config.train.steps):
-        result = train(config, run, resume=going, init_from=None if going else start, device="cpu", progress=False)
-        if result.stopped_by != "steps":
-            raise SystemExit(f"stopped by {result.stopped_by}; run the same command to continue")
-    return run
-
-
-def _last_step(run: Path) -> int:
-    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
 
 
 def networks(T: int, seed: int, args: Namespace) -> dict[str, Path]:
@@ -123,25 +79,11 @@ def _changed(config: Config, steps: int, lr: float) -> Config:
 
 def distilled(teacher: Path, run: Path, args: Namespace) -> Path:
     """A student of four evaluations."""
-    going = (run / "checkpoints").is_dir()
-    if not (going and (run / "model").is_dir() and _last_step(run) >= args.distil_steps):
+    if not complete(run, args.distil_steps):
+        going = (run / "checkpoints").is_dir()
         overrides = [f"train.steps={args.distil_steps}", "train.lr=5e-4", "distill.x0_scale=1.01"]
         distill(teacher, run, evaluations=4, overrides=overrides, resume=going, device="cpu", progress=False)
     return run
-
-
-def best_scale(run: Path, sampler: dict[str, str], args: Namespace) -> str:
-    """The best of SCALES: least KAD of 500 samples, seeds from 1,000,000 on."""
-    against = ["--reference", START, "--data", args.data / START, "--split", "train", "--protocol", "fsddim"]
-    against += ["--metric", "kad", "--fad-weights", args.data / "fad" / "fashion_64.pth", "--seed", 1_000_000]
-    against += ["--work", args.work / "cache", "--samples", 500, "--engine", "fast", "--no-copies", "--force"]
-
-    def kad(scale: str) -> float:
-        cell = Cell(str(run), {**sampler, "x0": scale})
-        kept = args.work / f"scale-{cell.name}.json"
-        return kept_json(kept, "--out", "evaluate", cell.model, *against, *cell.arguments())["metrics"]["kad"]["value"]
-
-    return min(SCALES, key=kad)
 
 
 def milliseconds(runs: dict[str, Path], images: int = 16) -> dict[str, float]:

@@ -1,0 +1,80 @@
+"""Networks made from the packaged fashion-mnist: quantised, trained on, distilled; and the best x0_scale of each."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from few import Cell
+from measuring import kept_json
+
+from sddpm import load_pipeline, train
+from sddpm.conversion.ann import receivers
+from sddpm.files import atomic_path
+from sddpm.models import SpikingUNet2DModel
+from sddpm.training.config import Config
+
+START = "fashion-mnist"
+SCALES = ("1", "1.01", "1.02", "1.03", "1.05")
+
+
+def quantized_from(spiking: SpikingUNet2DModel, levels: int) -> SpikingUNet2DModel:
+    """The network with quantised activations of so many levels above 0 that `convert_ann` turns into this one at its
+    own T, in evaluation mode. The thresholds become the learned steps."""
+    own = {key: value for key, value in spiking.config.items() if not key.startswith("_")}
+    plain = {"T": 1, "neuron": "quantized_relu", "v_threshold": 1.0, "activation_levels": levels}
+    model = SpikingUNet2DModel(**{**own, **plain, "v_reset": None, "initial_charge": 0.0})
+    weights = {name: value.clone() for name, value in spiking.state_dict().items()}
+    thresholds = {name: float(neuron.v_threshold) for name, neuron in spiking.neurons().items()}
+    for name, convolutions in receivers(model).items():
+        weights[f"{name}.log_step"] = torch.tensor(thresholds[name]).log()
+        for conv in convolutions:
+            weights[f"{conv}.weight"] /= thresholds[name]
+    weights["readout.conv.weight"] *= own["T"]
+    weights["readout.conv.bias"] *= own["T"]
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def saved(model: SpikingUNet2DModel, folder: Path) -> Path:
+    """The model as a pipeline in a folder, which is not written again."""
+    if not folder.is_dir():
+        pipeline = load_pipeline(START)
+        pipeline.register_modules(unet=model)
+        with atomic_path(folder) as temporary:
+            pipeline.save_pretrained(temporary)
+    return folder
+
+
+def trained(config: Config, run: Path, start: Path) -> Path:
+    """The run, trained to its end, from its last checkpoint if there is one."""
+    going = (run / "checkpoints").is_dir()
+    if not complete(run, config.train.steps):
+        result = train(config, run, resume=going, init_from=None if going else start, device="cpu", progress=False)
+        if result.stopped_by != "steps":
+            raise SystemExit(f"stopped by {result.stopped_by}; run the same command to continue")
+    return run
+
+
+def complete(run: Path, steps: int) -> bool:
+    """Whether a run has so many steps and its final model."""
+    return (run / "model").is_dir() and (run / "metrics.jsonl").is_file() and last_step(run) >= steps
+
+
+def last_step(run: Path) -> int:
+    """The last step in a run's metrics."""
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+
+
+def best_scale(run: Path, sampler: dict[str, str], args: Namespace) -> str:
+    """The best of SCALES for a network: least KAD of 500 samples, seeds from 1,000,000 on."""
+    against = ["--reference", START, "--data", args.data / START, "--split", "train", "--protocol", "fsddim"]
+    against += ["--metric", "kad", "--fad-weights", args.data / "fad" / "fashion_64.pth", "--seed", 1_000_000]
+    against += ["--work", args.work / "cache", "--samples", 500, "--engine", "fast", "--no-copies", "--force"]
+
+    def kad(scale: str) -> float:
+        cell = Cell(str(run), {**sampler, "x0": scale})
+        kept = args.work / f"scale-{cell.name}.json"
+        return kept_json(kept, "--out", "evaluate", cell.model, *against, *cell.arguments())["metrics"]["kad"]["value"]
+
+    return min(SCALES, key=kad)
