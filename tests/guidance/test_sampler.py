@@ -133,6 +133,8 @@ def test_the_scale_of_the_reference_is_found_judged_and_goes_on_where_it_stopped
     origin = report.trials[0]
     assert origin.point == report.space.origin == (0, 1.0) and origin.difference.value == 0
     assert {each.point[1] for each in report.trials} == {0.5, 0.7, 1.0}
+    at_nearest = {each.solver for each in report.space.samplers if each.timesteps == report.near[0].timesteps}
+    assert {"ddpm", "sde-dpm++"} <= at_nearest  # stochastic solvers, which nearness cannot rank
     assert "beats" in sampler_verdict(report)[2] and "as it samples now (" in sampler_verdict(report)[3]
     assert sampler_table(report).splitlines()[1].startswith("*")
     found = json.loads(sampler_json(report, "sddpm guide", "fast"))

@@ -94,10 +94,11 @@ class SamplerReport:
 def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda line: None) -> SamplerReport | None:
     """Find the solver, its steps or time steps and the x0_scale that sample best within `settings.evaluations`.
 
-    Deterministic solvers are ranked by the distance of their pictures to those of a long one (`Closeness`); stochastic
-    ones are candidates with even steps. The metric then chooses among them and their scales, on the same seeds; the
-    choice is validated on fresh ones. All samples are kept in `evaluation.work`, so that an interrupted search can
-    continue. Processes of torchrun share the work; the first returns the report, the others None.
+    Deterministic solvers are ranked by the distance of their pictures to those of a long one (`Closeness`);
+    stochastic ones are candidates with even steps and at the time steps of the nearest. The metric then chooses
+    among them and their scales, on the same seeds; the choice is validated on fresh ones. All samples are kept in
+    `evaluation.work`, so that an interrupted search can continue. Processes of torchrun share the work; the first
+    returns the report, the others None.
 
     Raises:
         UserError: invalid settings, or nothing that can be searched or measured.
@@ -204,14 +205,21 @@ def open_space(
     noisy: Sequence[Sampler],
     own_steps: int,
 ) -> SamplerSpace:
-    """The model's own solver in even steps, the nearest two deterministic solvers, and the stochastic ones."""
+    """The model's own solver in even steps, the nearest two deterministic solvers, and the stochastic ones, in even
+    steps and at the nearest time steps."""
     now = pipeline.resolve_options(replace(sampling, engine="eager"))
     present = Sampler(now.solver, now.num_inference_steps, None if now.timesteps is None else tuple(now.timesteps))
     present = replace(present, x0_scale=now.x0_scale)
     own = Sampler(None, own_steps)
-    others = [*(Sampler(each.solver, timesteps=each.timesteps) for each in near[:2]), *noisy]
+    nearest = [each.timesteps for each in near[:1]]
+    chosen = [Sampler(each.solver, timesteps=at) for at in nearest for each in noisy if len(at) <= _steps(each)]
+    others = [*(Sampler(each.solver, timesteps=each.timesteps) for each in near[:2]), *noisy, *chosen]
     others = [each for each in others if each != replace(own, solver=pipeline.solver)]
     return SamplerSpace([own, *others], pipeline.x0_scale, present)
+
+
+def _steps(sampler: Sampler) -> int:
+    return sampler.num_inference_steps or 0
 
 
 def search_scales(
