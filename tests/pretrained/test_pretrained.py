@@ -23,7 +23,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_the_models_of_the_readme_are_there():
-    assert {"fashion-mnist", "fashion-mnist-4", "fashion-mnist-small", "mnist"} <= set(pretrained_names())
+    assert {"fashion-mnist", "fashion-mnist-4", "fashion-mnist-small", "mnist", "mnist-4"} <= set(pretrained_names())
 
 
 @pytest.mark.parametrize("name", pretrained_names())
@@ -76,7 +76,7 @@ def test_a_folder_of_data_of_that_name_does_not_hide_the_model_but_a_model_does(
 
 def test_what_is_no_model_is_told_the_names():
     assert find_pretrained("fashion-mnits") is None
-    names = "fashion-mnist, fashion-mnist-4, fashion-mnist-small, mnist"
+    names = "fashion-mnist, fashion-mnist-4, fashion-mnist-small, mnist, mnist-4"
     with pytest.raises(UserError, match=rf"no model at fashion-mnits.*{names}"):
         load_pipeline("fashion-mnits")
 
