@@ -111,14 +111,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("data", "work"):
         parser.add_argument(name, type=lambda path: Path(path).resolve())
-    parser.add_argument("ways", nargs="*", choices=[*WAYS, []], default=list(WAYS), metavar="WAY")
+    parser.add_argument("ways", nargs="*", metavar="WAY")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--samples", type=int, default=2000)
     args = parser.parse_args()
+    if unknown := set(args.ways) - set(WAYS):
+        parser.error(f"unknown {', '.join(sorted(unknown))}; choose from {', '.join(WAYS)}")
     args.engine, args.fad_weights, args.fad_statistics = "fast", None, None
     args.work.mkdir(parents=True, exist_ok=True)
     rows = Rows(args.work / "ways.json")
-    for way in args.ways:
+    for way in args.ways or WAYS:
         if not rows.has(way=way, minutes=args.minutes):
             rows.add(row_of(way, args))
         print(json.dumps(rows.read()[-1]), flush=True)

@@ -21,8 +21,11 @@ from sddpm.training import distill, load_config, train
 from sddpm.training.averaging import average
 from sddpm.training.batches import training_batches
 from sddpm.training.config_files import changed_keys, to_yaml
+from sddpm.training.distillation import stage_counts, student_config
+from sddpm.training.noise import walk_timesteps
 from tests.helpers.linear_model import PHI, LinearModel, exact_model, flow, walked
 
+ROOT = Path(__file__).resolve().parents[2]
 NODES = [999, 749, 499, 249]
 SUBSTEPS = {999: [999, 937, 874, 812], 749: [749, 687, 624, 562], 499: [499, 437, 374, 312], 249: [249, 187, 124, 62]}
 MEAN, DEVIATION = 0.1, 0.25
@@ -261,6 +264,19 @@ def test_packing_and_release_keep_the_time_steps(tiny, tmp_path):
     assert str(tmp_path) not in (tmp_path / "released" / "config.yaml").read_text()
     with pytest.raises(UserError, match="with ddim: leave out `solver`"):
         release(tmp_path / "run", tmp_path / "other", hardware="one core", solver="unipc")
+
+
+def test_halving_from_32_needs_no_grid_of_its_own():
+    """At 1,000 diffusion steps: each stage's teacher is evaluated where the stage before was trained."""
+    base, before = ROOT / "configs" / "mnist_small.yaml", None
+    for i, evaluations in enumerate(stage_counts(4, 32)):
+        given = {"diffusion.prediction_type": "v_prediction"}
+        config = student_config(base, "mnist", evaluations, given, halving=True, first=i == 0)
+        nodes = walk_timesteps(config.diffusion, config.distill)
+        assert nodes.shape == (evaluations, 2)
+        assert before is None or nodes.flatten().tolist() == before
+        before = nodes[:, 0].tolist()
+    assert before == [999, 749, 499, 249]
 
 
 def test_progressive_halving_is_a_run_a_stage(tiny, tmp_path):

@@ -107,6 +107,8 @@ def student_config(
     # The student's noise levels are fixed, and the teacher's steps are deterministic.
     own |= {"diffusion.density": "uniform", "diffusion.density_mean": None, "diffusion.density_width": None}
     own |= {"train.assign_noise": False}
+    if halving:  # with many evaluations the default grid coincides at low noise; uniform is Salimans & Ho's
+        own |= {"distill.grid": "uniform"}
     fixed: dict[str, Any] = {"distill.evaluations": evaluations, "distill.substeps": 2} if halving else {}
     if not first:  # the teacher's steps already include the scale and the guidance
         fixed |= {"distill.order": 1, "distill.x0_scale": 1.0, "distill.guidance_scale": 1.0}
