@@ -211,15 +211,11 @@ def open_space(
     present = Sampler(now.solver, now.num_inference_steps, None if now.timesteps is None else tuple(now.timesteps))
     present = replace(present, x0_scale=now.x0_scale)
     own = Sampler(None, own_steps)
-    nearest = [each.timesteps for each in near[:1]]
-    chosen = [Sampler(each.solver, timesteps=at) for at in nearest for each in noisy if len(at) <= _steps(each)]
+    at = near[0].timesteps if near else ()
+    chosen = [Sampler(each.solver, timesteps=at) for each in noisy if 0 < len(at) <= (each.num_inference_steps or 0)]
     others = [*(Sampler(each.solver, timesteps=each.timesteps) for each in near[:2]), *noisy, *chosen]
     others = [each for each in others if each != replace(own, solver=pipeline.solver)]
     return SamplerSpace([own, *others], pipeline.x0_scale, present)
-
-
-def _steps(sampler: Sampler) -> int:
-    return sampler.num_inference_steps or 0
 
 
 def search_scales(
