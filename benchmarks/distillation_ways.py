@@ -3,9 +3,9 @@
     python benchmarks/distillation_ways.py DATA WORK [WAY ...] [--minutes 15] [--samples 2000]
 
 A WAY is spikes, quantised or halving; by default all. Each starts from the packaged fashion-mnist, which is also the
-teacher, and gets the same CPU time, converted to steps by a measurement on this machine. DATA: folder with fashion-
-mnist and fad. The x0_scale of each student is the best of students.SCALES; then FAD and KAD of the samples are measured
-as by few.py. WORK/ways.json has a row for each way. A stopped measurement continues when started again.
+teacher, and gets the same CPU time, converted to steps by a measurement on this machine. DATA: folder with
+fashion-mnist and fad. The x0_scale of each student is the best of students.SCALES; then FAD and KAD of the samples are
+measured as by few.py. WORK/ways.json has a row for each way. A stopped measurement continues when started again.
 
 spikes: `sddpm distill` in one stage. quantised: two thirds of the time without SNN time steps (four levels), then
 conversion to T = 4 and the last third in spikes, with the same teacher. halving: `--halve-from 32`, a quarter of the
@@ -21,14 +21,13 @@ from typing import Any
 from few import Cell, measure
 from measuring import Rows
 from step_seconds import seconds_a_step, with_train
-from students import START, best_scale, quantized_from, saved, trained
+from students import START, best_scale, last_step, quantized_config, quantized_from, saved, start_config, trained
 
 from sddpm import load_pipeline
 from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
-from sddpm.training.config import Config, QuantizedConfig
+from sddpm.training.config import Config
 from sddpm.training.distillation import student_config
-from sddpm.training.history import config_path
 
 COMMON = {
     "train.warmup_steps": 20,
@@ -40,15 +39,12 @@ COMMON = {
     "train.checkpoint_every": 50,
     "train.tensorboard": False,
 }
-SHARED = ("base_channels", "channel_mult", "num_res_blocks", "patch_size")
 
 
 def student(evaluations: int, teacher: str, args: Namespace, **options: bool) -> Config:
     """The config of a stage; options as in `student_config`."""
-    source = config_path(START)
-    assert source is not None  # packaged models have their config
     given = {**COMMON, "data.path": str(args.data / START), "distill.x0_scale": 1.01}
-    return student_config(source, teacher, evaluations, given, **options)
+    return student_config(start_config(), teacher, evaluations, given, **options)
 
 
 def steps_for(config: Config, share: float, start: Path | str, args: Namespace) -> int:
@@ -72,8 +68,7 @@ def quantised_first(args: Namespace) -> list[Path]:
     config = student(4, START, args)
     levels = config.model.T
     start = saved(quantized_from(load_pipeline(START).unet, levels), args.work / f"levels-{levels}")
-    model = QuantizedConfig(activation_levels=levels, **{key: getattr(config.model, key) for key in SHARED})
-    cheap = with_train(config.model_copy(update={"model": model}), lr=1e-3)
+    cheap = with_train(quantized_config(config, levels), lr=1e-3)
     cheap = with_train(cheap, steps=steps_for(cheap, 2 / 3, start, args))
     first = trained(cheap, args.work / "fashion-quantised", start)
     spiking = convert_ann(load_pipeline(first).unet.eval())
@@ -102,7 +97,7 @@ def row_of(way: str, args: Namespace) -> dict[str, Any]:
     """Train a student and measure it."""
     runs = WAYS[way](args)
     cell = Cell(str(runs[-1]), {"x0": best_scale(runs[-1], {}, args)})
-    steps = {run.name: json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"] for run in runs}
+    steps = {run.name: last_step(run) for run in runs}
     found = measure(cell, args)
     return {"way": way, "minutes": args.minutes, "steps": steps, "x0_scale": float(cell.sampler["x0"]), **found}
 

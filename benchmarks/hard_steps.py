@@ -11,19 +11,14 @@ from pathlib import Path
 
 import torch
 from paired_kad import PairedKad, data_set
+from teacher_walk import velocity_of
 from torch import Tensor
 
 from sddpm import load_pipeline
-from sddpm.diffusion.distillation import Velocity, angles, walk
+from sddpm.diffusion.distillation import angles, walk
 from sddpm.diffusion.timesteps import kept_timesteps
-from sddpm.pipelines import SpikingDiffusionPipeline
 
 SUBSTEPS = 4
-
-
-def velocity_of(pipeline: SpikingDiffusionPipeline, engine: str) -> Velocity:
-    network = pipeline.model_for(engine)
-    return lambda z, t: network(z, t, return_dict=False)[0]
 
 
 def steps_between(phi: Tensor, nodes: list[int]) -> Tensor:

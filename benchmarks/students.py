@@ -1,6 +1,5 @@
 """Networks made from the packaged fashion-mnist: quantised, trained on, distilled; and the best x0_scale of each."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -12,9 +11,12 @@ from sddpm import load_pipeline, train
 from sddpm.conversion.ann import receivers
 from sddpm.files import atomic_path
 from sddpm.models import SpikingUNet2DModel
-from sddpm.training.config import Config
+from sddpm.training import read_metrics
+from sddpm.training.config import Config, QuantizedConfig
+from sddpm.training.history import config_path
 
 START = "fashion-mnist"
+SHARED = ("base_channels", "channel_mult", "num_res_blocks", "patch_size")
 SCALES = ("1", "1.01", "1.02", "1.03", "1.05")
 
 
@@ -34,6 +36,19 @@ def quantized_from(spiking: SpikingUNet2DModel, levels: int) -> SpikingUNet2DMod
     weights["readout.conv.bias"] *= own["T"]
     model.load_state_dict(weights)
     return model.eval()
+
+
+def start_config() -> Path:
+    """The config of the packaged model."""
+    found = config_path(START)
+    assert found is not None  # packaged models have their config
+    return found
+
+
+def quantized_config(config: Config, levels: int) -> Config:
+    """The config with the network of `quantized_from`."""
+    shared = {key: getattr(config.model, key) for key in SHARED}
+    return config.model_copy(update={"model": QuantizedConfig(activation_levels=levels, **shared)})
 
 
 def saved(model: SpikingUNet2DModel, folder: Path) -> Path:
@@ -63,7 +78,7 @@ def complete(run: Path, steps: int) -> bool:
 
 def last_step(run: Path) -> int:
     """The last step in a run's metrics."""
-    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    return read_metrics(run)[-1]["step"]
 
 
 def best_scale(run: Path, sampler: dict[str, str], args: Namespace) -> str:

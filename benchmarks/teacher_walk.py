@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sddpm import load_pipeline
 from sddpm.diffusion.distillation import GRIDS, Velocity, angles, grid_timesteps, walk
+from sddpm.pipelines import SpikingDiffusionPipeline
 
 CELLS = [f"{grid}:2:4:{scale}" for grid in GRIDS for scale in ("1", "1.01")]
 
@@ -40,6 +41,12 @@ def sampler(cell: str, evaluations: int, velocity: Velocity, table: Tensor) -> C
     return draw
 
 
+def velocity_of(pipeline: SpikingDiffusionPipeline, engine: str) -> Velocity:
+    """The prediction of v of a pipeline's network."""
+    network = pipeline.model_for(engine)
+    return lambda z, t: network(z, t, return_dict=False)[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
@@ -51,11 +58,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     pipeline = load_pipeline(args.model)
-    network, table = pipeline.model_for(args.engine), pipeline.scheduler.alphas_cumprod
-
-    def velocity(z: Tensor, t: Tensor) -> Tensor:
-        return network(z, t, return_dict=False)[0]
-
+    velocity, table = velocity_of(pipeline, args.engine), pipeline.scheduler.alphas_cumprod
     score = PairedKad(args.data, data_set(args.model), pipeline.unet.config.sample_size, args.samples)
     rows = [score.row(cell, sampler(cell, args.evaluations, velocity, table)) for cell in args.cells]
     if args.out is not None:

@@ -27,17 +27,15 @@ from typing import Any
 import torch
 from few import Cell, measure, write
 from measuring import medians
-from students import START, best_scale, complete, quantized_from, saved, trained
+from step_seconds import with_train
+from students import START, best_scale, complete, quantized_config, quantized_from, saved, start_config, trained
 
 from sddpm import load_config, load_pipeline
 from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
 from sddpm.files import atomic_path
 from sddpm.training import distill
-from sddpm.training.config import Config, QuantizedConfig
-from sddpm.training.history import config_path
 
-SHARED = ("base_channels", "channel_mult", "num_res_blocks", "patch_size")
 # Found for the packaged model by `sddpm guide --search sampler --evaluations 10`.
 TEN = {"solver": "dpm++", "timesteps": "999,899,824,699,599,499,399,299,174,49"}
 FIFTY = {"solver": "sde-dpm++", "steps": "50", "x0": "1.008"}
@@ -56,25 +54,17 @@ COMMON = (
 def networks(T: int, seed: int, args: Namespace) -> dict[str, Path]:
     """The trained networks of a T and seed: "spikes", and "distilled" if wanted."""
     runs, common = args.work / "runs", [*COMMON, f"train.seed={seed}", f'data.path="{args.data / START}"']
-    source = config_path(START)
-    assert source is not None  # packaged models have their config
-    base = load_config(source, common)
-    shared = {key: getattr(base.model, key) for key in SHARED}
-    quantized = _changed(base, args.quantized_steps, 1e-3)
-    quantized = quantized.model_copy(update={"model": QuantizedConfig(activation_levels=T, **shared)})
+    base = load_config(start_config(), common)
+    quantized = with_train(quantized_config(base, T), steps=args.quantized_steps, lr=1e-3)
     start = saved(quantized_from(load_pipeline(START).unet, T), args.work / "start" / f"levels-{T}")
     first = trained(quantized, runs / f"fashion-quantized-{T}-{seed}", start)
     spiking = convert_ann(load_pipeline(first).unet.eval())
     converted = saved(spiking, args.work / "start" / f"T-{T}-{seed}")
-    further = continued_config(_changed(base, args.spike_steps, 5e-4), spiking.config)
+    further = continued_config(with_train(base, steps=args.spike_steps, lr=5e-4), spiking.config)
     found = {"spikes": trained(further, runs / f"fashion-T{T}-{seed}", converted)}
     if T in args.distilled:
         found["distilled"] = distilled(found["spikes"], runs / f"fashion-T{T}-{seed}-four", args)
     return found
-
-
-def _changed(config: Config, steps: int, lr: float) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"steps": steps, "lr": lr})})
 
 
 def distilled(teacher: Path, run: Path, args: Namespace) -> Path:

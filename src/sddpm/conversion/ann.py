@@ -43,7 +43,8 @@ def convert_ann(model: Any, *, T: int | None = None, signed: bool = False) -> Sp
     Raises:
         UserError: a model without quantised activations, or with layers that cannot be converted.
     """
-    steps = {name: layer.step.item() for name, layer in quantized_layers(model).items()}
+    layers = quantized_layers(model)
+    steps = {name: layer.step.item() for name, layer in layers.items()}
     if not steps:
         raise UserError(
             f"this {type(model).__name__} has no quantised activations to convert: train one with model.kind=quantized "
@@ -54,7 +55,7 @@ def convert_ann(model: Any, *, T: int | None = None, signed: bool = False) -> Sp
         raise UserError(
             f"the activations {', '.join(strange)} cannot be converted: each must be followed by convolutions"
         )
-    T = next(iter(quantized_layers(model).values())).levels if T is None else T
+    T = next(iter(layers.values())).levels if T is None else T
     config = {key: value for key, value in model.config.items() if not key.startswith("_")}
     config |= {"T": T, "neuron": "if", "v_reset": None, "initial_charge": 0.5, "signed_spikes": signed}
     spiking = SpikingUNet2DModel(**{**config, **SURROGATE, "v_threshold": steps, "readout_decay": 1.0})

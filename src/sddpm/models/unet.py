@@ -151,8 +151,10 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
             self.register_to_config(neuron_options=dynamics.options)  # defaults may change; a saved model must not
         conv = partial(make_conv, modulated_T=T if temporal_modulation else None, dims=dims)
         patch = patch_size**dims
-        activation = partial(QuantizedReLU, activation_bits, activation_levels)
-        spiking = activation if quantized else partial(SpikingNeuron, dynamics)
+        if quantized:
+            spiking = partial(QuantizedReLU, activation_bits, activation_levels)
+        else:
+            spiking = partial(SpikingNeuron, dynamics)
         time_channels = 4 * base_channels
         widths = [base_channels * mult for mult in channel_mult]
         kind = PureSpikingResBlock if pure else SpikingResBlock
