@@ -118,7 +118,7 @@ def main() -> None:
     for way in args.ways or WAYS:
         if not rows.has(way=way, minutes=args.minutes):
             rows.add(row_of(way, args))
-        print(json.dumps(rows.read()[-1]), flush=True)
+        print(*(json.dumps(row) for row in rows.read() if (row["way"], row["minutes"]) == (way, args.minutes)))
 
 
 if __name__ == "__main__":
