@@ -14,9 +14,10 @@ from sddpm.cli.guide import parse_grid
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.evaluation.features.fad import FadEncoder
+from sddpm.guidance import store_sampler
 from sddpm.guidance.settings import DEFAULT_GRID
 from sddpm.models import SpikingUNet2DModel
-from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines import Sampler, SpikingDiffusionPipeline, load_pipeline
 
 
 @pytest.fixture
@@ -192,6 +193,9 @@ def test_a_sampler_is_found_kept_listed_and_cleared(sddpm, model, tmp_path):
         (["--metric", "fad"], "fad of 100 samples is biased towards less variation: choose one of kid, kad"),
         (["--keep-as", "own"], "a sampler cannot be named 'own'"),
         (["--figure", "x.png"], "--figure is only for the other searches"),
+        (["--method", "grid"], "--method is only for the other searches"),
+        (["--range", "0.9,1.1"], "--range is only for the other searches"),
+        (["--held-out", "digits"], "--held-out is only for the other searches"),
         (["--clear"], "unknown sampler 'fast'"),
     ],
 )
@@ -199,3 +203,23 @@ def test_what_cannot_be_searched_among_samplers(sddpm, model, arguments, message
     command = ("guide", model, "--reference", "digits", "--search", "sampler", "--fad-weights", "fad.pth")
     code, out, err = sddpm(*command, "--samples", 100, "--device", "cpu", *arguments)
     assert (code, out) == (2, "") and message in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--evaluations", "--keep-as", "--proxy-seeds", "--proxy-budget"])
+def test_options_of_samplers_need_that_search(sddpm, model, option):
+    code, out, err = sddpm("guide", model, "--reference", "digits", "--device", "cpu", option, 10)
+    assert (code, out) == (2, "") and f"{option} is only for --search sampler: leave it out\n" in err
+
+
+def test_a_scale_that_the_default_sampler_would_hide_is_not_searched(sddpm, model, tmp_path):
+    store_sampler(tmp_path / model, "fast", Sampler("ddim", 2, x0_scale=1.02))
+    make_reference(sddpm, 1.0, 0.9)
+    search = ("guide", model, "--search", "x0-scale", "--reference", "real.npz", "--metric", "fad", "--device", "cpu")
+    search += ("--fad-weights", "fad.pth", "--samples", 100, "--grid", "0.9,1", "--refine", 0, "--resamples", 40)
+    code, _, err = sddpm(*search)
+    assert code == 2 and "the sampler fast of this model has an x0_scale of its own" in err
+    assert "or give --sampler own" in err
+    code, out, err = sddpm(*search, "--steps", 2, "--store")
+    assert code == 0, err
+    assert "only with --solver or --sampler own, since the default sampler fast has its own" in out
+    assert load_pipeline(tmp_path / model).x0_scale == 0.9

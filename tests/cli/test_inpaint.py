@@ -10,7 +10,7 @@ from PIL import Image
 from sddpm.cli.inpaint import inpaint
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.models import SpikingUNet2DModel
-from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines import SamplingOptions, SpikingDiffusionPipeline
 
 QUICK = ("--steps", 2, "--resamplings", 2, "--scale", 1)
 
@@ -45,7 +45,8 @@ def test_the_command_paints_as_the_pipeline_does():
     )  # fmt: skip
     own = ("jump_length", "resamplings")
     assert {name: command[name].default for name in own} == {name: pipeline[name].default for name in own}
-    options = pipeline["options"].default
+    assert pipeline["options"].default is None
+    options = SamplingOptions()
     for name in ("num_inference_steps", "solver", "eta", "v_threshold", "guidance_scale", "x0_scale", "engine"):
         assert command[name].default == getattr(options, name), name
 

@@ -105,7 +105,7 @@ def test_errors_are_what_they_say(ann):
     assert layer.relative_error == pytest.approx(float((spikes.mean(0) * s - q).norm() / q.norm()))
     assert layer.differing == pytest.approx(float(((spikes.mean(0) * s - q).abs() > s / 6).double().mean()))
     assert layer.firing_rate == pytest.approx(float(spikes.mean()))
-    assert found.answer == pytest.approx(float((b - a).norm() / a.norm()))
+    assert found.prediction == pytest.approx(float((b - a).norm() / a.norm()))
 
 
 def test_errors_grow_with_what_is_done_to_the_network(ann):
@@ -114,7 +114,7 @@ def test_errors_grow_with_what_is_done_to_the_network(ann):
     for amount in (0.0, 0.5, 2.0):
         spiking = convert_ann(ann)
         spiking.encoder.norm2.bias.data += amount
-        answers.append(conversion_errors(ann, spiking, batches).answer)
+        answers.append(conversion_errors(ann, spiking, batches).prediction)
     assert answers == sorted(answers) and answers[2] > 1.1 * answers[0]
 
 
@@ -123,7 +123,7 @@ def test_signed_spikes_come_closer(ann):
     plain, signed = (conversion_errors(ann, convert_ann(ann, signed=s), batches) for s in (False, True))
     mean = [sum(e.relative_error for e in found.layers) for found in (plain, signed)]
     assert mean[1] < mean[0]
-    assert signed.answer < plain.answer
+    assert signed.prediction < plain.prediction
 
 
 def test_more_time_steps_for_the_same_levels_come_closer(ann):
@@ -163,7 +163,7 @@ def test_fine_tuning_lessens_the_error_on_what_it_has_not_seen(ann):
     assert sum(loss for _, loss in losses[-10:]) < 0.9 * sum(loss for _, loss in losses[:10])
     unseen = [noise(32, seed=7)]
     before, after = (conversion_errors(ann, model, unseen) for model in (convert_ann(ann), spiking))
-    assert after.answer < 0.9 * before.answer
+    assert after.prediction < 0.9 * before.prediction
     now = spiking.state_dict()
     changed = {name for name in now if not torch.equal(now[name], weights[name])}
     assert not any("running_" in name or name.startswith("time_embedding") for name in changed)
@@ -239,7 +239,7 @@ def test_converted_model_samples_and_counts_as_any_other(sddpm, trained, tmp_pat
     report = json.loads((tmp_path / "errors.json").read_text())
     assert len(report["converted"]["layers"]) == len(report["fine-tuned"]["layers"]) == 20
     assert report["converted"]["layers"][0]["differing"] < 1e-3 < report["converted"]["layers"][-1]["differing"]
-    assert report["converted"]["answer"] != report["fine-tuned"]["answer"]
+    assert report["converted"]["prediction"] != report["fine-tuned"]["prediction"]
 
     assert Image.open("e.png").width > 500
 

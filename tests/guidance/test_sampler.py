@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sddpm.diffusion.schedule import NoiseSchedule
+from sddpm.diffusion.solver_registry import SOLVERS, Solver
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.diffusion.spacings import SPACINGS
 from sddpm.errors import UserError
@@ -17,9 +18,11 @@ from sddpm.guidance import store_sampler
 from sddpm.guidance.closeness import Closeness, nearest_samplers
 from sddpm.guidance.sampler_report import kept_sampler, sampler_json, sampler_table, sampler_verdict
 from sddpm.guidance.sampler_run import allowed_steps, guide_sampler
-from sddpm.guidance.sampler_settings import SamplerSettings
+from sddpm.guidance.sampler_settings import SamplerSettings, searched_solvers
 from sddpm.guidance.settings import FRESH
 from sddpm.pipelines import Sampler, SpikingDiffusionPipeline, load_pipeline
+from sddpm.training import load_config
+from sddpm.training.state import build_model
 from tests.helpers import published_updates as published
 from tests.pipelines.test_x0_scale import FaintModel
 
@@ -181,3 +184,32 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_sampled(
     with pytest.raises(UserError, match=message) as caught:
         guide_sampler(asked)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_currents_is_searched_without_noisy_solvers(settings, tmp_path):
+    config = load_config(
+        "fashion_mnist_small_fsddim", ["data.image_size=8", "model.base_channels=8", "model.channel_mult=[1]"]
+    )
+    pipe = SpikingDiffusionPipeline(build_model(config, 1), make_scheduler("ddim"))
+    assert pipe.unet.config.synaptic_currents
+    quiet, noisy = allowed_steps(pipe, search_of(settings(str(tmp_path / "none.npz")).evaluation))
+    assert noisy == [] and {name for name, _ in quiet} >= {"ddim", "dpm++", "unipc"}
+
+
+def test_the_long_solver_has_no_more_steps_than_the_noise_schedule(settings, reference, model):
+    config = model / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_train_timesteps": 10}))
+    index = model / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "num_inference_steps": 5}))
+    report = guide_sampler(search_of(settings(reference).evaluation))
+    assert report.facts["proxy"]["long_steps"] == 10
+
+
+def test_a_solver_without_time_steps_is_no_candidate_for_near_pictures(monkeypatch):
+    class Even:
+        def set_timesteps(self, num_inference_steps): ...
+
+    monkeypatch.setitem(SOLVERS, "even", Solver(lambda clip_sample, **model: None, Even, False, False))
+    monkeypatch.setitem(SOLVERS, "noisy", Solver(lambda clip_sample, **model: None, Even, True, False))
+    quiet, noisy = searched_solvers(moments=False)
+    assert "even" not in quiet and "noisy" in noisy and "ddim" in quiet

@@ -7,8 +7,8 @@ import torch
 
 from sddpm.errors import UserError
 from sddpm.evaluation.sampling import model_digest
-from sddpm.guidance import store_guidance, store_x0_scale
-from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
+from sddpm.guidance import store_guidance, store_sampler, store_x0_scale
+from sddpm.pipelines import Sampler, SpikingDiffusionPipeline, load_pipeline
 
 QUICK = {"seeds": range(4), "num_inference_steps": 2, "output_type": "pt", "progress": False}
 GUIDANCE = {"v_threshold": 0.8, "trained_v_threshold": 1.0, "metric": "fad", "interval_95": [-1.5, -0.5]}
@@ -121,3 +121,25 @@ def test_thresholds_for_layers_that_the_model_lacks(model):
 def test_no_model_there(tmp_path):
     with pytest.raises(UserError, match="is not a model"):
         store_guidance(tmp_path, GUIDANCE)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (Sampler(solver="unip"), "sampler 'bad': unknown solver 'unip'"),
+        (Sampler(timesteps=(5, 9)), "sampler 'bad': `timesteps` must be"),
+        (Sampler(x0_scale=-1.0), "sampler 'bad': x0_scale must be a positive number"),
+    ],
+)
+def test_a_sampler_with_which_the_model_could_not_be_loaded_is_not_stored(model, sampler, message):
+    before = (model / "model_index.json").read_text()
+    with pytest.raises(UserError, match=message):
+        store_sampler(model, "bad", sampler)
+    assert (model / "model_index.json").read_text() == before
+
+
+def test_a_distilled_model_gets_no_sampler(model):
+    config = model / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "timesteps": [999, 500], "distilled": True}))
+    with pytest.raises(UserError, match="at t = 999, 500: it has no other sampler"):
+        store_sampler(model, "fast", Sampler("unipc", 3))

@@ -90,6 +90,21 @@ def test_pure_trains_and_saves(tmp_path):
         assert loaded.config.pure and torch.equal(loaded(x, 3).sample, model(x, 3).sample)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"v_reset": None}, "has v_reset=0.0, this model has None"),
+        ({"v_reset": None, "signed_spikes": True}, "has v_reset=0.0, this model has None"),
+        ({"initial_charge": 0.5}, "has initial_charge=0.0, this model has 0.5"),
+        ({"v_threshold": {"up.*": 0.9}}, "has one threshold, this model has one for each layer"),
+    ],
+)
+def test_the_reference_has_no_such_neurons(options, words):
+    small = {"sample_size": 8, "base_channels": 8, "channel_mult": (1,), "num_res_blocks": 1}
+    with pytest.raises(UserError, match=words):
+        to_reference(SpikingUNet2DModel(**small, **options))
+
+
 def test_the_reference_has_no_pure_network():
     with pytest.raises(UserError, match="the reference's network has pure=False, this model has True"):
         to_reference(SpikingUNet2DModel(sample_size=8, base_channels=8, channel_mult=(1,), num_res_blocks=1, pure=True))

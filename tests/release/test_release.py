@@ -16,7 +16,7 @@ from sddpm.data import unit_to_uint8
 from sddpm.errors import UserError
 from sddpm.evaluation.sampling import model_digest
 from sddpm.figures.signals import signal_grid
-from sddpm.guidance import store_sampler
+from sddpm.guidance import store_sampler, store_x0_scale
 from sddpm.pipelines import Sampler, SpikingDiffusionPipeline
 from sddpm.release import halve, read_evaluations, release
 from sddpm.training import distill, load_config, train
@@ -256,6 +256,15 @@ def test_a_model_samples_with_the_scale_it_was_released_with(run, tmp_path, sddp
         release(run, tmp_path / "none", hardware="a test", x0_scale=float("inf"))
 
 
+def test_a_scale_stored_with_the_run_is_released_unless_another_is_given(run, tmp_path):
+    scaled = tmp_path / "run"
+    shutil.copytree(run, scaled)
+    store_x0_scale(scaled, 1.02)
+    for options, scale in (({}, 1.02), ({"x0_scale": 1.03}, 1.03), ({"x0_scale": 1.0}, 1.0)):
+        release(scaled, tmp_path / "out", hardware="a test", **options)
+        assert load_pipeline(tmp_path / "out").x0_scale == scale
+
+
 def test_the_command_line_samples_with_the_models_own_solver(run, tmp_path, sddpm):
     release(run, tmp_path / "model", hardware="a test", solver="sde-dpm++")
     for options, solver in (((), "sde-dpm++"), (("--solver", "ddim"), "ddim")):
@@ -272,7 +281,8 @@ def test_steps_time_steps_and_named_samplers_are_released(run, tmp_path):
     scaled = tmp_path / "run"
     shutil.copytree(run, scaled)
     store_sampler(scaled, "fast", Sampler("unipc", 3))
-    facts = release(scaled, tmp_path / "out", hardware="a test", solver="dpm++", timesteps=(999, 500, 9), x0_scale=1.02)
+    own = {"solver": "dpm++", "timesteps": (999, 500, 9), "x0_scale": 1.02}
+    facts = release(scaled, tmp_path / "out", hardware="a test", **own, sampler="fast")
     pipe = load_pipeline(tmp_path / "out")
     assert pipe.default_sampler == "fast" and pipe.samplers == {"fast": Sampler("unipc", 3)}
     assert (pipe.solver, pipe.timesteps, pipe.num_inference_steps, pipe.x0_scale) == ("dpm++", (999, 500, 9), 3, 1.02)
@@ -284,8 +294,10 @@ def test_steps_time_steps_and_named_samplers_are_released(run, tmp_path):
     assert pipe.default_sampler is None and pipe.num_inference_steps == 4 and list(pipe.samplers) == ["fast"]
     assert "num_inference_steps=4)" in (tmp_path / "own" / "README.md").read_text()
     for bad, message in (
-        ({"steps": 0}, "num_inference_steps must be"),
-        ({"timesteps": (5, 9)}, "`timesteps` must be"),
+        ({"steps": 0, "sampler": "own"}, "num_inference_steps must be"),
+        ({"timesteps": (5, 9), "sampler": "own"}, "`timesteps` must be"),
+        ({"solver": "ddim"}, "the default sampler fast of .* would hide `solver`: give `sampler=own` too"),
+        ({"x0_scale": 1.0}, "would hide `x0_scale`"),
         ({"sampler": "slow"}, "unknown sampler 'slow': choose one of fast, own"),
     ):
         with pytest.raises(UserError, match=message):

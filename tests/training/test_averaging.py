@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from sddpm import load_pipeline
+from sddpm.diffusion.moments import Moments
+from sddpm.diffusion.solvers import switch_solver
 from sddpm.errors import UserError
 from sddpm.release import release
 from sddpm.training import load_config, train
@@ -51,6 +53,20 @@ def test_what_was_kept_with_a_model_is_not_its_averages(runs, tmp_path):
     pipeline.save_pretrained(tmp_path / "scaled")
     average([tmp_path / "scaled", runs[1]], tmp_path / "mean")
     assert load_pipeline(tmp_path / "scaled").x0_scale == 1.02 and load_pipeline(tmp_path / "mean").x0_scale == 1
+
+
+@pytest.mark.parametrize(("solver", "after"), [("dpm++", "dpm++"), ("analytic-dpm", "ddim")])
+def test_moments_of_other_weights_are_left_out(runs, tmp_path, solver, after):
+    pipeline = load_pipeline(runs[0])
+    total = pipeline.scheduler.config.num_train_timesteps
+    moments = Moments([0.5] * total, [0.01] * total, 10).to_dict()
+    pipeline.scheduler.register_to_config(moments=moments)
+    pipeline.register_modules(scheduler=switch_solver(pipeline.scheduler, solver))
+    pipeline.save_pretrained(tmp_path / "measured")
+    assert load_pipeline(tmp_path / "measured").scheduler.config.moments == moments
+    average([tmp_path / "measured", runs[1]], tmp_path / "mean")
+    mean = load_pipeline(tmp_path / "mean")
+    assert mean.scheduler.config.get("moments") is None and mean.solver == after
 
 
 def test_it_is_released_with_its_history(runs, tmp_path):

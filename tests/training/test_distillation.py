@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from sddpm.training import distill, load_config, train
 from sddpm.training.averaging import average
 from sddpm.training.batches import training_batches
 from sddpm.training.config_files import changed_keys, to_yaml
-from sddpm.training.distillation import stage_counts, student_config
+from sddpm.training.distillation import named, stage_counts, student_config
 from sddpm.training.noise import walk_timesteps
 from tests.helpers.linear_model import PHI, LinearModel, exact_model, flow, walked
 
@@ -162,6 +164,7 @@ def test_configs_without_the_section_stay_as_they_were(tiny, tmp_path):
         (["train.teacher=x", "diffusion.prediction_type=epsilon"], "needs diffusion.prediction_type=v_prediction"),
         (["train.teacher=x", "train.teacher_weight=0.5"], "set train.teacher_weight=1"),
         (["train.teacher=x", "diffusion.density=angle"], "set diffusion.density=uniform"),
+        (["train.teacher=x", "diffusion.min_snr_gamma=5"], "set diffusion.min_snr_gamma=null"),
         (["train.teacher=x", "distill.guidance_scale=2"], "needs model.num_classes"),
         (["train.teacher=x", "distill.evaluations=0"], "distill.evaluations = 0 should be greater than 0"),
         (["train.teacher=x", "distill.substeps=0"], "distill.substeps = 0 should be greater than 0"),
@@ -312,6 +315,39 @@ def test_an_interrupted_stage_goes_on(tiny, tmp_path, monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_signal_during_the_last_write_of_a_stage_ends_the_call(tiny, tmp_path, monkeypatch):
+    from sddpm.training.loop import Loop
+
+    small(0, tmp_path / "teacher", tiny)
+    write = Loop._write
+
+    def interrupted(loop, stopped_by):
+        if loop.state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(loop, stopped_by)
+
+    call = {"evaluations": 2, "halve_from": 4, "overrides": ["train.steps=2"], "progress": False}
+    monkeypatch.setattr(Loop, "_write", interrupted)
+    assert distill(tmp_path / "teacher", tmp_path / "out", **call).stopped_by == "SIGTERM"
+    assert (tmp_path / "out-4" / "model").is_dir() and not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert distill(tmp_path / "teacher", tmp_path / "out", **call, resume=True).stopped_by == "steps"
+
+
+def test_the_loss_of_a_student_is_not_weighted_as_its_teachers_was(tiny, tmp_path):
+    small(0, tmp_path / "teacher", tiny, "diffusion.min_snr_gamma=5")
+    config = student_config(tmp_path / "teacher" / "config.yaml", "teacher", 4, {})
+    assert config.diffusion.min_snr_gamma is None
+
+
+def test_a_folder_of_data_with_the_name_of_a_packaged_model_is_not_the_teacher(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    assert named("mnist") == "mnist"
+    (tmp_path / "mnist" / "model").mkdir()
+    assert named("mnist") == str(tmp_path / "mnist")
+
+
 def killed_at(step):
     """`update`, of which that call is interrupted."""
     from sddpm.training.step import update
@@ -333,6 +369,9 @@ def test_numbers_that_are_none_are_refused(sddpm, tiny, tmp_path):
         (("--evaluations", 0), "--evaluations must be a whole number of at least 1, not 0"),
         (("--evaluations", 3, "--halve-from", 8), "--halve-from 8 is not 3 times a power of two: choose 24"),
         (("--evaluations", 400), "1600 evaluations of the log-snr grid coincide on a noise schedule of 1000"),
+        (("--set", "distill.evaluations=8"), "distill.evaluations is set by --evaluations 4: leave it out"),
+        (("--set", "train.teacher=x"), "train.teacher is the model that is distilled: leave it out"),
+        (("--halve-from", 8, "--set", "distill.substeps=4"), "two steps of the teacher in one: leave out distill.sub"),
         (("--set", "diffusion.prediction_type=epsilon"), "distill needs diffusion.prediction_type=v_prediction"),
     ]:
         code, _, err = sddpm("distill", "teacher", "out", *options)

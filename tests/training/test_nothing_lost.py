@@ -16,6 +16,7 @@ from sddpm.guidance import store_x0_scale
 from sddpm.pipelines import load_pipeline
 from sddpm.training import read_metrics, train
 from sddpm.training.checkpoint import checkpoint_path, list_checkpoints
+from sddpm.training.history import stages_of
 
 SDDPM = "import sys; from sddpm.cli.main import run; sys.argv[0] = 'sddpm'; run()"
 
@@ -126,3 +127,36 @@ def test_training_goes_on_after_a_hangup(tmp_path, start, tiny_settings):
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert out == f"trained 30 steps; the model is in {run / 'model'}\n"
+
+
+def test_what_a_lost_run_left_does_not_mix_with_the_next(tiny, tmp_path):
+    """With its snapshots, and without the history of a model that it no longer starts from."""
+    run = tmp_path / "run"
+    train(tiny("train.steps=1"), tmp_path / "first", progress=False)
+    ema = ("train.steps=2", "train.ema_power=[0.05,0.1]", "train.ema_snapshot_every=1")
+    train(tiny(*ema), run, init_from=tmp_path / "first", progress=False)
+    assert [stage.steps for stage in stages_of(run)] == [1, 2]
+    shutil.rmtree(run / "checkpoints")
+    shutil.rmtree(run / "model")
+    assert list((run / "snapshots").iterdir())
+    train(tiny(*ema), run, progress=False)
+    assert [stage.steps for stage in stages_of(run)] == [2]
+    train(tiny(*ema), run, resume=True, progress=False)
+    assert [stage.steps for stage in stages_of(run)] == [2]
+
+
+def test_resuming_keeps_the_history(tiny, tmp_path):
+    train(tiny("train.steps=1"), tmp_path / "first", progress=False)
+    train(tiny("train.steps=2"), tmp_path / "run", init_from=tmp_path / "first", progress=False)
+    train(tiny("train.steps=3"), tmp_path / "run", resume=True, progress=False)
+    assert [stage.steps for stage in stages_of(tmp_path / "run")] == [1, 3]
+
+
+@pytest.mark.parametrize(("schedule", "noted"), [("cosine", True), ("linear", True), ("constant", False)])
+def test_more_steps_on_a_decaying_learning_rate_are_noted(tiny, tmp_path, capsys, schedule, noted):
+    train(tiny("train.steps=2", f"train.lr_schedule={schedule}"), tmp_path / "run")
+    assert "was planned for" not in capsys.readouterr().err
+    train(tiny("train.steps=3", f"train.lr_schedule={schedule}"), tmp_path / "run", resume=True)
+    assert (
+        f"planned for 2 steps and now has 3: its learning rate follows the {schedule}" in capsys.readouterr().err
+    ) == noted

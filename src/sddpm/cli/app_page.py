@@ -36,7 +36,9 @@ def open_page(
     try:
         from sddpm.app.server import make_server
     except ImportError as error:
-        raise UserError(f"the page needs the extra app: pip install 'sddpm[app]' ({error})") from error
+        raise UserError(
+            f"the page needs the extra app: pip install '.[app]' in the folder of the project ({error})"
+        ) from error
 
     def ready() -> None:
         typer.echo(f"{address} is open; Ctrl-C ends it")

@@ -54,8 +54,9 @@ def convert_ann(
 ) -> None:
     """Convert a network with quantised activations to a spiking network, weight by weight.
 
-    b bits become T = 2^b - 1 time steps. --finetune-steps and --report need the training images. For a run, OUT also
-    contains a config.yaml to continue the training: sddpm train OUT/config.yaml --init-from OUT
+    By default T is the number of levels above 0: activation_levels, or 2^b - 1 for b bits. --finetune-steps and
+    --report need the training images. For a run, OUT also contains a config.yaml to continue the training:
+    sddpm train OUT/config.yaml --init-from OUT
     """
     from sddpm.files import FIGURES, Output, atomic_path, check_outputs
 
@@ -80,6 +81,7 @@ def convert_ann(
     from sddpm.conversion.training import continued_config
     from sddpm.data.open import open_configured
     from sddpm.diffusion.noise import check_seeds
+    from sddpm.diffusion.solvers import without_moments
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
     from sddpm.training import load_config
@@ -106,7 +108,7 @@ def convert_ann(
             wanted = batches(seed + 1, finetune_steps * batch_size)
             finetune_blocks(ann, spiking, wanted, steps=finetune_steps, lr=lr, callback=teller(finetune_steps))
             measure("fine-tuned")
-    pipeline.register_modules(unet=spiking)
+    pipeline.register_modules(unet=spiking, scheduler=without_moments(pipeline.scheduler))
     with atomic_path(out) as temporary:
         pipeline.save_pretrained(temporary)
         converted = Stage(what="converted", kind="spiking", T=spiking.config["T"])
@@ -164,7 +166,7 @@ def print_errors(found: "Mapping[str, ConversionErrors]") -> None:
     for layers in zip(*(errors.layers for errors in rows), strict=True):
         cells = "".join(f"{layer.relative_error:12.4f} {layer.differing:10.2%}" for layer in layers)
         typer.echo(f"{layers[0].name:32}{cells}")
-    typer.echo(f"{'prediction':32}" + "".join(f"{errors.answer:12.4f} {'':10}" for errors in rows).rstrip())
+    typer.echo(f"{'prediction':32}" + "".join(f"{errors.prediction:12.4f} {'':10}" for errors in rows).rstrip())
 
 
 def draw(found: "Mapping[str, ConversionErrors]") -> "Figure":

@@ -28,7 +28,7 @@ def distill(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another value of the config, e.g. distill.order=2."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value of the config, e.g. distill.x0_scale=1.01."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.AUTO,

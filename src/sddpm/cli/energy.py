@@ -63,7 +63,11 @@ def energy(
         typer.Option("--csv", help="Write a row for each diffusion step, layer and SNN time step.", metavar="FILE.csv"),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Print the published energies of SDDPM next to honest ones.")
+        bool,
+        typer.Option(
+            "--published",
+            help="Print the published energies of SDDPM, and with multiplications charged where inputs are real.",
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
     download: Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")] = False,
@@ -182,7 +186,7 @@ def write(account: "Account", report: Path | None, json_file: Path | None, csv_f
 
 
 def print_published() -> None:
-    """Print the published energies and the honest ones."""
+    """Print the published energies, and those with multiplications charged where inputs are real."""
     from sddpm.energy.published import published_ann, published_snn
     from sddpm.energy.report import published_text
 

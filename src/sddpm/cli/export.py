@@ -72,4 +72,6 @@ def export(
             size = sum(file.stat().st_size for file in out.iterdir())
             typer.echo(f"{out}: {size / 1e6:.1f} MB; to open it: python -m http.server --directory {out}")
     except ImportError as error:
-        raise UserError(f"this export needs the extra {extra}: pip install 'sddpm[{extra}]' ({error})") from error
+        raise UserError(
+            f"this export needs the extra {extra}: pip install '.[{extra}]' in the folder of the project ({error})"
+        ) from error

@@ -8,22 +8,29 @@ import typer
 
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
-from sddpm.cli.guide_sampler import DEFAULT_NAME, clear_sampler, refuse_figure, search_sampler
-from sddpm.cli.options import MODEL, Sampling, with_sampling_options
+from sddpm.cli.guide_sampler import DEFAULT_NAME, clear_sampler, search_sampler
+from sddpm.cli.options import CHANGED, Sampling, with_sampling_options
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
     from sddpm.guidance import GuidanceReport
 
 
+OF_SAMPLERS = frozenset({"evaluations", "proxy_seeds", "proxy_budget", "keep_as"})
+OF_OTHERS = frozenset({"method", "range_", "groups", "boundary", "proxy_images", "held_out", "figure"})
+
+
 @app.command()
 @with_sampling_options("v_threshold", "x0_scale", "guidance_scale", "exit_tolerance", batch_size=50)
 def guide(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=CHANGED)],
     metric: Annotated[
         str | None,
-        typer.Option(help="{guiding_metrics}: decides. (default: fid; for samplers kad with FAD's weights, else kid)"),
+        typer.Option(
+            help="The metric that decides: {guiding_metrics}. (default: fid; for samplers kad with FAD's weights, else"
+            " kid)"
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -84,7 +91,10 @@ def guide(
         str, typer.Option("--range", help="Smallest and largest value for coordinate.", metavar="LOW,HIGH")
     ] = "0.9,1.1",
     budget: Annotated[
-        int | None, typer.Option(help="Maximum number of choices, including the trained model. (default: the grid's)")
+        int | None,
+        typer.Option(
+            help="Maximum number of choices, including the trained model. (default: as many as the grid needs)"
+        ),
     ] = None,
     groups: Annotated[
         str, typer.Option(help="Groups of layers: encoder, middle, decoder, or name patterns.", metavar="NAMES")
@@ -123,18 +133,17 @@ def guide(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Find firing thresholds with which a model samples better (threshold guidance), or an x0_scale.
+    """Find firing thresholds (threshold guidance), an x0_scale or a sampler with which a model samples better.
 
     Every choice is sampled with the same seeds; the best is validated on fresh ones. sample and evaluate use the choice
     saved with the model unless --v-threshold or --x0-scale is given.
     """
     from sddpm.files import FIGURES, Output, check_outputs
 
+    refuse_foreign_options(ctx, search)
     if clear:
         clear_sampler(model, keep_as) if search == "sampler" else _clear(model, search)
         return
-    if search == "sampler":
-        refuse_figure(figure)
     if metric is None:
         metric = "fid" if search != "sampler" else "kid" if fad_weights is None else "kad"
     outputs = [Output(out, "--out")] if out is not None else []
@@ -207,6 +216,21 @@ def guide(
     if report is not None:
         keep = report.beats_trained if store is None else store
         _show(ctx, report, model, search, keep, store, out, figure)
+
+
+def refuse_foreign_options(ctx: typer.Context, search: str) -> None:
+    """Raise `UserError` for an option that this kind of search does not use."""
+    of_samplers = search == "sampler"
+    foreign = [
+        parameter
+        for parameter in ctx.command.params
+        if (parameter.name in OF_SAMPLERS and not of_samplers) or (parameter.name in OF_OTHERS and of_samplers)
+    ]
+    for parameter in foreign:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            only = "--search sampler" if search != "sampler" else "the other searches"
+            raise UserError(f"{parameter.opts[0]} is only for {only}: leave it out")
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
@@ -286,6 +310,9 @@ def _show(
         undone = ["--v-threshold trained"] if space.groups else []
         undone += ["--x0-scale 1"] if space.scaled else []
         clear = f"guide --clear{f' --search {search}' if space.scaled else ''}"
-        typer.echo(f"saved with {model}: sample and evaluate use it; {' '.join(undone)}, or {clear}, undoes it")
+        use = "sample and evaluate use it"
+        if space.scaled and (default := report.facts["default_with_own_scale"]) is not None:
+            use += f", the scale only with --solver or --sampler own, since the default sampler {default} has its own"
+        typer.echo(f"saved with {model}: {use}; {' '.join(undone)}, or {clear}, undoes it")
     else:
         typer.echo(f"{model} was not changed" + ("" if asked is False else "; --store saves the choice nevertheless"))

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sddpm.errors import UserError
-
 if TYPE_CHECKING:
     from sddpm.guidance.sampler_settings import SamplerSettings
 
@@ -55,9 +53,3 @@ def clear_sampler(model: Path, name: str) -> None:
 
     store_sampler(model, name, None)
     typer.echo(f"{model}: sampler {name} was removed")
-
-
-def refuse_figure(figure: Path | None) -> None:
-    """Raise `UserError` for a figure, which this search does not support."""
-    if figure is not None:
-        raise UserError("--figure is only for the other searches: leave it out, --search sampler prints a table")

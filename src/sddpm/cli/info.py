@@ -20,7 +20,7 @@ def info(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
 ) -> None:
-    """Print parameters, multiply-accumulates per evaluation, layers and firing thresholds of a model."""
+    """Print parameters, multiply-accumulates per SNN time step, layers and firing thresholds of a model."""
     from torch import nn
 
     from sddpm.diffusion.timesteps import is_distilled

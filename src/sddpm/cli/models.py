@@ -20,5 +20,7 @@ def open_model(model: Path, device: "torch.device | str" = "cpu") -> "SpikingDif
     try:
         from sddpm.export.onnx_runner import load_onnx
     except ImportError as error:
-        raise UserError(f"{model} needs the extra onnx: pip install 'sddpm[onnx]' ({error})") from error
+        raise UserError(
+            f"{model} needs the extra onnx: pip install '.[onnx]' in the folder of the project ({error})"
+        ) from error
     return load_onnx(model)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import MODEL
+from sddpm.cli.options import CHANGED
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def moments(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=CHANGED)],
     config: Annotated[
         str | None,
         typer.Option(help="Config whose data section names the images. (default: that of the run)", metavar="CONFIG"),

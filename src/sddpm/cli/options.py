@@ -11,7 +11,9 @@ from sddpm.diffusion.solver_registry import names_for_help
 from sddpm.errors import UserError
 from sddpm.written import listed_thresholds
 
+OWN = "own"
 MODEL = "The name of a model (sddpm list models), a saved model or run, or USER/MODEL on the Hugging Face hub."
+CHANGED = f"{MODEL} A model that comes with sddpm is not changed: copy it first."
 MODEL_OR_ONNX = MODEL.replace(", or ", ", FILE.onnx, or ")
 
 Classes = Annotated[
@@ -42,7 +44,7 @@ def parse_timesteps(text: str | None) -> tuple[int, ...] | None:
 
 def parse_solver(name: str | None) -> str | None:
     """The name of a solver; None for "own", the model's solver."""
-    return None if name == "own" else name
+    return None if name == OWN else name
 
 
 class Row(NamedTuple):
@@ -145,9 +147,13 @@ def with_sampling_options(*without: str, **defaults: Any) -> Callable[[Callable[
 
     Args:
         without: fields that the verb does not have.
-        defaults: defaults of fields that differ from those of `SAMPLING`.
+        defaults: defaults of fields that differ from those of `SAMPLING`; that of the solver is for calls without a
+            sampler.
     """
     rows = {name: row for name, row in SAMPLING.items() if name not in without}
+    solver = defaults.pop("solver", None)
+    if solver is not None:
+        rows["solver"] = rows["solver"]._replace(unsaid=f"{solver}, unless a sampler is named")
 
     def parameter(name: str, row: Row) -> inspect.Parameter:
         default = defaults.get(name, row.default)
@@ -164,7 +170,12 @@ def with_sampling_options(*without: str, **defaults: Any) -> Callable[[Callable[
 
         @functools.wraps(verb)
         def command(**arguments: Any) -> None:
+            own = arguments["solver"] == OWN
             sampling = {name: row.read(arguments.pop(name)) for name, row in rows.items()}
+            if sampling["sampler"] is None and own:
+                sampling["sampler"] = OWN  # else the default sampler would bring its solver
+            elif sampling["sampler"] is None and sampling["solver"] is None:
+                sampling["solver"] = solver
             verb(sampling=sampling, **arguments)
 
         command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]

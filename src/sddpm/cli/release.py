@@ -22,10 +22,11 @@ def release(
         list[Path] | None,
         typer.Option(help="JSON from sddpm evaluate --out, for the released model; can be repeated.", metavar="FILE"),
     ] = None,
-    solver: Annotated[str, typer.Option(help="The default solver.", metavar="NAME")] = "ddim",
+    solver: Annotated[str | None, typer.Option(help="The default solver. (default: ddim)", metavar="NAME")] = None,
     x0_scale: Annotated[
-        float, typer.Option(help="The default factor of the predicted clean image.", metavar="X")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="The default factor of the predicted clean image. (default: the run's own)", metavar="X"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="The default number of steps. (default: the run's own)")] = None,
     timesteps: Annotated[
         str | None, typer.Option(help="The default time steps, such as 999,850,600.", metavar="LIST")

@@ -29,11 +29,11 @@ class LayerError:
 
 @dataclass(frozen=True)
 class ConversionErrors:
-    """layers: in the order of the network. answer: relative error of the prediction. images: number of images
+    """layers: in the order of the network. prediction: relative error of the prediction. images: number of images
     measured."""
 
     layers: tuple[LayerError, ...]
-    answer: float
+    prediction: float
     images: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,11 +57,11 @@ def conversion_errors(
     """
     layers, thresholds = quantized_layers(ann), {name: n.v_threshold for name, n in spiking.neurons().items()}
     sums = {name: torch.zeros(5, dtype=torch.float64) for name in layers}
-    answer, images = torch.zeros(2, dtype=torch.float64), 0
+    prediction, images = torch.zeros(2, dtype=torch.float64), 0
     with outputs(ann, layers) as activations, outputs(spiking, layers) as fired:
         for x_t, t in batches:
             wanted, got = ann(x_t, t).sample, spiking(x_t, t).sample
-            answer += torch.stack([(got - wanted).square().sum(), wanted.square().sum()]).cpu().double()
+            prediction += torch.stack([(got - wanted).square().sum(), wanted.square().sum()]).cpu().double()
             images += len(x_t)
             for name, layer in layers.items():
                 activation, spikes, s = activations[name][0], fired[name], thresholds[name]
@@ -81,7 +81,7 @@ def conversion_errors(
     found = tuple(
         LayerError(name, _relative(s[0], s[1]), float(s[2] / s[4]), float(s[3] / s[4])) for name, s in sums.items()
     )
-    return ConversionErrors(found, _relative(answer[0], answer[1]), images)
+    return ConversionErrors(found, _relative(prediction[0], prediction[1]), images)
 
 
 def _relative(error: Tensor, of: Tensor) -> float:

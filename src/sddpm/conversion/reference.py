@@ -1,7 +1,7 @@
 """Checkpoints of the authors' code (AndyCao1125/SDDPM and its SDM folder) to our models and back."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,16 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
         "patch_size": 1,
         "readout_decay": 0.8,
         "neuron": "if",
+        "v_reset": 0.0,
+        "initial_charge": 0.0,
+        "signed_spikes": False,
         "out_channels": config["in_channels"],
     }
     for key, value in expressible.items():
         if config[key] != value:
             raise UserError(f"the reference's network has {key}={value}, this model has {config[key]}")
+    if isinstance(config["v_threshold"], Mapping):
+        raise UserError("the reference's network has one threshold, this model has one for each layer")
     if config["attention_resolutions"]:
         raise UserError("the reference's network has no attention, but this model has")
     state = model.state_dict()

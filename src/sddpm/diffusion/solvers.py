@@ -180,3 +180,15 @@ def switch_solver(scheduler: SchedulerMixin, solver: str) -> SchedulerMixin:
         timesteps=timesteps,
         distilled=is_distilled(config),
     )
+
+
+def without_moments(scheduler: SchedulerMixin) -> SchedulerMixin:
+    """The scheduler for other weights: moments are valid only for those with which they were measured. A solver that
+    needs them becomes DDIM."""
+    config: Any = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
+    if config.get("moments") is None:
+        return scheduler
+    if any(solver.needs_moments for solver in _solvers_of(scheduler).values()):
+        scheduler = switch_solver(scheduler, "ddim")
+    config = scheduler.config  # pyright: ignore[reportAttributeAccessIssue]
+    return type(scheduler).from_config({key: value for key, value in config.items() if key != "moments"})  # pyright: ignore

@@ -4,6 +4,7 @@ A scheduler's config can store `timesteps` that were chosen for its model; it us
 `distilled` is true, the model was trained only for the strides between these, and any other use is refused.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,11 @@ def check_steps(num_inference_steps: int, num_train_timesteps: int) -> None:
     n, total = num_inference_steps, num_train_timesteps
     if not 1 <= n <= total:
         raise UserError(f"steps must be from 1 to {total} (the model was trained with {total}), not {n}")
+
+
+def takes_timesteps(scheduler: Any) -> bool:
+    """Whether the `set_timesteps` of a scheduler's class takes time steps."""
+    return "timesteps" in inspect.signature(scheduler.set_timesteps).parameters
 
 
 def respaced_timesteps(num_inference_steps: int, num_train_timesteps: int) -> list[int]:

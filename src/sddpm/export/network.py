@@ -72,11 +72,11 @@ def _evaluate(unet: nn.Module, rates: bool, inputs: Sequence[Tensor], mark: Mark
 
     hooks = [neuron.register_forward_hook(partial(told, name)) for name, neuron in spiking_neurons(unet).items()]
     try:
-        answer = unet(*inputs).sample
+        prediction = unet(*inputs).sample
     finally:
         for hook in hooks:
             hook.remove()
-    return [answer, torch.stack(firing, 1)] if rates else [answer]
+    return [prediction, torch.stack(firing, 1)] if rates else [prediction]
 
 
 @contextmanager

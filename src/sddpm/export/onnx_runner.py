@@ -56,9 +56,9 @@ class OnnxUNet(nn.Module):
         t = torch.as_tensor(timestep).long().expand(len(image))
         labels = labels_for(self.config, class_labels, image)
         feed = {"x_t": sample.float().numpy(), "t": t.numpy()} | ({} if labels is None else {"class": labels.numpy()})
-        answer, *rates = map(torch.from_numpy, self._session.run(None, feed))
+        prediction, *rates = map(torch.from_numpy, self._session.run(None, feed))
         self.firing_rates = rates[0] if rates else None
-        return SimpleNamespace(sample=answer)
+        return SimpleNamespace(sample=prediction)
 
 
 def load_onnx(path: str | PathLike[str]) -> SpikingDiffusionPipeline:

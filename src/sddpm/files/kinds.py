@@ -17,6 +17,7 @@ RUN_PARTS = frozenset(
         "modulation.png",
         "samples",
         "checkpoints",
+        "snapshots",
         "model",
         "tensorboard",
     }

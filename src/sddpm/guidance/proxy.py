@@ -74,6 +74,6 @@ def _losses(pipeline: Any, noisy: NoisyImages, chosen: Tensor, t: Tensor, thresh
     x0 = to_model(noisy.images[chosen // BINS]).to(device)
     noise = seeded_noise([noisy.first_seed + int(i) for i in chosen], x0.shape[1:], device=device)
     x_t = add_noise(table, x0, noise, t)
-    answer = predict(pipeline.unet, x_t, t.to(device), thresholds)
-    epsilon = predict_epsilon(scheduler.config.prediction_type, table, answer, x_t, t)
+    predicted = predict(pipeline.unet, x_t, t.to(device), thresholds)
+    epsilon = predict_epsilon(scheduler.config.prediction_type, table, predicted, x_t, t)
     return (epsilon - noise).double().square().flatten(1).mean(1).cpu()

@@ -59,6 +59,12 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
     pipeline = load_pipeline(user_path(evaluation.source), device)
     pipeline.require_images()
     pipeline.resolve_options(evaluation.sampling)  # for its checks
+    scaling = [name for name, sampler in pipeline.samplers.items() if sampler.x0_scale is not None]
+    if settings.search.endswith("x0-scale") and (used := pipeline.sampler_of(evaluation.sampling)) in scaling:
+        raise UserError(
+            f"the sampler {used} of this model has an x0_scale of its own, which would be used instead: search for a"
+            " sampler, or give `sampler=own`"
+        )
     trained = {name: neuron.v_threshold for name, neuron in spiking_neurons(pipeline.unet).items()}
     total = int(pipeline.scheduler.config.num_train_timesteps)
     space = make_space(trained, settings.search, settings.groups, settings.boundary, total)
@@ -87,13 +93,14 @@ def guide(settings: GuidanceSettings, say: Callable[[str], None] = lambda line: 
         found = [compare(trials, point, search.search_seeds) for point in values]
         validation = None if chosen == space.origin else compare(trials, chosen, search.validation_seeds)
         proxy = _judge_proxy(trials, found, images, held_out, total, say) if noisy is not None else None
-    fixed = ["solver", "steps", "eta", "batch_size", "engine"]
+    fixed = ["solver", "steps", "timesteps", "eta", "batch_size", "engine"]
     fixed += ([] if space.scaled else ["x0_scale"]) + ([] if space.groups else ["v_threshold"])
     facts = {
         "model": str(evaluation.source),
         "sha256": samples.about["sha256"],
         "metric": label,
         "sampling": {key: samples.about[key] for key in fixed},
+        "default_with_own_scale": pipeline.default_sampler if pipeline.default_sampler in scaling else None,
         "samples_per_seed_set": samples.count,
         **about,
         "preprocessing": plan.preprocessing if metric.network == "inception" else None,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps
+from sddpm.diffusion.solver_registry import SOLVERS
+from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps, takes_timesteps
 from sddpm.errors import UserError
 from sddpm.evaluation.processes import Processes, launched_processes, local_device
 from sddpm.evaluation.run_data import with_run_data
@@ -115,6 +116,7 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
     config = pipeline.scheduler.config
     if is_distilled(config):
         raise UserError(f"{described(kept_timesteps(config) or [])}: it has no other sampler")
+    long_steps = min(settings.long_steps, int(config.num_train_timesteps))
     steps, noisy = allowed_steps(pipeline, settings)
     with launched_processes() as processes:
         if not processes.first:
@@ -122,7 +124,7 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
         sides = open_sides(evaluation, plan, device)
         digest, label = sides.samples.about["sha256"], plan.metrics[0].label(plan.dim)
         closeness = Closeness(
-            pipeline, digest, evaluation.sampling, settings.proxy_seeds, settings.long_steps, plan.work, processes
+            pipeline, digest, evaluation.sampling, settings.proxy_seeds, long_steps, plan.work, processes
         )
         table = pipeline.scheduler.alphas_cumprod.cpu()
         near = nearest_samplers(
@@ -156,7 +158,7 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
         "samples_per_seed_set": count,
         "first_seeds": seeds,
         "fresh_first_seeds": fresh,
-        "proxy": {"seeds": settings.proxy_seeds, "long_steps": settings.long_steps, "budget": settings.proxy_budget},
+        "proxy": {"seeds": settings.proxy_seeds, "long_steps": long_steps, "budget": settings.proxy_budget},
         **about,
         "device": str(device),
         "processes": processes.count,
@@ -191,8 +193,10 @@ def allowed_steps(
     pipeline: SpikingDiffusionPipeline, settings: SamplerSettings
 ) -> tuple[list[tuple[str, int]], list[Sampler]]:
     """(solver, steps): for deterministic solvers the largest number of steps that fits and one less, for stochastic
-    ones the largest."""
+    ones the largest. A model of synaptic currents needs deterministic ones."""
     quiet, noisy = searched_solvers(pipeline.scheduler.config.get("moments") is not None)
+    if pipeline.unet.config.get("synaptic_currents"):
+        noisy = []
     most = {name: _most_steps(pipeline, name, settings) for name in (*quiet, *noisy)}
     steps = [(name, n) for name in quiet for n in (most[name], most[name] - 1) if n > 0]
     return steps, [Sampler(name, most[name]) for name in noisy if most[name] > 0]
@@ -212,7 +216,11 @@ def open_space(
     present = replace(present, x0_scale=now.x0_scale)
     own = Sampler(None, own_steps)
     at = near[0].timesteps if near else ()
-    chosen = [Sampler(each.solver, timesteps=at) for each in noisy if 0 < len(at) <= (each.num_inference_steps or 0)]
+    chosen = [
+        Sampler(each.solver, timesteps=at)
+        for each in noisy
+        if 0 < len(at) <= (each.num_inference_steps or 0) and takes_timesteps(SOLVERS[str(each.solver)].scheduler_class)
+    ]
     others = [*(Sampler(each.solver, timesteps=each.timesteps) for each in near[:2]), *noisy, *chosen]
     others = [each for each in others if each != replace(own, solver=pipeline.solver)]
     return SamplerSpace([own, *others], pipeline.x0_scale, present)

@@ -1,11 +1,11 @@
 """Settings of a search for a sampler."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sddpm.diffusion.noise import MAX_SEED
 from sddpm.diffusion.solver_registry import SOLVERS
+from sddpm.diffusion.timesteps import takes_timesteps
 from sddpm.errors import UserError
 from sddpm.evaluation.metrics import METRICS
 from sddpm.evaluation.settings import EvaluationSettings
@@ -88,10 +88,11 @@ class SamplerSettings:
             )
 
 
-def searched_solvers(moments: bool) -> tuple[Mapping[str, bool], Mapping[str, bool]]:
-    """The deterministic solvers, and the stochastic ones; those that need moments only if `moments` is true."""
-    usable = {name: each.stochastic for name, each in SOLVERS.items() if moments or not each.needs_moments}
+def searched_solvers(moments: bool) -> tuple[list[str], list[str]]:
+    """The deterministic solvers that take time steps, and the stochastic ones; those that need moments only if
+    `moments` is true."""
+    usable = {name: each for name, each in SOLVERS.items() if moments or not each.needs_moments}
     return (
-        {name: noisy for name, noisy in usable.items() if not noisy},
-        {name: noisy for name, noisy in usable.items() if noisy},
+        [name for name, each in usable.items() if not each.stochastic and takes_timesteps(each.scheduler_class)],
+        [name for name, each in usable.items() if each.stochastic],
     )

@@ -7,10 +7,13 @@ from typing import Any
 
 from sddpm.choices import check_choice
 from sddpm.diffusion.objectives import check_x0_scale
+from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps
+from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.opening.json_files import read_json
+from sddpm.pipelines.moments import CONFIG_FILE
 from sddpm.pipelines.resolving import own_folder
-from sddpm.pipelines.samplers import Sampler, check_sampler_name
+from sddpm.pipelines.samplers import Sampler, check_sampler_name, read_samplers
 from sddpm.pipelines.threshold_guidance import kept_thresholds
 from sddpm.pretrained import INDEX_NAME
 
@@ -46,17 +49,23 @@ def store_sampler(model: str | PathLike[str], name: str, sampler: Sampler | None
         default: whether it becomes the default sampler.
 
     Raises:
-        UserError: as in `store_guidance`; an invalid name, or no sampler of that name to remove.
+        UserError: as in `store_guidance`; an invalid name or sampler, a distilled model, or no sampler of that name to
+            remove.
     """
     check_sampler_name(name)
-    index = read_json(own_folder(model) / INDEX_NAME)
+    folder = own_folder(model)
+    index = read_json(folder / INDEX_NAME)
     kept, chosen = dict(index.get("samplers") or {}), index.get("sampler")
     if sampler is None:
         check_choice("sampler", name, kept)
         del kept[name]
         chosen = None if chosen == name else chosen
     else:
+        scheduler = read_json(folder / CONFIG_FILE)
+        if is_distilled(scheduler):
+            raise UserError(f"{described(kept_timesteps(scheduler) or [])}: it has no other sampler")
         kept[name] = sampler.to_dict()
+        read_samplers({name: kept[name]}, None, scheduler["num_train_timesteps"])  # for its checks
         chosen = name if default else chosen
     _write(model, {"samplers": kept or None, "sampler": chosen})
 

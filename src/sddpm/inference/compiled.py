@@ -82,13 +82,13 @@ class CompiledUNet(nn.Module):
         t = timestep if isinstance(timestep, Tensor) else torch.tensor(timestep, device="cpu")
         t = t.expand(len(sample)).tolist()
         labels = labels_for(self.config, class_labels, sample)
-        asked = list(zip(t, [None] * len(t) if labels is None else labels.tolist(), strict=True))
-        if len(set(asked)) == 1:
-            out = network(sample, *asked[0]).to(sample.dtype)
+        points = list(zip(t, [None] * len(t) if labels is None else labels.tolist(), strict=True))
+        if len(set(points)) == 1:
+            out = network(sample, *points[0]).to(sample.dtype)
         else:
             out = sample.new_empty(len(sample), self.config["out_channels"], *sample.shape[2:])
-            for step, label in set(asked):
-                chosen = [i for i, other in enumerate(asked) if other == (step, label)]
+            for step, label in set(points):
+                chosen = [i for i, other in enumerate(points) if other == (step, label)]
                 out[chosen] = network(sample[chosen], step, label).to(sample.dtype)
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
 

@@ -79,15 +79,15 @@ class EarlyExit(nn.Module):
         x, t = sample, torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
         labels = labels_for(self.config, class_labels, sample)
         rows = torch.arange(len(sample), device=sample.device)  # of the samples that have not exited yet
-        answer, taken = None, torch.full_like(rows, T)
+        prediction, taken = None, torch.full_like(rows, T)
         with _one_step_at_a_time(self.unet) as state:
             sofar, previous = 0.0, None
             for n in range(T):
                 out = self.unet(x, t, labels).sample
                 sofar = sofar + weights[n] * out
                 estimate = sofar + weights[n + 1 :].sum() * out
-                answer = torch.zeros_like(estimate) if answer is None else answer
-                answer[rows], taken[rows] = estimate, n + 1
+                prediction = torch.zeros_like(estimate) if prediction is None else prediction
+                prediction[rows], taken[rows] = estimate, n + 1
                 change = _norm(estimate - previous) if n else torch.zeros_like(_norm(estimate))
                 going = (change == 0) | (change >= self.tolerance * _norm(estimate))
                 if n == T - 1 or not going.any():
@@ -96,7 +96,7 @@ class EarlyExit(nn.Module):
                 x, t, rows, sofar, previous = (each[going] for each in (x, t, rows, sofar, estimate))
                 labels = None if labels is None else labels[going]
         self.snn_steps = taken
-        return SpikingUNet2DOutput(sample=answer)  # type: ignore[arg-type]
+        return SpikingUNet2DOutput(sample=prediction)  # type: ignore[arg-type]
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -219,6 +219,16 @@ class SamplingPipeline(DiffusionPipeline):
         """Network evaluations per batch, from options with steps or time steps. Raises `UserError`, as a call would."""
         return len(prepare_scheduler(self.scheduler_of(options), options)[0].timesteps)
 
+    def sampler_of(self, options: SamplingOptions) -> str | None:
+        """The name of the saved sampler that these options use, by name or by default; None for the model's own values.
+        Raises `UserError` for an unknown name."""
+        aside = options.solver or options.num_inference_steps is not None or options.timesteps is not None
+        name = options.sampler or (None if aside else self.default_sampler)
+        if name in (None, OWN):
+            return None
+        check_choice("sampler", name, [*self.samplers, OWN])
+        return name
+
     def sampler(self, options: SamplingOptions) -> str:
         """Solver and number of steps in words: "ddim with 50 steps"."""
         options = self._with_sampler(options)
@@ -231,13 +241,8 @@ class SamplingPipeline(DiffusionPipeline):
     def _with_sampler(self, options: Options) -> Options:
         """The options, completed from the sampler that they name or the default one. Raises `UserError` for an unknown
         sampler."""
-        aside = options.solver or options.num_inference_steps is not None or options.timesteps is not None
-        name = options.sampler or (None if aside else self.default_sampler)
-        kept: dict[str, Any] = {}
-        if name not in (None, OWN):
-            samplers = self.samplers
-            check_choice("sampler", name, [*samplers, OWN])
-            kept = samplers[str(name)].options()
+        name = self.sampler_of(options)
+        kept = {} if name is None else self.samplers[name].options()
         if options.num_inference_steps is not None or options.timesteps is not None:
             kept = {key: value for key, value in kept.items() if key not in ("num_inference_steps", "timesteps")}
         return replace(options.filled(**kept), sampler=None)

@@ -32,7 +32,7 @@ class ClassGuidance:
     no_class: int
     scale: float = 1.0
 
-    def ask(self, model: nn.Module, x: Tensor, t: int | Tensor) -> Tensor:
+    def predict(self, model: nn.Module, x: Tensor, t: int | Tensor) -> Tensor:
         """The guided prediction at x_t [B, ...]; evaluates with and without class in one batch."""
         if self.scale == 1:
             return model(x, t, self.labels).sample

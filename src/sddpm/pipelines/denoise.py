@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0, scale_x0
 from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise, clips_sample
-from sddpm.diffusion.timesteps import chosen_timesteps, described, is_distilled, kept_timesteps
+from sddpm.diffusion.timesteps import chosen_timesteps, described, is_distilled, kept_timesteps, takes_timesteps
 from sddpm.errors import UserError
 from sddpm.models.thresholds import Thresholds
 from sddpm.pipelines.class_guidance import ClassGuidance
@@ -103,8 +103,8 @@ def predict(
     """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
     with _lock_of(model), evaluation_mode(model), _at_threshold(model, thresholds):
-        answer = model(x.to(dtype), t).sample if guidance is None else guidance.ask(model, x.to(dtype), t)
-        return answer.to(x.dtype)
+        predicted = model(x.to(dtype), t).sample if guidance is None else guidance.predict(model, x.to(dtype), t)
+        return predicted.to(x.dtype)
 
 
 def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, dict[str, Any]]:
@@ -122,7 +122,7 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
     kept = kept_timesteps(scheduler.config)
     timesteps = chosen_timesteps(steps, options.timesteps, scheduler.config)
     steps = DEFAULT_STEPS if steps is None else steps
-    if timesteps is not None and "timesteps" not in inspect.signature(scheduler.set_timesteps).parameters:
+    if timesteps is not None and not takes_timesteps(type(scheduler)):
         raise UserError(f"{type(scheduler).__name__} does not support `timesteps`: give `num_inference_steps`")
     if timesteps is None and not 1 <= steps <= total:
         raise UserError(f"steps must be from 1 to {total} (the model's noise schedule), not {steps}")

@@ -33,7 +33,13 @@ from sddpm.pipelines.inpainting import Images, as_images, as_mask, inpaint
 from sddpm.pipelines.options import SamplingKeywords, SamplingOptions, with_keywords
 
 T = TypeVar("T")
-WITH_DDIM = SamplingOptions(solver="ddim")
+
+
+def _or_ddim(options: SamplingOptions | None, keywords: SamplingKeywords) -> SamplingOptions:
+    """The options, by default with DDIM unless a sampler is named."""
+    if options is not None:
+        return options
+    return SamplingOptions(solver=None if keywords.get("sampler") else "ddim")
 
 
 class SpikingDiffusionPipeline(SamplingPipeline):
@@ -128,7 +134,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         *,
         batch_size: int | None = None,
         class_labels: ClassLabels = None,
-        options: SamplingOptions = WITH_DDIM,
+        options: SamplingOptions | None = None,
         output_type: str = "pil",
         progress: bool = True,
         **keywords: Unpack[SamplingKeywords],
@@ -140,7 +146,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             frames: number of images from one seed to the next, including both; the first and last are the seeds' own
                 pictures.
             class_labels: one for all, or one for each pair of seeds; "random" is drawn from the first seed of a pair.
-            options: how images are drawn, by default with DDIM; the solver must not add noise.
+            options: how images are drawn, by default with DDIM, or with the `sampler` if one is named; the
+                solver must not add noise.
             batch_size, output_type, progress, keywords: as when calling the pipeline.
 
         Returns:
@@ -154,7 +161,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         if len(seeds) < 2 or frames < 2:
             raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames}")
         check_seeds(seeds)
-        options = with_keywords(options, keywords, batch_size)
+        options = with_keywords(_or_ddim(options, keywords), keywords, batch_size)
         pairs = list(pairwise(seeds))
         firsts = [first for first, _ in pairs]
         labels = self._resolve_labels(class_labels, options.guidance_scale, firsts, "pairs of seeds")
@@ -184,7 +191,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         jump_length: int = 2,
         resamplings: int = 10,
         class_labels: ClassLabels = None,
-        options: SamplingOptions = WITH_DDIM,
+        options: SamplingOptions | None = None,
         output_type: str = "pil",
         callback: Callable[[DenoisingStep], None] | None = None,
         progress: bool = True,
@@ -198,8 +205,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             seeds: one for each image (0, 1, ... by default); several for the same image if there is only one.
             jump_length, resamplings: segments of `jump_length` steps are repeated `resamplings` times, so that the
                 repainted part fits the rest; num_inference_steps x resamplings evaluations in total.
-            options: how images are drawn, by default with DDIM; the solver must be "ddim", "ddpm" (which leaves noise
-                in the picture unless there are many steps) or an analytic one.
+            options: how images are drawn, by default with DDIM, or with the `sampler` if one is named; the solver must
+                be "ddim", "ddpm" (which leaves noise in the picture unless there are many steps) or an analytic one.
             batch_size, class_labels, output_type, callback, progress, keywords: as when calling the pipeline.
 
         Raises:
@@ -215,7 +222,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
                 f"{count} seeds, but {len(kept)} images and {len(unknown)} masks: give {count} or 1 of each"
             )
         check_seeds(seeds)
-        options = with_keywords(options, keywords, batch_size)
+        options = with_keywords(_or_ddim(options, keywords), keywords, batch_size)
         labels = self._resolve_labels(class_labels, options.guidance_scale, seeds)
         prepared = self._prepare(options)
         kept, unknown = kept.expand(count, -1, -1, -1), unknown.expand(count, -1, -1, -1)

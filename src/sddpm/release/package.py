@@ -48,8 +48,8 @@ def release(
     hardware: str,
     licence: str = "apache-2.0",
     evaluations: Iterable[Path] = (),
-    solver: str = "ddim",
-    x0_scale: float = 1.0,
+    solver: str | None = None,
+    x0_scale: float | None = None,
     steps: int | None = None,
     timesteps: Sequence[int] | None = None,
     sampler: str | None = None,
@@ -67,16 +67,16 @@ def release(
         hardware: the training hardware, in words.
         licence: SPDX name of the weights' licence.
         evaluations: JSON files of `sddpm evaluate`, of the released model: release once, evaluate, release again.
-        solver: the default solver, a name of `sddpm.diffusion.solvers.SOLVERS`.
+        solver: the default solver, a name of `sddpm.diffusion.solvers.SOLVERS`; None for ddim.
         x0_scale: the default factor of the predicted clean image.
-        steps, timesteps: the defaults; None for those of the run's model.
+        steps, timesteps: the defaults; None for those of the run's model, also for x0_scale.
         sampler: which of the samplers saved with the run's model is the default, or "own" for none of them; None for
             the current default. All samplers are copied.
         progress: whether to show progress bars, for the count of operations and for the samples.
 
     Raises:
-        UserError: not a complete run, an unknown solver, an invalid scale, weights out of the range of half precision,
-            or evaluations of another model.
+        UserError: not a complete run, an unknown solver, an invalid scale, defaults that the default sampler would
+            hide, weights out of the range of half precision, or evaluations of another model.
     """
     evaluations = list(evaluations)
     check_outputs([Output(out, folder=("model",))], inputs=[run, *evaluations], force=True)
@@ -86,8 +86,14 @@ def release(
     if not averaged and not read_metrics(run):
         raise UserError(f"{run} has no metrics: train it first")
     pipeline = load_pipeline(run)
+    if sampler is None and pipeline.default_sampler is not None:
+        given = {"solver": solver, "x0_scale": x0_scale, "steps": steps, "timesteps": timesteps}
+        for option in [name for name, value in given.items() if value is not None]:
+            raise UserError(
+                f"the default sampler {pipeline.default_sampler} of {run} would hide `{option}`: give `sampler=own` too"
+            )
     with atomic_path(out) as temporary:
-        scheduler: Any = switch_solver(pipeline.scheduler, solver)
+        scheduler: Any = switch_solver(pipeline.scheduler, solver or "ddim")
         if timesteps is not None:
             chosen_timesteps(steps, timesteps, scheduler.config)  # for its checks
             scheduler.register_to_config(timesteps=list(timesteps))
@@ -98,9 +104,9 @@ def release(
         if sampler is not None:
             check_choice("sampler", sampler, [*pipeline.samplers, OWN])
             pipeline.register_to_config(sampler=sampler)
-        check_x0_scale(x0_scale)
-        if x0_scale != 1:
-            pipeline.register_to_config(x0_scale=x0_scale)
+        if x0_scale is not None:
+            check_x0_scale(x0_scale)
+            pipeline.register_to_config(x0_scale=None if x0_scale == 1 else x0_scale)
         pipeline.unet.register_to_config(_name_or_path=name or out.name)  # instead of the folder it was loaded from
         pipeline.save_pretrained(temporary, safe_serialization=True)
         weights = temporary / "unet" / WEIGHTS_NAME

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sddpm.diffusion.solvers import without_moments
 from sddpm.diffusion.timesteps import is_distilled, kept_timesteps
 from sddpm.errors import UserError
 from sddpm.files import Output, atomic_path, check_outputs
@@ -39,7 +40,7 @@ def average(
 ) -> SpikingDiffusionPipeline:
     """Write the mean of saved models, or of runs, to the folder `out`, with the config and history of the first one.
 
-    Thresholds and an x0_scale saved with a model belong to that model and are left out.
+    Thresholds, an x0_scale and moments saved with a model belong to that model and are left out.
 
     Args:
         models: at least two, trained from one another or from a common start.
@@ -70,12 +71,12 @@ def average(
 def save_averaged(
     pipeline: SpikingDiffusionPipeline, source: str | PathLike[str], out: Path, parts: str
 ) -> SpikingDiffusionPipeline:
-    """Write a model with averaged weights to `out`, without thresholds and x0_scale, with the config and the history of
-    `source` and one more stage, whose `parts` say what was averaged."""
+    """Write a model with averaged weights to `out`, without thresholds, x0_scale and moments. It has the config and the
+    history of `source`, with one more stage, whose `parts` say what was averaged."""
     unet, before = pipeline.unet, stages_of(source)
     result = SpikingDiffusionPipeline(
         unet,
-        pipeline.scheduler,
+        without_moments(pipeline.scheduler),
         class_names=pipeline.class_names,
         signal_range=pipeline.signal_range,
         num_inference_steps=pipeline.num_inference_steps if is_distilled(pipeline.scheduler.config) else None,

@@ -390,6 +390,8 @@ class Config(Section):
             return "distill learns only from the teacher: set train.teacher_weight=1"
         if self.diffusion.density != "uniform":
             return "distill trains only at its own time steps: set diffusion.density=uniform"
+        if self.diffusion.min_snr_gamma is not None:
+            return "distill weights its time steps equally: set diffusion.min_snr_gamma=null"
         if distill.guidance_scale != 1 and self.model.num_classes is None:
             return "distill.guidance_scale needs model.num_classes: it guides towards a class"
         return None
@@ -399,7 +401,8 @@ class Config(Section):
         return {section: keys for section, keys in self.model_dump(mode="json").items() if keys is not None}
 
 
-# Keys that may differ between a run and its resumption: they do not change the weights at any step.
+# Keys that may differ between a run and its resumption: they do not change the weights at any step, except train.steps
+# where the learning rate decays over all steps.
 HARMLESS = frozenset(
     {
         "data.path",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sddpm.errors import UserError
+from sddpm.pretrained import find_pretrained
 from sddpm.training.checkpoint import list_checkpoints
 from sddpm.training.config import Config, DistillConfig
 from sddpm.training.config_files import as_pairs, load_config
@@ -38,7 +39,8 @@ def distill(
         evaluations: network evaluations per sample of the student, at least 1.
         halve_from: evaluations of the first student, `evaluations` times a power of two; None for one stage.
         overrides: as in `load_config`. train.steps applies to each stage; distill.x0_scale, order and guidance_scale
-            apply to the steps of `model` only, not to later stages.
+            apply to the steps of `model` only, not to later stages. train.teacher and distill.evaluations are set by
+            the arguments, with halving also distill.substeps.
         resume: continue an interrupted call; the other arguments must be the same.
         device, progress: as in `train`.
 
@@ -106,9 +108,10 @@ def student_config(
     own |= {"distill.evaluations": evaluations, "train.teacher": teacher, "train.teacher_weight": 1.0}
     # The student's noise levels are fixed, and the teacher's steps are deterministic.
     own |= {"diffusion.density": "uniform", "diffusion.density_mean": None, "diffusion.density_width": None}
-    own |= {"train.assign_noise": False}
+    own |= {"train.assign_noise": False, "diffusion.min_snr_gamma": None}
     if halving:  # with many evaluations the default grid coincides at low noise; uniform is Salimans & Ho's
         own |= {"distill.grid": "uniform"}
+    _check_given(given, evaluations, halving)
     fixed: dict[str, Any] = {"distill.evaluations": evaluations, "distill.substeps": 2} if halving else {}
     if not first:  # the teacher's steps already include the scale and the guidance
         fixed |= {"distill.order": 1, "distill.x0_scale": 1.0, "distill.guidance_scale": 1.0}
@@ -117,7 +120,17 @@ def student_config(
 
 def named(model: str | Path) -> str:
     """The name of a model in a config. Folders are absolute paths, so that the run can be resumed from any folder."""
-    return str(Path(model).resolve()) if Path(model).exists() else str(model)
+    return str(Path(model).resolve()) if Path(model).exists() and find_pretrained(model) is None else str(model)
+
+
+def _check_given(given: Mapping[str, Any], evaluations: int, halving: bool) -> None:
+    """Raise `UserError` for overrides that contradict the arguments of `distill`."""
+    if "distill.evaluations" in given:
+        raise UserError(f"distill.evaluations is set by `evaluations={evaluations}`: leave it out")
+    if halving and "distill.substeps" in given:
+        raise UserError("halving learns two steps of the teacher in one: leave out distill.substeps")
+    if "train.teacher" in given:
+        raise UserError("train.teacher is the model that is distilled: leave it out")
 
 
 def _config_of(model: str | Path) -> Path:

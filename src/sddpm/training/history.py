@@ -90,8 +90,10 @@ def read_history(folder: Path) -> list[Stage]:
 
 
 def write_history(folder: Path, stages: Sequence[Stage]) -> None:
-    """Write history.yaml, if there are any stages."""
-    if stages:
+    """Write history.yaml; without stages there is none."""
+    if not stages:
+        (folder / HISTORY).unlink(missing_ok=True)
+    else:
         with atomic_path(folder / HISTORY) as temporary:
             rows = [stage.model_dump(exclude_defaults=True) for stage in stages]
             temporary.write_text(yaml.safe_dump(rows, sort_keys=False), encoding="utf-8")

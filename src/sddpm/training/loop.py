@@ -99,7 +99,7 @@ class Loop:
                 self._write(stopped_by)
                 if stopped_by is not None:
                     return stopped_by
-        return "steps"
+            return self._agree(stop.received) or "steps"  # the signal may have come while the last step was written
 
     def _tell_first(self, seconds: float) -> None:
         step, every = self.state.step, self.options.log_every

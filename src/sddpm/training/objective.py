@@ -79,9 +79,9 @@ def make_loss(
         currents = None
         with record_rates(network) if penalty else nullcontext() as rates:
             labels = {} if batch.labels is None else {"class_labels": batch.labels.to(device, non_blocking=True)}
-            asked = x_t.expand(T, *x_t.shape) if T else x_t
+            noisy = x_t.expand(T, *x_t.shape) if T else x_t
             t = batch.t.to(device, non_blocking=True)
-            (prediction,) = model(asked, t, return_dict=False, **labels)
+            (prediction,) = model(noisy, t, return_dict=False, **labels)
         if T:
             currents, prediction = prediction, prediction.mean(0)
         if of_student is None:

@@ -126,7 +126,8 @@ def _train(
     if accelerator.is_main_process:
         open_run_folder(run_dir, config)
         drop_later_snapshots(run_dir, state.step)
-        write_history(run_dir, before)
+        if not checkpoint:
+            write_history(run_dir, before)
     about = {
         "class_names": None if config.model.num_classes is None else dataset.class_names,
         "signal_range": astuple(dataset.signal_range) if isinstance(dataset, SignalDataset) else None,
@@ -152,6 +153,12 @@ def _train(
             f"note: this run had {before_now} processes so far and now has {accelerator.num_processes}: the batches "
             "are "
             "the same, but rounding differs"
+        )
+    planned = checkpoint[1]["config"]["train"]["steps"] if checkpoint else config.train.steps
+    if planned != config.train.steps and config.train.lr_schedule != "constant":
+        loop.progress.say(
+            f"note: this run was planned for {planned:,} steps and now has {config.train.steps:,}: its learning rate "
+            f"follows the {config.train.lr_schedule} schedule of the new length from here on"
         )
     if checkpoint and accelerator.is_main_process:
         loop.complete_outputs()

@@ -29,11 +29,11 @@ def _check_evaluations(config: Config, source: str, scheduler: Mapping[str, Any]
     known, distill = kept_timesteps(scheduler), config.distill
     if distill is None:
         raise UserError(f"the teacher {source} was distilled and is only valid at t = {known}: choose its own teacher")
-    asked = walk_timesteps(config.diffusion, distill).flatten().tolist()
-    if asked != known or distill.order != 1:
+    wanted = walk_timesteps(config.diffusion, distill).flatten().tolist()
+    if wanted != known or distill.order != 1:
         raise UserError(
             f"the teacher {source} was distilled and only supports DDIM at t = {known}: it needs distill.order=1 "
-            f"and the distill.evaluations, substeps and grid that give these time steps, not t = {asked}"
+            f"and the distill.evaluations, substeps and grid that give these time steps, not t = {wanted}"
         )
 
 
