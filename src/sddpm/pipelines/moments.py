@@ -66,8 +66,8 @@ def measure_moments(
             for t in range(steps):
                 x_t = add_noise(alphas_cumprod, x0, noise, t).to(unet.device)
                 thresholds = guided(0, t) if isinstance(guided, StagedThresholds) else guided
-                predicted = predict(model, x_t, t, thresholds, guidance)
-                epsilon = predict_epsilon(scheduler.config.prediction_type, alphas_cumprod, predicted, x_t, t)
+                output = predict(model, x_t, t, thresholds, guidance)
+                epsilon = predict_epsilon(scheduler.config.prediction_type, alphas_cumprod, output, x_t, t)
                 predicted[t] = epsilon.double().square().flatten(1).mean(1).cpu()
                 bar.update(len(images))
             if not predicted.isfinite().all():
