@@ -61,6 +61,16 @@ def test_folder_and_zip_name_images_by_seed(sddpm, model, tmp_path):
             assert np.array_equal(np.asarray(Image.open(archive.open(name))), pixels)
 
 
+def test_images_of_an_earlier_call_are_not_mixed_with_others(sddpm, model, tmp_path):
+    options = ("sample", model, "--steps", 1, "--out", "many", "--force")
+    assert sddpm(*options, "--seeds", "1-3")[0] == 0
+    before = (tmp_path / "many" / "000001.png").read_bytes()
+    code, _, err = sddpm(*options, "--seeds", "1-2", "--v-threshold", "0.5")
+    assert code == 2 and "many has 000003.png of an earlier call, which would stay" in err
+    assert (tmp_path / "many" / "000001.png").read_bytes() == before
+    assert sddpm(*options, "--seeds", "1-4")[0] == 0
+
+
 @pytest.mark.parametrize("scheduler", [DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++"), DDIMScheduler()])
 def test_a_stock_scheduler_samples_alike_in_python_and_here(sddpm, model, tmp_path, scheduler):
     """Of diffusers, as its users save it: without `--solver` it is the one that samples, and not one of ours."""

@@ -152,6 +152,16 @@ def test_wrong_content(tmp_path, content, make_folder):
         open_dataset("cifar10", make_folder(tmp_path / "z", {}), split="test")
 
 
+def test_zips_that_are_given_must_be_of_the_split(tmp_path, pictures, encode, make_zip):
+    for i, name in enumerate(["train1.zip", "mine.zip", "test1.zip"]):
+        make_zip(tmp_path / name, {"0.png": encode(pictures[i])})
+    assert len(open_dataset("cifar10", tmp_path / "train1.zip")) == len(open_dataset("cifar10", tmp_path / "mine.zip"))
+    assert len(open_dataset("cifar10", tmp_path / "test1.zip", split="test")) == 1
+    for name, split in (("train1", "test"), ("mine", "test"), ("test1", "train")):
+        with pytest.raises(UserError, match=rf"{name}\.zip is not of the {split} split"):
+            open_dataset("cifar10", tmp_path / f"{name}.zip", split=split)
+
+
 def test_zips_are_told_apart_by_split(tmp_path, pictures, encode, make_zip):
     for i, name in enumerate(["train-0.zip", "train-1.zip", "test.zip"]):
         make_zip(tmp_path / name, {"0.png": encode(pictures[i])})

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from sddpm.data import open_dataset
+from sddpm.data.registry import find_dataset
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.evaluation import (
@@ -23,8 +24,10 @@ from sddpm.evaluation import (
 from sddpm.evaluation import images as images_module
 from sddpm.evaluation.features.extractor import fad_extractor, inception_extractor
 from sddpm.evaluation.features.fad import FadEncoder
+from sddpm.evaluation.protocols import OWN_STATISTICS
 from sddpm.evaluation.shards import Shards
 from sddpm.evaluation.sources import Reference, other_crop
+from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
 from sddpm.models import SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from tests.helpers.inception_by_hand import features as features_by_hand
@@ -56,6 +59,8 @@ def settings(tmp_path, random_fad):
             "device": "cpu",
             "copies": False,
         }
+        if find_dataset(str(changes.get("reference", "digits"))) is None:
+            del values["split"]  # only data sets given by name have any
         return EvaluationSettings(**{**values, **changes})
 
     return make
@@ -181,7 +186,54 @@ def test_statistics_files_stand_for_their_images(settings, tmp_path, blobs, rand
     both = evaluate(settings(source=a, reference=npz(tmp_path / "c.npz", blobs(100, 2)), fad_statistics=out))
     assert value(both) == value(against_file)
     assert len(list((tmp_path / "work" / "features").iterdir())) == computed  # none of the reference, which is known
-    assert "own reference statistics" not in " ".join(against_file.measurements[0].departures)
+    assert OWN_STATISTICS in against_file.measurements[0].departures
+    gaussian = read_statistics(out).gaussians["pool"]
+    np.savez(tmp_path / "theirs.npz", mu=gaussian.mean.numpy(), sigma=gaussian.covariance.numpy())
+    against_theirs = evaluate(settings(source=a, reference=None, fad_statistics=tmp_path / "theirs.npz"))
+    assert value(against_theirs) == pytest.approx(value(against_file), rel=1e-9)
+    assert OWN_STATISTICS not in against_theirs.measurements[0].departures
+
+
+def test_a_score_says_how_its_statistics_file_was_made(settings, tmp_path, blobs, random_fad):
+    """Fewer images, another split, images left out, and other weights than those of the samples' features."""
+    a, out = npz(tmp_path / "a.npz", blobs(90, 0)), tmp_path / "digits.npz"
+    torch.manual_seed(5)
+    torch.save(FadEncoder(1).state_dict(), other := tmp_path / "other.pth")
+    made = StatisticsSettings(
+        "digits", out, image_size=8, limit=80, fad_weights=other, work=tmp_path / "work", device="cpu"
+    )
+    build_statistics(made)
+    request = settings(source=a, reference=None, fad_statistics=out)
+    found = evaluate(replace(request, protocol="fsddim")).measurements[0].departures
+    assert {
+        "train split instead of test",
+        "80 reference images instead of all",
+        "reference statistics made with other weights",
+        OWN_STATISTICS,
+    } <= set(found)
+    build_statistics(replace(made, split="train", limit=None, fad_weights=random_fad))
+    found = (
+        evaluate(settings(source=a, reference=None, fad_statistics=out, protocol="sddpm")).measurements[0].departures
+    )
+    assert found == ["90 samples instead of 50,000", OWN_STATISTICS]
+    file = read_statistics(out)
+    write_statistics(out, StatisticsFile(file.gaussians, file.about | {"network": "another"}))
+    with pytest.raises(UserError, match="has features of another, not of fsvae-autoencoder: choose another file"):
+        evaluate(settings(source=a, reference=None, fad_statistics=out))
+
+
+@pytest.mark.parametrize("option", ["dim", "sfid", "preprocessing", "inception"])
+def test_statistics_for_fad_have_no_options_of_inception(tmp_path, random_fad, option):
+    other = {"dim": 64, "sfid": True, "preprocessing": "clean-fid", "inception": random_fad}[option]
+    with pytest.raises(UserError, match=f"`{option}` is only for Inception's features"):
+        build_statistics(StatisticsSettings("digits", tmp_path / "x.npz", fad_weights=random_fad, **{option: other}))
+
+
+def test_images_are_not_sampled(settings, tmp_path, blobs):
+    source = npz(tmp_path / "a.npz", blobs(90, 0))
+    for option, other in (("num_inference_steps", 5), ("first_seed", 1), ("class_label", "3"), ("v_threshold", 0.9)):
+        with pytest.raises(UserError, match=f"`{option}` is only for models: leave it out"):
+            evaluate(settings(source=source, sampling=SamplingSettings(**{option: other})))
 
 
 def test_inception_metrics_in_one_pass(settings, tmp_path, blobs, random_inception):
@@ -239,6 +291,8 @@ def test_fid_of_real_images_by_an_independent_way(settings, tmp_path, shared_dir
         ({"reference": "nothing.npz"}, "nothing.npz"),
         ({"source": "nowhere"}, "nowhere"),
         ({"fad_weights": None}, "`fad_weights=PATH`"),
+        ({"reference": "other", "split": "test"}, "`split` is only for images: leave it out"),
+        ({"reference": "other", "limit_reference": 7}, "`limit_reference` is only for images: leave it out"),
         ({"dim": 100}, "`dim` must be one of 64, 192, 768, 2048, not 100"),
         ({"metrics": ("mmd",)}, "unknown metric 'mmd'"),
         ({"protocol": "edm"}, "unknown protocol 'edm'"),

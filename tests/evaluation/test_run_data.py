@@ -145,3 +145,15 @@ def test_a_run_on_a_folder_of_mixed_sizes_guides(mixed_run, sddpm):
                            "--resamples", 20, "--proxy-images", 8, "--seed-sets", 1, "--no-store")  # fmt: skip
     assert code == 0, err
     assert f"{report.trials[0].value:.6g}" in out
+
+
+def test_scores_without_a_reference_do_not_need_the_data(tmp_path):
+    settings = a_run(tmp_path, "data: {dataset: mnist}\n")
+    assert with_run_data(replace(settings, metrics=("is",))).reference is None
+    assert with_run_data(replace(settings, metrics=("is", "kid"))).reference == "mnist"
+    assert with_run_data(replace(settings, metrics=("is",), reference="digits")).reference == "digits"
+
+
+def test_images_that_a_release_does_not_name_are_unknown(tmp_path):
+    settings = a_run(tmp_path, "data: {dataset: folder}\n")
+    assert with_run_data(settings) == settings

@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from sddpm import load_pipeline
 from sddpm.data import unit_to_uint8
+from sddpm.diffusion.moments import Moments
 from sddpm.errors import UserError
+from sddpm.evaluation.protocols import OWN_STATISTICS
 from sddpm.evaluation.sampling import model_digest
 from sddpm.figures.signals import signal_grid
-from sddpm.guidance import store_sampler, store_x0_scale
+from sddpm.guidance import store_guidance, store_sampler, store_x0_scale
 from sddpm.pipelines import Sampler, SpikingDiffusionPipeline
 from sddpm.release import halve, read_evaluations, release
 from sddpm.training import distill, load_config, train
@@ -320,3 +322,43 @@ def test_the_card_of_a_distilled_model(tmp_path):
     assert "teacher used 4 steps of DPM-Solver++(2M) with x0_scale 1.02." in card
     assert "| command | `sddpm train config.yaml --init-from teacher --data FOLDER`" in card
     assert load_config(tmp_path / "three" / "config.yaml").distill.evaluations == 3
+
+
+def test_an_evaluation_without_reference_or_copies_comes_onto_the_card(released, tmp_path):
+    bare = evaluation_of(released, reference={"kind": "none"}, near_copies={"why": "folder needs a path"})
+    (tmp_path / "is.json").write_text(json.dumps(bare))
+    (found,) = read_evaluations([tmp_path / "is.json"], released)
+    assert (found.reference, found.near_copies, found.sampler) == ("", None, "DDIM-50")
+
+
+def test_a_score_says_how_its_samples_were_drawn(released, tmp_path):
+    content = evaluation_of(released, fad_statistics={"path": "x.npz"})
+    content["samples"] |= {"timesteps": [999, 500], "eta": 0.5, "class": "3", "guidance_scale": 3.0, "x0_scale": 1.02}
+    content["samples"] |= {"exit_tolerance": 0.3, "v_threshold": "0.99x"}
+    (tmp_path / "fad.json").write_text(json.dumps(content))
+    (found,) = read_evaluations([tmp_path / "fad.json"], released)
+    assert found.sampler == (
+        "DDIM at 2 time steps, threshold 0.99x, x0_scale 1.02, eta 0.5, class 3, guidance scale 3.0, exit tolerance 0.3"
+    )
+    assert found.reference == "digits test (published statistics)"
+    content["metrics"]["fad"]["departures"].append(OWN_STATISTICS)
+    content["samples"] |= {"class": "random", "guidance_scale": 1.0, "eta": 0.0, "exit_tolerance": None}
+    (tmp_path / "fad.json").write_text(json.dumps(content))
+    (found,) = read_evaluations([tmp_path / "fad.json"], released)
+    assert found.reference == "digits test" and found.sampler.endswith("x0_scale 1.02")
+
+
+def test_what_was_found_between_two_releases_is_released(run, tmp_path):
+    scaled, out = tmp_path / "run", tmp_path / "out"
+    shutil.copytree(run, scaled)
+    release(scaled, out, hardware="a test")
+    store_guidance(scaled, {"v_threshold": 0.9})
+    release(scaled, out, hardware="a test")
+    assert load_pipeline(out).guided_thresholds == 0.9
+    pipeline = load_pipeline(scaled)
+    total = pipeline.scheduler.config.num_train_timesteps
+    moments = Moments([0.5] * total, [0.01] * total, 10).to_dict()
+    config = scaled / "model" / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "moments": moments}))
+    release(scaled, out, hardware="a test")
+    assert load_pipeline(out).scheduler.config.moments == moments

@@ -137,6 +137,27 @@ def test_what_is_in_the_way_is_left_alone(run, tiny, tmp_path):
         unpack_run(tmp_path / "pack", tmp_path / "other")
 
 
+def test_an_unpacking_that_was_killed_is_done_again(run, tmp_path, monkeypatch):
+    """After every file that it writes before the checkpoint; a folder with a config of its own is left alone."""
+    pack_run(run, tmp_path / "pack")
+    for i, killed in enumerate(("save_model", "write_checkpoint")):
+        monkeypatch.setattr(f"sddpm.moving.runs.{killed}", killed_now)
+        with pytest.raises(KeyboardInterrupt):
+            unpack_run(tmp_path / "pack", tmp_path / f"run{i}")
+        monkeypatch.undo()
+        assert (tmp_path / f"run{i}" / "config.yaml").exists()
+        unpack_run(tmp_path / "pack", tmp_path / f"run{i}")
+        assert newest_checkpoint(tmp_path / f"run{i}")[1]["step"] == 6
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "config.yaml").write_text("train: {steps: 3}\n")
+    with pytest.raises(UserError, match="is not a run"):
+        unpack_run(tmp_path / "pack", tmp_path / "own")
+
+
+def killed_now(*arguments, **keywords):
+    raise KeyboardInterrupt
+
+
 def test_nothing_to_pack(run, tmp_path):
     with pytest.raises(UserError, match="is not a run"):
         pack_run(tmp_path / "nowhere", tmp_path / "pack")

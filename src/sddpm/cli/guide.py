@@ -42,7 +42,7 @@ def guide(
     data: Annotated[
         str | None, typer.Option(help="Location of a data set given by name.", metavar="FOLDER|ZIP")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the reference: train or test.")] = "train",
+    split: Annotated[str | None, typer.Option(help="Split of the reference: train or test. (default: train)")] = None,
     preprocessing: Annotated[str, typer.Option(help="pytorch-fid or clean-fid.", metavar="NAME")] = "pytorch-fid",
     dim: Annotated[int, typer.Option(help="Inception features: 64, 192, 768 or 2048.")] = 2048,
     inception: Annotated[

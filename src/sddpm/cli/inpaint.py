@@ -112,7 +112,7 @@ def inpaint(
             rows = torch.cat([known[:, None], seen[:, None], painted], 1)
             image_grid(rows.flatten(0, 1), kinds * draws + 2, scale).save(temporary, "PNG")
     else:
-        write_images(kind, out, [(wanted.seeds, paint())], wanted=wanted)
+        write_images(kind, out, ((wanted.seeds, paint()) for _ in range(1)), wanted=wanted)  # painted after its checks
     times = f"{kinds * draws} times"
     typer.echo(f"{out}: {len(known)} images, each repainted {times}, {pipeline.sampler(options)} x {resamplings}")
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sddpm.data import unit_to_uint8
+from sddpm.errors import UserError
 from sddpm.figures.grid import class_rows, image_grid
 from sddpm.files import atomic_path
 from sddpm.files.names import folder_names
@@ -39,12 +40,13 @@ def write_images(
             `open_dataset`); an .npz contains their numbers in arr_1.
 
     Raises:
-        UserError: the output cannot be written.
+        UserError: the output cannot be written, or a folder has images of an earlier call that would stay.
     """
     rows, labels = (wanted.rows, wanted.labels) if wanted is not None else (None, None)
     pixels = ((seeds, unit_to_uint8(images)) for seeds, images in batches)
     named = _named(pixels, rows, 0 if wanted is None else len(wanted.seeds))
     if kind == "folder":
+        _refuse_mixture(out, wanted)
         for name, image in named:
             with atomic_path(out / name) as path:
                 path.write_bytes(_png(image))
@@ -64,6 +66,20 @@ def write_images(
             arrays = [everything.permute(0, 2, 3, 1).numpy()] + ([] if labels is None else [np.array(labels)])
             with path.open("wb") as file:
                 np.savez(file, *arrays)
+
+
+def _refuse_mixture(out: Path, wanted: Wanted | None) -> None:
+    """Raise `UserError` if a folder has images, named by seed, that this call does not replace."""
+    if wanted is None:
+        return
+    folders = [""] if wanted.rows is None else [f"{name}/" for name in folder_names(wanted.rows)]
+    written = {f"{folder}{seed:06d}.png" for folder in folders for seed in wanted.seeds}
+    found = (*out.glob("*.png"), *out.glob("*/*.png"))
+    for path in sorted(path for path in found if path.stem.isdecimal()):
+        if (name := path.relative_to(out).as_posix()) not in written:
+            raise UserError(
+                f"{out} has {name} of an earlier call, which would stay: choose another folder, or empty it"
+            )
 
 
 def _named(batches: Batches, rows: list[str] | None, count: int) -> Iterator[tuple[str, Tensor]]:

@@ -24,6 +24,11 @@ def open_cifar10(paths: tuple[Path, ...], split: str) -> Source:
     In a folder, zips are distinguished by their names: train*.zip and test*.zip.
     """
     if all(path.suffix == ".zip" for path in paths):
+        if wrong := [path.name for path in paths if path.name.startswith("test") != (split == "test")]:
+            raise UserError(
+                f"{wrong[0]} is not of the {split} split (only test*.zip is test): give zips of that split, or the "
+                "folder with both"
+            )
         return open_images(paths)
     if len(paths) != 1:
         raise UserError("cifar10 needs one folder or .tar.gz, or several zips")

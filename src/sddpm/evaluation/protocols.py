@@ -37,6 +37,9 @@ PROTOCOLS = {
 }
 
 
+OWN_STATISTICS = "own reference statistics instead of the published"
+
+
 @dataclass(frozen=True)
 class Conditions:
     """The conditions of a measurement: the fields of `Protocol`, and
@@ -44,7 +47,8 @@ class Conditions:
     split: None if unknown (a statistics file, a folder).
     reference_limit: only the first so many reference images; None for all.
     published_inception: whether the Inception weights are the published file.
-    published_fad: whether FAD was measured against a statistics file, not against the user's images.
+    published_fad: whether FAD was measured against a statistics file of other software, taken for the published one.
+    other_weights: whether the reference's statistics were made with other weights of the feature network.
     skipped: number of damaged images that were left out.
     splits: of the Inception score.
     neighbours: vectors of the samples and of the reference, for precision and recall.
@@ -58,6 +62,7 @@ class Conditions:
     reference_limit: int | None = None
     published_inception: bool = True
     published_fad: bool = True
+    other_weights: bool = False
     skipped: int = 0
     splits: int = 10
     neighbours: tuple[int, int] | None = None
@@ -95,7 +100,8 @@ def departures(protocol: Protocol, metric: Metric, made: Conditions) -> list[str
             f"{made.preprocessing} preprocessing instead of {protocol.preprocessing}",
         ),
         (inception and not made.published_inception, "Inception weights from another file than the published"),
-        (metric.network == "fad" and not made.published_fad, "own reference statistics instead of the published"),
+        (metric.network == "fad" and not made.published_fad, OWN_STATISTICS),
+        (compared and made.other_weights, "reference statistics made with other weights"),
         (
             "splits" in metric.options and made.splits != protocol.splits,
             f"{made.splits} splits instead of {protocol.splits}",

@@ -1,6 +1,6 @@
 """Makes statistics files: the mean and covariance of a data set's features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
     check_dim(settings.dim)
     if settings.limit is not None and settings.limit < 1:
         raise UserError(f"`limit` must be at least 1, not {settings.limit}")
+    if settings.fad_weights is not None:
+        refuse_inception_options(settings)
     refuse_preparation(settings, settings.images)
     device = local_device(settings.device)
     entry = find_dataset(settings.images)
@@ -94,8 +96,17 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
         "channels": dataset.channels,
         "crop": settings.crop or (entry.crop if entry is not None else None),
         "resize": settings.resize or "bilinear",
+        "limit": settings.limit,
         "skipped": len(dataset.skipped),
     }
     statistics = StatisticsFile({kind: features.gaussian for kind, features in found.items()}, about)
     write_statistics(settings.out, statistics)
     return statistics
+
+
+def refuse_inception_options(settings: StatisticsSettings) -> None:
+    """Raise `UserError` for options of Inception's features, which statistics for FAD do not have."""
+    usual = {field.name: field.default for field in fields(StatisticsSettings)}
+    for name in ("dim", "sfid", "preprocessing", "inception"):
+        if getattr(settings, name) != usual[name]:
+            raise UserError(f"`{name}` is only for Inception's features: leave it out with `fad_weights`")

@@ -143,20 +143,23 @@ def _conditions(metric: Metric, sides: Sides, score: Score) -> Conditions:
     """The conditions of a score, for comparison with the protocol."""
     settings, samples, reference = sides.settings, sides.samples, sides.reference
     crop = other_crop(settings, reference)
-    size = reference.about.get("made_with", {}).get("image_size", samples.image_size)
-    published_fad = metric.network == "fad" and settings.fad_statistics is not None
+    made = sides.made_with.get(sides.feature(metric)) if sides.knows(metric) else None  # None: from images
+    size = (made or {}).get("image_size", samples.image_size)
     inception = sides.extractors.get("inception")
+    network = sides.extractors.get(metric.network or "")
+    weights = None if network is None else network.about["sha256"]
     return Conditions(
         samples=samples.count,
-        split=None if published_fad else reference.split,
+        split=reference.split if made is None else made.get("split"),
         preprocessing=sides.plan.preprocessing,
         dim=sides.plan.dim,
-        reference_limit=None if published_fad else settings.limit_reference,
+        reference_limit=settings.limit_reference if made is None else made.get("limit"),
         published_inception=inception is None or inception.about["sha256"] == INCEPTION_SHA256,
-        published_fad=published_fad,
-        skipped=len(samples.skipped) + len(reference.skipped),
+        published_fad=made is not None and not made,
+        other_weights=(made or {}).get("sha256", weights) != weights,
+        skipped=len(samples.skipped) + (len(reference.skipped) if made is None else made.get("skipped", 0)),
         splits=settings.splits,
         neighbours=score.used,
         crops=None if crop is None else (str(reference.crop), crop),
-        sizes=None if published_fad or size == samples.image_size else (size, samples.image_size),
+        sizes=None if size == samples.image_size else (size, samples.image_size),
     )

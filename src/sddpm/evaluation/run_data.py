@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from sddpm.data.config import DataConfig, read_run_data
 from sddpm.data.registry import find_dataset
+from sddpm.evaluation.metrics import find_metrics
 from sddpm.evaluation.protocols import find_protocol
 from sddpm.evaluation.sampling import find_source, is_model
 from sddpm.evaluation.settings import EvaluationSettings, TrainingData
@@ -22,15 +23,16 @@ def with_run_data(settings: EvaluationSettings) -> EvaluationSettings:
     run = _data_of(settings.source)
     if run is None:
         return settings
-    trained = _training_data(run)
-    reference = settings.reference or trained.images
-    same = same_images(reference, trained.images)
+    trained, protocol = _training_data(run), find_protocol(settings.protocol)
+    compared = any(metric.against != "nothing" for metric in find_metrics(settings.metrics or protocol.metrics))
+    reference = settings.reference or (trained.images if compared else None)
+    same = reference is not None and same_images(reference, trained.images)
     training = settings.training or TrainingData(trained.images, settings.data if same else None, required=False)
     if same_images(training.images, trained.images):
         training = replace(trained, data=training.data or trained.data, required=training.required)
-    if not same:
+    if reference is None or not same:
         return replace(settings, training=training)
-    split = settings.split or find_protocol(settings.protocol).split
+    split = settings.split or protocol.split
     whole = find_dataset(reference) is not None and split != run.split  # a limit applies to the training split only
     return replace(
         settings,
@@ -52,8 +54,11 @@ def same_images(a: str, b: str) -> bool:
 
 
 def _data_of(source: str) -> DataConfig | None:
+    """The data section of a run or released model; None if it is unknown, also for images that a release does not
+    name."""
     path = find_source(source)
-    return read_run_data(path) if is_model(path) else None
+    run = read_run_data(path) if is_model(path) else None
+    return None if run is not None and run.dataset == "folder" and run.path is None else run
 
 
 def _training_data(run: DataConfig) -> TrainingData:

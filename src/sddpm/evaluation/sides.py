@@ -28,6 +28,7 @@ class Sides:
 
     extractors: {"inception": ..., "fad": ...}, those that the metrics need.
     known: {feature: Gaussian} of the reference, from statistics files.
+    made_with: {feature: what its file says about its making}; empty for files of other software.
     """
 
     settings: EvaluationSettings
@@ -36,6 +37,7 @@ class Sides:
     reference: Reference
     extractors: Mapping[str, Extractor]
     known: Mapping[str, Gaussian]
+    made_with: Mapping[str, Mapping[str, Any]]
 
     def feature(self, metric: Metric) -> str:
         """The name of a metric's features."""
@@ -95,8 +97,10 @@ def open_sides(settings: EvaluationSettings, plan: Plan, device: torch.device) -
     samples = open_samples(settings, plan, device)
     reference = open_reference(settings, plan, samples)  # before weights are downloaded
     extractors = open_extractors(settings, plan, samples, device)
-    known = known_gaussians(settings, plan, reference, extractors)
-    sides = Sides(settings, plan, samples, reference, extractors, known)
+    known = known_statistics(settings, plan, reference, extractors)
+    gaussians = {name: gaussian for name, (gaussian, _) in known.items()}
+    made_with = {name: about for name, (_, about) in known.items()}
+    sides = Sides(settings, plan, samples, reference, extractors, gaussians, made_with)
     check_counts(sides)
     return sides
 
@@ -116,25 +120,33 @@ def open_extractors(
     return found
 
 
-def known_gaussians(
+Known = tuple[Gaussian, Mapping[str, Any]]
+"""A Gaussian from a statistics file, and what the file says about its making."""
+
+
+def known_statistics(
     settings: EvaluationSettings, plan: Plan, reference: Reference, extractors: Mapping[str, Extractor]
-) -> dict[str, Gaussian]:
-    """{feature: Gaussian} from the statistics files that metrics need, checked against the features.
+) -> dict[str, Known]:
+    """{feature: `Known`} from the statistics files that metrics need, checked against the features.
 
     Raises:
         UserError: statistics of other features; a metric that needs images or statistics that are missing.
     """
-    files = {"fad": read_statistics(settings.fad_statistics).gaussians["pool"]} if settings.fad_statistics else {}
+    files: dict[str, Known] = {}
+    if settings.fad_statistics is not None:
+        of_fad = read_statistics(settings.fad_statistics)
+        files["fad"] = of_fad.gaussians["pool"], of_fad.about
     if reference.statistics is not None:
         made_with = reference.about["made_with"].get("preprocessing", plan.preprocessing)
         if made_with != plan.preprocessing:
             raise UserError(
                 f"{settings.reference} was made with {made_with} preprocessing: choose `preprocessing={made_with}`"
             )
-        gaussians = reference.statistics.gaussians
-        files |= {str(plan.dim): gaussians["pool"]}
-        files |= {"spatial": gaussians["spatial"]} if "spatial" in gaussians else {}
-    known: dict[str, Gaussian] = {}
+        gaussians, about = reference.statistics.gaussians, reference.statistics.about
+        files[str(plan.dim)] = gaussians["pool"], about
+        if "spatial" in gaussians:
+            files["spatial"] = gaussians["spatial"], about
+    known: dict[str, Known] = {}
     for metric in plan.metrics:
         name = metric.feature(plan.dim)
         if metric.against == "images" and reference.images is None:
@@ -149,8 +161,15 @@ def known_gaussians(
     return known
 
 
-def _fitting(gaussian: Gaussian, name: str, metric: Metric, extractors: Mapping[str, Extractor]) -> Gaussian:
-    length = next(each.lengths[name] for each in extractors.values() if name in each.lengths)
+def _fitting(known: Known, name: str, metric: Metric, extractors: Mapping[str, Extractor]) -> Known:
+    gaussian, about = known
+    extractor = next(each for each in extractors.values() if name in each.lengths)
+    length, network = extractor.lengths[name], extractor.about["network"]
+    if about.get("network", network) != network:
+        raise UserError(
+            f"the statistics file for {metric.name} has features of {about['network']}, not of {network}: "
+            "choose another file"
+        )
     if gaussian.dim != length:
         raise UserError(
             f"the statistics file for {metric.name} has {gaussian.dim} dimensions, the features {length}: "
@@ -158,7 +177,7 @@ def _fitting(gaussian: Gaussian, name: str, metric: Metric, extractors: Mapping[
         )
     if gaussian.count is not None:
         check_enough(gaussian.count, "reference images", gaussian.dim)
-    return gaussian
+    return known
 
 
 def check_counts(sides: Sides) -> None:

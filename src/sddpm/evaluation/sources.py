@@ -1,7 +1,7 @@
 """The two sides of a comparison: the samples, which are made first if needed, and the reference."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.processes import Processes
 from sddpm.evaluation.sampling import (
+    SamplingSettings,
     described,
     find_source,
     is_model,
@@ -73,6 +74,9 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
     if is_model(path):
         return _model_samples(path, settings, plan, device)
     refuse_preparation(settings, settings.source, settings.reference)
+    for option in fields(SamplingSettings):
+        if getattr(settings.sampling, option.name) != option.default:
+            raise UserError(f"`{option.name}` is only for models: leave it out, {settings.source} holds images")
     name, _, split = settings.source.partition(":")
     named = not path.exists() and find_dataset(name) is not None
     watched = Watched.of(settings.data if named else str(path))
@@ -170,6 +174,9 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
         return Reference({"kind": "none"})
     path = user_path(settings.reference)
     if is_statistics_file(path):
+        for name in ("limit_reference", "split"):
+            if getattr(settings, name) is not None:
+                raise UserError(f"`{name}` is only for images: leave it out, {settings.reference} holds statistics")
         statistics = read_statistics(path)
         about = {
             "kind": "statistics",
@@ -180,6 +187,10 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
         images = _images_beside(path, samples) if holds_images(path) else None
         return Reference(about, images, statistics, statistics.about.get("split"), statistics.about.get("crop"))
     entry = find_dataset(settings.reference)
+    if entry is None and settings.split is not None:
+        raise UserError(
+            f"`split` is only for a data set given by name: leave it out, {settings.reference} has no splits"
+        )
     watched = Watched.of(str(path) if entry is None else settings.data)
     dataset = open_reference_images(settings, plan.split, samples, settings.limit_reference)
     count = min(len(dataset), settings.limit_reference or len(dataset))

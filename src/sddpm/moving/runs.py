@@ -140,7 +140,7 @@ def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True
             check_description(description)
         except (KeyError, TypeError) as error:
             raise UserError(f"{source} was not written by `sddpm pack`: {STATE_FILE} is damaged ({error})") from error
-        _check_destination(run_dir, description)
+        _check_destination(run_dir, description, folder / "config.yaml")
         tensors = {name: read_safetensors(folder / name) for name in ALL_TENSORS if (folder / name).is_file()}
         if manifest["half"]:
             tensors = {name: _widened(values, description) for name, values in tensors.items()} | {MOMENTS: {}}
@@ -244,9 +244,10 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: 
         raise UserError(f"{source} lacks {', '.join(absent)}: pack the run again")
 
 
-def _check_destination(run_dir: Path, description: Mapping[str, Any]) -> None:
-    """Raise `UserError` for a folder with another run, or with a later state of this one."""
-    if all(path.name.startswith(LOCK) for path in run_dir.iterdir()):
+def _check_destination(run_dir: Path, description: Mapping[str, Any], config: Path) -> None:
+    """Raise `UserError` for a folder with another run, or with a later state of this one. `config` is the packed
+    config.yaml."""
+    if all(path.name.startswith(LOCK) for path in run_dir.iterdir()) or _unfinished(run_dir, config):
         return
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
@@ -259,3 +260,10 @@ def _check_destination(run_dir: Path, description: Mapping[str, Any]) -> None:
             f"{run_dir} is already at step {newest['step']}, and the pack is at step {description['step']}: choose "
             "another folder"
         )
+
+
+def _unfinished(run_dir: Path, config: Path) -> bool:
+    """Whether a folder has only what an unpacking of the same run wrote before it was killed."""
+    names = {path.name for path in run_dir.iterdir() if not path.name.startswith(".")}
+    own = run_dir / "config.yaml"
+    return names <= {*RUN_FILES, "model"} and own.is_file() and own.read_bytes() == config.read_bytes()

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sddpm.errors import UserError
+from sddpm.evaluation.protocols import OWN_STATISTICS
 from sddpm.evaluation.sampling import model_digest
 from sddpm.opening.json_files import read_json
+from sddpm.pipelines.class_guidance import RANDOM
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,45 @@ def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
     return found
 
 
+def _sampler(samples: dict[str, Any]) -> str:
+    """How the samples were drawn, in words: solver, steps or time steps, and what differs from the defaults."""
+    at = samples.get("timesteps")
+    how = f" at {len(at)} time steps" if at else f"-{samples['steps']}"
+    values = {
+        "threshold": samples.get("v_threshold") or None,
+        "x0_scale": samples.get("x0_scale", 1),
+        "eta": samples.get("eta"),
+        "class": samples.get("class"),
+        "guidance scale": samples.get("guidance_scale", 1),
+        "exit tolerance": samples.get("exit_tolerance"),
+    }
+    usual = {"x0_scale": (1,), "guidance scale": (1,), "eta": (None, 0), "class": (None, RANDOM)}
+    said = [f"{name} {value}" for name, value in values.items() if value not in usual.get(name, (None,))]
+    return ", ".join([samples["solver"].upper() + how, *said])
+
+
 def _rows(content: dict[str, Any], samples: dict[str, Any]) -> Iterable[Evaluation]:
     reference = content["reference"]
     copies = content.get("near_copies")
-    sampler = f"{samples['solver'].upper()}-{samples['steps']}"
-    if threshold := samples.get("v_threshold"):
-        sampler += f", threshold {threshold}"
-    if (scale := samples.get("x0_scale", 1)) != 1:
-        sampler += f", x0_scale {scale:g}"
     for metric in content["metrics"].values():
-        statistics = " (published statistics)" if metric["label"] == "fad" and content.get("fad_statistics") else ""
+        published = (
+            metric["label"] == "fad" and content.get("fad_statistics") and OWN_STATISTICS not in metric["departures"]
+        )
+        against = (
+            Path(reference.get("path", "")).name,
+            reference.get("split"),
+            "(published statistics)" * bool(published),
+        )
         interval = metric.get("interval_95")
         yield Evaluation(
             metric["label"],
             metric["value"],
             (interval[0], interval[1]) if interval else None,
             samples["count"],
-            sampler,
-            " ".join(part for part in (Path(reference["path"]).name, reference.get("split")) if part) + statistics,
+            _sampler(samples),
+            " ".join(filter(None, against)),
             content["protocol"]["name"],
             tuple(metric["departures"]),
-            copies["share"] if copies else None,
+            copies.get("share") if copies else None,
             content["date"][:10],
         )

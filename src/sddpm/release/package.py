@@ -146,8 +146,9 @@ def _keep_model(before: Path, folder: Path) -> None:
     if not old.is_file() or old.read_bytes() != new.read_bytes():
         return
     one, other = map(load_pipeline, (before, folder))
-    named = all(other.about[name] in (None, one.about[name]) for name in ("num_inference_steps", "samplers", "sampler"))
-    if named and (one.solver, one.timesteps, one.x0_scale) == (other.solver, other.timesteps, other.x0_scale):
+    kept = all(value in (None, one.about[name]) for name, value in other.about.items() if name != "x0_scale")
+    kept = kept and other.scheduler.config.get("moments") in (None, one.scheduler.config.get("moments"))
+    if kept and (one.solver, one.timesteps, one.x0_scale) == (other.solver, other.timesteps, other.x0_scale):
         for file in sorted(before.rglob("*.json")):
             shutil.copyfile(file, folder / file.relative_to(before))
         make_loadable(folder)

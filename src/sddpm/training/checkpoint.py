@@ -192,6 +192,7 @@ def remove_unfinished(run_dir: Path) -> None:
         "checkpoints/.step-*",
         ".model.*",
         ".config.yaml.*",
+        ".history.yaml.*",
         ".metrics.jsonl.*",
         ".loss.png.*",
         ".modulation.png.*",
