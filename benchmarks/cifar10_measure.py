@@ -20,6 +20,7 @@ from pathlib import Path
 import cifar10_tasks as tasks
 from cifar10_tasks import Bench, Choice, Found, choose
 from scores import inception_in
+from trainings import finished
 
 from sddpm.files import atomic_path
 from sddpm.training import load_config, read_metrics
@@ -44,14 +45,6 @@ MODELS = {
 }
 
 
-def trained(runs: Path, model: Model) -> bool:
-    """Whether the last stage of a model is complete."""
-    run = runs / model.run
-    if not (run / "model").is_dir():
-        return False
-    return read_metrics(run)[-1]["step"] >= load_config(run / "config.yaml").train.steps
-
-
 def cost(runs: Path, model: Model) -> Found:
     """The number of training images of a model, over all its stages, and the core-hours."""
     images, hours = 0, 0.0
@@ -67,7 +60,9 @@ class Measurement:
 
     def __init__(self, bench: Bench, models: list[str]):
         self.bench = bench
-        self.models = {name: model for name, model in MODELS.items() if name in models and trained(bench.runs, model)}
+        self.models = {
+            name: model for name, model in MODELS.items() if name in models and finished(bench.runs / model.run)
+        }
 
     def run(self, name: str) -> Path:
         return self.bench.runs / MODELS[name].run
@@ -106,8 +101,9 @@ class Measurement:
         found = {}
         for name in ("tsm", "tsm-none"):
             model = Model(name, (name,))
-            if "spiking" in self.models and trained(self.bench.runs, model):
-                run, choice = self.bench.runs / name, self.choice("spiking")
+            run = self.bench.runs / name
+            if "spiking" in self.models and finished(run):
+                choice = self.choice("spiking")
                 found[name] = tasks.quality(self.bench, name, run, choice, self.bench.few)
                 found[name] |= cost(self.bench.runs, model)
         yield "tsm", found

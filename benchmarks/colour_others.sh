@@ -4,8 +4,8 @@
 #   benchmarks/colour_others.sh DATA RUNS OUT [SAMPLES]
 #
 # DATA: folder with fashion-mnist, fad (FSVAE's autoencoder and statistics), celeba64 and the Inception weights
-# (inception.pth, or one .pth in inception/). RUNS: the folder runs/ of long_run.sh; what is not there is left out. OUT gets
-# fashion-mnist.json and fashion-twin.json, FAD of 10,000 samples, and celeba.json and celeba-twin.json, FID-768 and KID-768
+# (inception.pth, or one .pth in inception/). RUNS: the folder runs/ of long_run.sh; what is not finished is left out.
+# OUT gets fashion-mnist.json and fashion-twin.json, FAD of 10,000 samples, and celeba.json and celeba-twin.json, FID-768 and KID-768
 # of 2,000 samples against 2,000 faces that were not trained on. SAMPLES: fewer, to try it out. Evaluations go on where they
 # were stopped.
 set -eu
@@ -16,7 +16,10 @@ evaluated() { # name, model, options: its JSON in OUT, unless it is there
     name=$1 model=$2
     shift 2
     [ ! -f "$out/$name.json" ] || return 0
-    case $model in "$runs"/*) [ -d "$model/model" ] || return 0 ;; esac
+    case $model in "$runs"/*)
+        state=$(python "$(dirname "$0")/trainings.py" "$model")
+        [ "$state" = finished ] || return 0 ;;
+    esac
     sddpm evaluate "$model" "$@" --interval --work "$out/work" --out "$out/$name.json"
 }
 

@@ -12,10 +12,20 @@ from typing import Any
 
 import torch
 
+from sddpm.cli.failures import fail
+from sddpm.errors import UserError
 from sddpm.files import atomic_path
 
 Clock = Callable[[], float]
 Row = dict[str, Any]
+
+
+def run_benchmark(main: Callable[[], None]) -> None:
+    """Run a benchmark. Bad input is one line on stderr and exit code 2, as with the command sddpm."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(fail(error))
 
 
 def kept_json(kept: Path, option: str, *arguments: object) -> Any:

@@ -3,9 +3,12 @@
 import json
 import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
 from typer.main import get_command
 
 from sddpm.cli.main import app
@@ -20,19 +23,31 @@ Path(sys.argv[sys.argv.index("--out") + 1]).write_text("{}")
 """
 
 
+def make_run(folder, step):
+    """A run of two steps with its newest checkpoint at `step`, and a model."""
+    checkpoint, model = folder / "checkpoints" / f"step-{step:07d}", folder / "model" / "unet"
+    for each, name in ((checkpoint, "ema"), (model, "diffusion_pytorch_model")):
+        each.mkdir(parents=True)
+        save_file({"weight": torch.ones(1)}, each / f"{name}.safetensors")
+    (checkpoint / "state.json").write_text(json.dumps({"step": step}))
+    (folder / "config.yaml").write_text("train: {steps: 2}")
+
+
 def test_what_is_trained_is_evaluated_once_on_faces_that_were_held_out(tmp_path):
     data, runs, out, noted = (tmp_path / name for name in ("data", "runs", "out", "noted"))
     (data / "celeba64").mkdir(parents=True)
     (data / "inception.pth").touch()
     for name in ("fashion-twin", "celeba"):
-        (runs / name / "model").mkdir(parents=True)
+        make_run(runs / name, 2)
+    make_run(runs / "celeba-twin", 1)
     with zipfile.ZipFile(data / "celeba64" / "faces.zip", "w") as archive:
         for i in reversed(range(8003)):
             archive.writestr(f"{i:06d}.jpg", str(i))
         archive.writestr("README.txt", "")
     (tmp_path / "sddpm").write_text(SDDPM)
     (tmp_path / "sddpm").chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "NOTED": str(noted)}
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "NOTED": str(noted)}
     for _ in range(2):
         subprocess.run(["sh", SCRIPT, data, runs, out], check=True, env=environment)
     calls = [json.loads(line) for line in noted.read_text().splitlines()]
