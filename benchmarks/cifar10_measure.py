@@ -8,7 +8,8 @@ are left out. RESULTS gets cifar10.json, {"spiking": {"fid768": [value, low, hig
 "core_hours": h}, "twin": ..., "paper": ..., "ours_2h": ..., "shipped": ...}, and cifar10_details.json with the rest:
 the choice of solver and x0_scale, precision, recall, near copies, energy, leg A with no class, threshold guidance, TSM,
 Analytic-DPM, guidance scales. Both are updated after every task. WORK keeps samples, features, the classifier and every
-command's JSON, so that a stopped measurement continues. About ten core-hours.
+command's JSON, so that a stopped measurement continues. Only commands with other options or weights are run again.
+About ten core-hours.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import cifar10_tasks as tasks
 from cifar10_tasks import Bench, Choice, Found, choose
+from measuring import run_benchmark
 from scores import inception_in
 from trainings import finished
 
@@ -125,9 +127,9 @@ TASKS: dict[str, Callable[[Measurement], Iterator[tuple[str, Found]]]] = {
 
 
 def summary(details: Found, dim: int) -> Found:
-    """The part of the results for cifar10.json."""
+    """The part of the results for cifar10.json: of the models measured in so many features."""
     names = [f"fid{dim}", f"kid{dim}", "images", "core_hours"]
-    return {name: {key: details[name][key] for key in names} for name in MODELS if name in details}
+    return {name: {key: details[name][key] for key in names} for name in MODELS if names[0] in details.get(name, {})}
 
 
 def write(path: Path, content: Found) -> None:
@@ -169,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

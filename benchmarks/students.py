@@ -63,7 +63,7 @@ def best_scale(run: Path, sampler: dict[str, str], args: Namespace) -> str:
     """The best of SCALES for a network: least KAD of 500 samples, seeds from 1,000,000 on."""
     against = ["--reference", START, "--data", args.data / START, "--split", "train", "--protocol", "fsddim"]
     against += ["--metric", "kad", "--fad-weights", args.data / "fad" / "fashion_64.pth", "--seed", 1_000_000]
-    against += ["--work", args.work / "cache", "--samples", 500, "--engine", "fast", "--no-copies", "--force"]
+    against += ["--work", args.work / "cache", "--samples", 500, "--engine", "fast", "--no-copies"]
 
     def kad(scale: str) -> float:
         cell = Cell(str(run), {**sampler, "x0": scale})

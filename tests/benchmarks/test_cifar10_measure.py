@@ -26,6 +26,7 @@ def test_summary_holds_what_was_asked_for_and_no_more(measure):
     details = {"energy": {}, "twin": scores | {"images": 64, "core_hours": 1.5, "solver": "ddim"}}
     asked = {"fid768": [3.0, 2.0, 4.0], "kid768": [0.1, 0.0, 0.2], "images": 64, "core_hours": 1.5}
     assert measure.summary(details, 768) == {"twin": asked}
+    assert measure.summary(details, 64) == {}  # measured before --dim was changed
 
 
 @pytest.mark.slow
@@ -91,3 +92,9 @@ def test_tiny_runs_are_measured_once(measure, monkeypatch, shared_dir, tmp_path,
     assert {"ddim-1", "ddim-2", "analytic-dpm-2"} <= details["analytic_dpm"].keys()
     count = len(called)
     assert measured() == [summary, details] and len(called) == count
+    whole[whole.index("--steps") + 1] = "1"
+    whole += ["--tasks", "quality", "energy", "class-guidance"]
+    _, details = measured()
+    assert details["energy"]["spiking"]["evaluations"] == 1 and len(list((tmp_path / "work").glob("*.npz"))) == 4
+    drawn = [words[4] for words in called[count:] if words[4].endswith(".npz")]
+    assert len(drawn) == 2 and all("-1-" in name for name in drawn)
