@@ -117,9 +117,8 @@ def without_class(bench: Bench, run: Path, choice: Choice) -> Found:
 
 
 def energy(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
-    """pJ of an evaluation and of a picture by each cost model, and the firing rate."""
-    arguments = ["energy", run, "--steps", bench.steps, "--solver", choice.solver]
-    found = bench.command(f"energy-{name}", *arguments, option="--json")
+    """pJ of an evaluation and of a picture by each cost model, and the firing rate, with the sampler of `quality`."""
+    found = bench.command(f"energy-{name}", "energy", run, *choice.options(bench.steps), option="--json")
     return {
         "evaluations": found["evaluations_per_sample"],
         "firing_rate": found["firing_rate"],
