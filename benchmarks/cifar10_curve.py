@@ -129,13 +129,15 @@ def main() -> None:
     args = parser.parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
     rows = Rows(args.results / "cifar10_curve.json")
+    settings = {"samples": args.samples, "references": args.references, "dim": args.dim}
     for point in [point for chain in CHAINS for point in points_of(chain, args.runs, args.hours)]:
-        key = {"chain": point.chain, "stage": point.stage, "images": point.images, "samples": args.samples}
+        key = {"chain": point.chain, "stage": point.stage, "images": point.images, **settings}
         if rows.has(**key):
             continue
         rows.add(key | {"hours": round(point.hours, 2)} | measured(point, args))
         with atomic_path(args.results / "cifar10_curve.png") as temporary:
-            draw(rows.rows, args.dim).savefig(temporary, format="png", dpi=150)
+            alike = [row for row in rows.rows if settings.items() <= row.items()]
+            draw(alike, args.dim).savefig(temporary, format="png", dpi=150)
         print(json.dumps(rows.rows[-1]), flush=True)
 
 

@@ -8,7 +8,8 @@ are left out. RESULTS gets cifar10.json, {"spiking": {"fid768": [value, low, hig
 "core_hours": h}, "twin": ..., "paper": ..., "ours_2h": ..., "shipped": ...}, and cifar10_details.json with the rest:
 the choice of solver and x0_scale, precision, recall, near copies, energy, leg A with no class, threshold guidance, TSM,
 Analytic-DPM, guidance scales. Both are updated after every task. WORK keeps samples, features, the classifier and every
-command's JSON, so that a stopped measurement continues. About ten core-hours.
+command's JSON, so that a stopped measurement continues. Only commands with other options or weights are run again.
+About ten core-hours.
 """
 
 import argparse
@@ -19,7 +20,9 @@ from pathlib import Path
 
 import cifar10_tasks as tasks
 from cifar10_tasks import Bench, Choice, Found, choose
+from measuring import run_benchmark
 from scores import inception_in
+from trainings import finished
 
 from sddpm.files import atomic_path
 from sddpm.training import load_config, read_metrics
@@ -44,14 +47,6 @@ MODELS = {
 }
 
 
-def trained(runs: Path, model: Model) -> bool:
-    """Whether the last stage of a model is complete."""
-    run = runs / model.run
-    if not (run / "model").is_dir():
-        return False
-    return read_metrics(run)[-1]["step"] >= load_config(run / "config.yaml").train.steps
-
-
 def cost(runs: Path, model: Model) -> Found:
     """The number of training images of a model, over all its stages, and the core-hours."""
     images, hours = 0, 0.0
@@ -67,7 +62,9 @@ class Measurement:
 
     def __init__(self, bench: Bench, models: list[str]):
         self.bench = bench
-        self.models = {name: model for name, model in MODELS.items() if name in models and trained(bench.runs, model)}
+        self.models = {
+            name: model for name, model in MODELS.items() if name in models and finished(bench.runs / model.run)
+        }
 
     def run(self, name: str) -> Path:
         return self.bench.runs / MODELS[name].run
@@ -106,8 +103,9 @@ class Measurement:
         found = {}
         for name in ("tsm", "tsm-none"):
             model = Model(name, (name,))
-            if "spiking" in self.models and trained(self.bench.runs, model):
-                run, choice = self.bench.runs / name, self.choice("spiking")
+            run = self.bench.runs / name
+            if "spiking" in self.models and finished(run):
+                choice = self.choice("spiking")
                 found[name] = tasks.quality(self.bench, name, run, choice, self.bench.few)
                 found[name] |= cost(self.bench.runs, model)
         yield "tsm", found
@@ -129,9 +127,9 @@ TASKS: dict[str, Callable[[Measurement], Iterator[tuple[str, Found]]]] = {
 
 
 def summary(details: Found, dim: int) -> Found:
-    """The part of the results for cifar10.json."""
+    """The part of the results for cifar10.json: of the models measured in so many features."""
     names = [f"fid{dim}", f"kid{dim}", "images", "core_hours"]
-    return {name: {key: details[name][key] for key in names} for name in MODELS if name in details}
+    return {name: {key: details[name][key] for key in names} for name in MODELS if names[0] in details.get(name, {})}
 
 
 def write(path: Path, content: Found) -> None:
@@ -173,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -1,4 +1,5 @@
-"""The tasks of benchmarks/cifar10_measure.py: commands whose JSON is kept, so that nothing is measured twice."""
+"""The tasks of benchmarks/cifar10_measure.py: commands whose JSON is kept, so that nothing is measured twice. A command
+with other options or weights is run again."""
 
 import json
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from cifar10_classifier import load_classifier, recognised
-from measuring import kept_json
+from measuring import kept_json, weights_of
 
 from sddpm import load_pipeline
 from sddpm.data import unit_to_uint8
@@ -48,7 +49,7 @@ class Bench:
         return self.work / "measured" / f"{name}.json"
 
     def command(self, name: str, *arguments: object, option: str = "--out") -> Found:
-        """The JSON output of an sddpm command, which is run unless the file exists."""
+        """The JSON output of an sddpm command, as `kept_json` does."""
         return kept_json(self.kept(name), option, *arguments)
 
     def reference(self, split: str) -> list[object]:
@@ -106,7 +107,7 @@ def scores(found: Found) -> Found:
 def quality(bench: Bench, name: str, run: Path, choice: Choice, samples: int) -> Found:
     """Classes drawn uniformly at scale 1."""
     picture = bench.work / f"{name}.png"
-    options = [*choice.options(bench.steps), "--grid", picture, "--force"]
+    options = [*choice.options(bench.steps), "--grid", picture]
     return scores(bench.evaluate(f"quality-{name}", run, "fid,kid,precision,recall", samples, *options))
 
 
@@ -116,9 +117,8 @@ def without_class(bench: Bench, run: Path, choice: Choice) -> Found:
 
 
 def energy(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
-    """pJ of an evaluation and of a picture by each cost model, and the firing rate."""
-    arguments = ["energy", run, "--steps", bench.steps, "--solver", choice.solver]
-    found = bench.command(f"energy-{name}", *arguments, option="--json")
+    """pJ of an evaluation and of a picture by each cost model, and the firing rate, with the sampler of `quality`."""
+    found = bench.command(f"energy-{name}", "energy", run, *choice.options(bench.steps), option="--json")
     return {
         "evaluations": found["evaluations_per_sample"],
         "firing_rate": found["firing_rate"],
@@ -141,9 +141,14 @@ def thresholds(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
     return {"trials": rows, "validation": found["validation"], "beats_trained": found["beats_trained"]}
 
 
+def weights(run: Path) -> str:
+    """A short name of a run's weights, for the names of files made with them."""
+    return str(weights_of(run))[:12]
+
+
 def analytic(bench: Bench, run: Path) -> Found:
     """Analytic-DPM compared with DDIM and DDPM, with 10 and 20 steps."""
-    copy = bench.work / "with-moments"
+    copy = bench.work / f"with-moments-{bench.moments}-{weights(run)}"
     if not copy.is_dir():
         with atomic_path(copy) as temporary:
             shutil.copytree(run / "model", temporary)
@@ -180,7 +185,8 @@ def class_guidance(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
     network = load_classifier(bench.classifier)
     found: Found = {"model": name, "classifier_accuracy": accuracy, "scales": {}}
     for scale in GUIDANCE_SCALES:
-        samples = bench.work / f"{name}-scale-{scale:g}.npz"
+        about = f"{bench.few}-{choice.solver}-{bench.steps}-{choice.x0_scale:g}-{weights(run)}"
+        samples = bench.work / f"{name}-scale-{scale:g}-{about}.npz"
         if not samples.is_file():
             samples.parent.mkdir(parents=True, exist_ok=True)
             draw_classes(run, samples, bench.few, choice, bench.steps, scale)

@@ -5,7 +5,8 @@
 A WAY is spikes, quantised or halving; by default all. Each starts from the packaged fashion-mnist, which is also the
 teacher, and gets the same CPU time, converted to steps by a measurement on this machine. DATA: folder with
 fashion-mnist and fad. The x0_scale of each student is the best of students.SCALES; then FAD and KAD of the samples are
-measured as by few.py. WORK/ways.json has a row for each way. A stopped measurement continues when started again.
+measured as by few.py. WORK/ways.json has a row for each way, minutes and samples. A stopped measurement continues when
+started again.
 
 spikes: `sddpm distill` in one stage. quantised: two thirds of the time without SNN time steps (four levels), then
 conversion to T = 4 and the last third in spikes, with the same teacher. halving: `--halve-from 32`, a quarter of the
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from few import Cell, measure
-from measuring import Rows
+from measuring import Rows, run_benchmark
 from step_seconds import seconds_a_step, with_train
-from students import START, best_scale, last_step, quantized_config, quantized_from, saved, start_config, trained
+from students import START, best_scale, quantized_config, quantized_from, saved, start_config
+from trainings import trained
 
 from sddpm import load_pipeline
 from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
+from sddpm.training import read_metrics
 from sddpm.training.config import Config
 from sddpm.training.distillation import student_config
 
@@ -58,10 +61,15 @@ def steps_for(config: Config, share: float, start: Path | str, args: Namespace) 
     return max(1, round(60 * args.minutes * share / seconds))
 
 
+def folder(name: str, args: Namespace) -> Path:
+    """The folder of a run or model, which is another one for other minutes."""
+    return args.work / f"fashion-{name}-{args.minutes:g}min"
+
+
 def in_spikes(args: Namespace) -> list[Path]:
     config = student(4, START, args)
     steps = steps_for(config, 1.0, START, args)
-    return [trained(with_train(config, steps=steps), args.work / "fashion-in-spikes", Path(START))]
+    return [trained(with_train(config, steps=steps), folder("in-spikes", args), START, "cpu")]
 
 
 def quantised_first(args: Namespace) -> list[Path]:
@@ -70,12 +78,12 @@ def quantised_first(args: Namespace) -> list[Path]:
     start = saved(quantized_from(load_pipeline(START).unet, levels), args.work / f"levels-{levels}")
     cheap = with_train(quantized_config(config, levels), lr=1e-3)
     cheap = with_train(cheap, steps=steps_for(cheap, 2 / 3, start, args))
-    first = trained(cheap, args.work / "fashion-quantised", start)
+    first = trained(cheap, folder("quantised", args), start, "cpu")
     spiking = convert_ann(load_pipeline(first).unet.eval())
-    converted = saved(spiking, args.work / "fashion-converted")
+    converted = saved(spiking, folder("converted", args))
     last = continued_config(config, spiking.config)
     last = with_train(last, steps=steps_for(last, 1 / 3, START, args))
-    return [first, trained(last, args.work / "fashion-quantised-first", converted)]
+    return [first, trained(last, folder("quantised-first", args), converted, "cpu")]
 
 
 def halving(args: Namespace) -> list[Path]:
@@ -83,9 +91,8 @@ def halving(args: Namespace) -> list[Path]:
     for i, evaluations in enumerate((32, 16, 8, 4)):
         config = student(evaluations, teacher, args, halving=True, first=i == 0)
         steps = steps_for(config, 1 / 4, teacher, args)
-        runs.append(
-            trained(with_train(config, steps=steps), args.work / f"fashion-halved-{evaluations}", Path(teacher))
-        )
+        run = folder(f"halved-{evaluations}", args)
+        runs.append(trained(with_train(config, steps=steps), run, teacher, "cpu"))
         teacher = str(runs[-1].resolve())
     return runs
 
@@ -97,7 +104,7 @@ def row_of(way: str, args: Namespace) -> dict[str, Any]:
     """Train a student and measure it."""
     runs = WAYS[way](args)
     cell = Cell(str(runs[-1]), {"x0": best_scale(runs[-1], {}, args)})
-    steps = {run.name: last_step(run) for run in runs}
+    steps = {run.name: read_metrics(run)[-1]["step"] for run in runs}
     found = measure(cell, args)
     return {"way": way, "minutes": args.minutes, "steps": steps, "x0_scale": float(cell.sampler["x0"]), **found}
 
@@ -116,10 +123,11 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     rows = Rows(args.work / "ways.json")
     for way in args.ways or WAYS:
-        if not rows.has(way=way, minutes=args.minutes):
+        key = {"way": way, "minutes": args.minutes, "samples": args.samples}
+        if not rows.has(**key):
             rows.add(row_of(way, args))
-        print(*(json.dumps(row) for row in rows.read() if (row["way"], row["minutes"]) == (way, args.minutes)))
+        print(*(json.dumps(row) for row in rows.read() if key.items() <= row.items()))
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -11,12 +11,13 @@ OUT gets the runs, pareto.json, pareto.md and pareto.png. A stopped measurement 
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from measuring import run_benchmark
 from scores import fashion_fad
+from trainings import trained
 
 from sddpm import load_pipeline
 from sddpm.energy import load_cost_model, measure_sampling
@@ -24,7 +25,7 @@ from sddpm.energy.ledger import firing_rate
 from sddpm.energy.measure import deployed
 from sddpm.figures.energy import ParetoPoint, pareto, pareto_front
 from sddpm.files import atomic_path
-from sddpm.training import load_config, read_metrics, train
+from sddpm.training import load_config, read_metrics
 
 COSTS = ("45nm", "45nm-int8", "45nm-memory")
 LEDGER_SEEDS = range(8)
@@ -52,21 +53,14 @@ VARIANTS = (
 )
 
 
-def trained(variant: Variant, args: argparse.Namespace) -> Path:
-    """The run of a variant, trained to its end."""
+def run_of(variant: Variant, args: argparse.Namespace) -> Path:
+    """The run of a variant, trained to its end. Raises `UserError` as `trained` does."""
     run = args.out / "runs" / variant.name.replace(", ", "-").replace(" ", "-")
     settings = [f"train.steps={args.steps}", f"data.path={json.dumps(str(args.data / 'fashion-mnist'))}",
                 f"train.warmup_steps={args.steps // 10}", "train.ema_decay=0.98", "train.batch_size=32",
                 "train.sample_every=0", "train.checkpoint_every=100", "train.tensorboard=false"]  # fmt: skip
     config = load_config("fashion_mnist_small", [*settings, *variant.overrides])
-    begun = (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("step-*"))
-    if not begun or read_metrics(run)[-1]["step"] < args.steps:
-        if run.exists() and not begun:
-            shutil.rmtree(run)  # stopped before its first checkpoint
-        result = train(config, run, resume=begun, init_from=None if begun else args.run)
-        if result.stopped_by != "steps":
-            raise SystemExit(f"stopped by {result.stopped_by}; run the same command to continue")
-    return run
+    return trained(config, run, args.run)
 
 
 def measure(run: Path, exit_tolerance: float | None, args: argparse.Namespace) -> dict:
@@ -102,7 +96,7 @@ def points(args: argparse.Namespace) -> Iterator[dict]:
         key = {"variant": variant.name, "exit_tolerance": exit_tolerance}
         point = next((p for p in known["points"] if {k: p[k] for k in key} == key), None)
         if point is None:
-            point = key | measure(trained(variant, args), exit_tolerance, args)
+            point = key | measure(run_of(variant, args), exit_tolerance, args)
             known["points"].append(point)
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(known, indent=1))
@@ -170,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The rows of the family in docs/measurements/results.md that compare classes, attention, Analytic-DPM and inpainting with what they
-# are an alternative to. Stopped evaluations go on where they were; a finished training is not run again.
+# are an alternative to. Stopped trainings and evaluations go on where they were.
 #
 #   benchmarks/family.sh DATA OUT
 #
@@ -14,9 +14,17 @@ start="--init-from fashion-mnist-small --data $data/fashion-mnist --set train.st
 fad="--reference fashion-mnist --data $data/fashion-mnist --split test --protocol fsddim --metric fad --interval
     --no-copies --fad-weights $data/fad/fashion_64.pth --fad-statistics $data/fad/fashion_test_64.npz --force"
 
+trained() {  # run, config -> the run to its end, from its last checkpoint on if it has one
+    if [ -d "$1/checkpoints" ]; then
+        sddpm train --resume --out "$1"
+    else
+        sddpm train "$2" $start --out "$1"
+    fi
+}
+
 # Trained on from fashion-mnist-small for as long: as it is, with classes, with attention at 8 x 8.
 for config in fashion_mnist_small fashion_mnist_small_classes fashion_mnist_small_attention; do
-    [ -d "$out/$config" ] || sddpm train $config $start --out "$out/$config"
+    trained "$out/$config" $config
     sddpm evaluate "$out/$config" $fad --samples 1000 --steps 20 --work "$out/work-$config" --out "$out/$config.json"
 done
 sddpm evaluate "$out/fashion_mnist_small_classes" $fad --samples 1000 --steps 20 --guidance-scale 2 \

@@ -6,7 +6,7 @@
 A CELL is MODEL, with its default sampler, or MODEL:key=value[:key=value ...] with solver, steps, sampler, x0,
 eta or timesteps (with commas), such as fashion-mnist:solver=unipc:steps=10:x0=1.02. DATA: folder with fashion-mnist,
 mnist and fad (FSVAE's autoencoders and statistics). Each cell is measured by two commands, whose JSON is kept in WORK:
-a stopped measurement continues when started again.
+a stopped measurement continues when started again. Only a command with other options or weights is run again.
 
     sddpm evaluate MODEL ... --protocol fsddim --metric fad,kad --interval     (FAD and KAD against the test images)
     sddpm energy MODEL ...                                                     (of a picture, by the model 45nm)
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measuring import kept_json
+from measuring import kept_json, run_benchmark
 from paired_kad import data_set
 
 from sddpm import load_pipeline
@@ -72,7 +72,7 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     against = ["--reference", name, "--data", args.data / name, "--split", "test", "--protocol", "fsddim"]
     against += ["--metric", "fad,kad", "--interval", "--fad-weights", weights, "--fad-statistics", statistics]
     against += ["--work", args.work / "cache"]
-    against += ["--samples", args.samples, "--engine", args.engine, "--grid", work / "grid.png", "--force"]
+    against += ["--samples", args.samples, "--engine", args.engine, "--grid", work / "grid.png"]
     found = kept_json(work / "evaluation.json", "--out", "evaluate", cell.model, *against, *cell.arguments())
     energy = kept_json(work / "energy.json", "--json", "energy", cell.model, *cell.arguments())
     scores = {name: [each["value"], *each["interval_95"]] for name, each in found["metrics"].items()}
@@ -115,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

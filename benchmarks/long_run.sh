@@ -17,7 +17,8 @@
 # One thread, at low priority. A stage that has a run folder is resumed to the same bits; one whose folder is gone goes on
 # from the checkpoint packed in KEPT, not to the same bits: runs/STAGE.unpacked then says from which step. CPU seconds are
 # written to runs/STAGE.cpu.d, a file a process, so that a stage's cost is known however often it was interrupted. A
-# stage's newest checkpoint is packed every PACK_HOURS (8; 0: never) and at its end, in the place of the one before.
+# stage's newest checkpoint is packed every PACK_HOURS (8; 0: never) and at its end, in the place of the one before. A
+# quantised stage is done when its spiking one has begun. KEPT/STAGE.steps says how many steps a stage with a time has.
 set -euo pipefail
 
 cpu_seconds() { # pid -> CPU seconds that it has taken, with its threads
@@ -54,9 +55,18 @@ packed() { # stage: its newest checkpoint in KEPT/STAGE, at most 40 MB, in the p
     case $1 in *-quantized) ;; *) rm -rf "${kept:?}/$1-quantized" ;; esac
 }
 
+begun() { # stage: whether it has a checkpoint, in its run or packed
+    [ -d "$runs/$1/checkpoints" ] || [ -f "$kept/$1/manifest.json" ]
+}
+
+needed() { # stage: whether it is still to be trained; a quantised one is not once its spiking form is
+    case $1 in *-quantized) begun "$1" || ! begun "${1%-quantized}" ;; esac
+}
+
 trained() { # stage, arguments of `sddpm train` -> the run to its end, from its newest checkpoint on
     local stage=$1 run=$runs/$1
     shift
+    needed "$stage" || return 0
     if [ ! -d "$run/checkpoints" ] && [ -f "$kept/$stage/manifest.json" ]; then
         rm -rf "$run"
         "$sddpm" unpack "$kept/$stage" "$run"
@@ -70,17 +80,19 @@ trained() { # stage, arguments of `sddpm train` -> the run to its end, from its 
     [ "$pack_seconds" -eq 0 ] || packed "$stage" || true # the next stage does not wait for it
 }
 
-steps_in() { # stage, CPU seconds, config, its options -> how many steps fit, measured once and kept in runs/STAGE.steps
-    local file=$runs/$1.steps
-    if [ ! -s "$file" ]; then
+steps_in() { # stage, CPU seconds, config, its options -> how many steps fit, measured once and kept in KEPT/STAGE.steps
+    local file=$kept/$1.steps
+    if [ ! -s "$file" ] && [ -s "$runs/$1.steps" ]; then # where an earlier version kept it
+        cp "$runs/$1.steps" "$file"
+    elif [ ! -s "$file" ] && needed "$1" && ! begun "$1"; then
         "$python" "$code/benchmarks/step_seconds.py" "$3" "$2" "${@:4}" >"$file.new"
         mv "$file.new" "$file"
     fi
-    cat "$file"
+    [ ! -s "$file" ] || cat "$file" # a run that goes on knows its steps itself
 }
 
-converted() { # stage: the quantised run before it, in spikes at T = 4
-    [ -d "$runs/$1-converted" ] || "$sddpm" convert-ann "$runs/$1-quantized" "$runs/$1-converted" --T 4
+converted() { # stage: the quantised run before it, in spikes at T = 4, for a stage that starts from it
+    begun "$1" || [ -d "$runs/$1-converted" ] || "$sddpm" convert-ann "$runs/$1-quantized" "$runs/$1-converted" --T 4
 }
 
 # 4.2 million parameters at 2 x 2 patches; classes, a tenth of them hidden; its weights are kept every 500 steps.
@@ -174,7 +186,7 @@ celeba() {
 celeba_twin() { # as many images
     trained celeba-twin celeba64_small --data "$data/celeba64" $faces --set model.kind=ann \
         --set train.warmup_steps=200 $twin_recipe \
-        --set train.steps=$(($(cat "$runs/celeba-quantized.steps") + $(cat "$runs/celeba.steps")))
+        --set train.steps=$(($(cat "$kept/celeba-quantized.steps") + $(cat "$kept/celeba.steps")))
 }
 
 places() { # HOME: where code, its commands and runs are

@@ -16,9 +16,11 @@ from unittest.mock import patch
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
+from measuring import run_benchmark
+from trainings import trained
 
 from sddpm.neurons.kernels import VARIABLE
-from sddpm.training import load_config, read_metrics, train
+from sddpm.training import load_config, read_metrics
 
 PLAIN = {"precision": "float32", "channels_last": "false"}
 RUNS = {
@@ -33,10 +35,9 @@ WINDOW = 25  # number of steps averaged to one point of the curves
 
 
 def losses(folder: Path, kernel: str, config: str, settings: list[str]) -> np.ndarray:
-    """The loss of every step, [steps]."""
-    if not (folder / "model").exists():
-        with patch.dict(os.environ, {VARIABLE: kernel}):
-            train(load_config(config, settings), folder, resume=(folder / "config.yaml").exists(), progress=False)
+    """The loss of every step, [steps]. Raises `UserError` if the run in the folder has other settings."""
+    with patch.dict(os.environ, {VARIABLE: kernel}):
+        trained(load_config(config, settings), folder)
     return np.array([row["loss"] for row in read_metrics(folder)])
 
 
@@ -83,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

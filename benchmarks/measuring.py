@@ -3,6 +3,7 @@
 import ctypes
 import json
 import multiprocessing
+import shlex
 import statistics
 import subprocess
 import sys
@@ -12,21 +13,86 @@ from typing import Any
 
 import torch
 
+from sddpm.cli.failures import fail
+from sddpm.errors import UserError
+from sddpm.evaluation.sampling import find_source, is_model, model_digest
 from sddpm.files import atomic_path
 
 Clock = Callable[[], float]
 Row = dict[str, Any]
+WRITTEN = ("--out", "--json", "--grid", "--work", "--force")  # options without an effect on what is measured
+
+
+def run_benchmark(main: Callable[[], None]) -> None:
+    """Run a benchmark. Bad input is one line on stderr and exit code 2, as with the command sddpm."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(fail(error))
 
 
 def kept_json(kept: Path, option: str, *arguments: object) -> Any:
-    """The JSON output of an sddpm command (written to the file given by `option`), which is run unless the file
-    exists."""
-    if not kept.is_file():
+    """The JSON output of an sddpm command, which is run unless the kept file is of the same command and weights.
+
+    Args:
+        kept: the file of the output.
+        option: the option of the command that names this file.
+        arguments: the verb, the model or images that it is about, and options.
+
+    Raises:
+        UserError: a model that cannot be read.
+        CalledProcessError: the command failed.
+    """
+    words = [str(argument) for argument in arguments]
+    weights = weights_of(words[1])
+    if not (kept.is_file() and _made_by(_read(kept), words, weights)):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        words = [str(argument) for argument in (*arguments, option, kept)]
-        print("sddpm", *words, flush=True)
-        subprocess.run([sys.executable, "-m", "sddpm", *words], check=True)
-    return json.loads(kept.read_text(encoding="utf-8"))
+        command = [*words, option, str(kept), "--force"]
+        print("sddpm", *command, flush=True)
+        subprocess.run([sys.executable, "-m", "sddpm", *command], check=True)
+        with atomic_path(kept) as temporary:
+            temporary.write_text(json.dumps(_read(kept) | {"model_sha256": weights}, indent=1) + "\n", encoding="utf-8")
+    return _read(kept)
+
+
+def weights_of(source: str | Path) -> str | None:
+    """The SHA-256 of a model's configs and weights, None for images. Raises `UserError` if the model is incomplete."""
+    path = find_source(str(source))
+    return model_digest(path) if is_model(path) else None
+
+
+def _made_by(found: Any, words: list[str], weights: str | None) -> bool:
+    """Whether a kept output is of this command and these weights. Known weights identify a model of the same name, in
+    whichever folder. (Energy estimates of earlier versions do not tell their weights.)"""
+    before = shlex.split(found.get("command", ""))
+    if words[0] not in before:
+        return False
+    before = before[before.index(words[0]) :]  # without the program
+    known = found.get("model_sha256") or found.get("sha256") or found.get("samples", {}).get("sha256")
+    if known not in (None, weights):
+        return False
+    return _meaning(before, known is not None) == _meaning(words, known is not None)
+
+
+def _meaning(words: list[str], known: bool) -> list[tuple[str, str]]:
+    """The options of a command, each with its value, in any order, without those that say where something is written;
+    places that exist by their absolute path, and a model whose weights are known by its name."""
+    verb, source, *rest = words
+    pairs = [("verb", verb), ("source", Path(source).name if known else _absolute(source))]
+    for word in rest:
+        if word.startswith("--"):
+            pairs.append((word, ""))
+        else:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]} {_absolute(word)}")
+    return sorted(pair for pair in pairs if pair[0] not in WRITTEN)
+
+
+def _absolute(word: str) -> str:
+    return str(Path(word).resolve()) if Path(word).exists() else word
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def medians(

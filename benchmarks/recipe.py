@@ -11,23 +11,24 @@ more steps. The score is FAD against the test images, or KID in 768 features aga
 DDIM with 20 steps and the same seeds for all. Arms that predict v on the linear schedule also get the prediction error
 on 1,024 test images. OUT/TABLE gets the runs, recipe.json, recipe.md and costs.json, updated after every training. When
 started again, with more arms or seeds, it continues; also on another machine, with the two .json files, where trainings
-then get the same number of steps. With two cores, start it once on each, with different arms.
+then get the same number of steps. With two cores, start it once on each, with different arms. The folder of a run
+names its minutes, and stands for the values of --set.
 """
 
 import argparse
 import json
-import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from measuring import Rows
+from measuring import Rows, run_benchmark
 from prediction_error import prediction_error
 from recipe_arms import TABLES, Stage, Table
 from recipe_summary import summarise
 from scores import colour_kid, fashion_fad
 from step_seconds import seconds_a_step, with_train
+from trainings import check_settings, trained
 
 from sddpm import load_pipeline
 from sddpm.conversion.ann import convert_ann
@@ -36,8 +37,9 @@ from sddpm.data import open_dataset, to_model
 from sddpm.diffusion.schedule import add_noise
 from sddpm.errors import UserError
 from sddpm.files import atomic_path
+from sddpm.hashes import short_hash
 from sddpm.models.batch_norm import StepBatchNorm2d
-from sddpm.training import Config, load_config, read_metrics, train
+from sddpm.training import Config, load_config, read_metrics
 
 SCORES = {"fad": fashion_fad, "kid": colour_kid}
 
@@ -59,7 +61,7 @@ def config_of(table: Table, stage: Stage, before: Path | None, seed: int, data: 
         with atomic_path(start) as temporary:
             pipeline.save_pretrained(temporary)
         config = continued_config(config, spiking.config)
-    return (with_train(config, teacher=str(before)) if stage.taught else config), start
+    return (with_train(config, teacher=str(before.resolve())) if stage.taught else config), start
 
 
 def cost_of(config: Config, start: Path | None, costs: Rows) -> float:
@@ -79,20 +81,21 @@ def cost_of(config: Config, start: Path | None, costs: Rows) -> float:
 
 
 def train_stage(stage: Stage, config: Config, start: Path | None, steps: int, run: Path, data: Path) -> None:
-    """Train a stage to its end, continuing from its last checkpoint; does nothing if it is complete."""
+    """Train a stage to its end, continuing from its last checkpoint; does nothing if it is complete.
+
+    Raises:
+        UserError: the run has other settings; otherwise as `train`.
+    """
     if stage.warmup is not None:
         config = with_train(config, warmup_steps=max(1, round(stage.warmup * steps)))
-    if (run / "model").is_dir() and read_metrics(run)[-1]["step"] >= steps:
+    config, norms_measured = with_train(config, steps=steps), run / "norms-measured"
+    check_settings(run, config)
+    if norms_measured.is_file():  # the weights of the model differ from those of the training
         return
-    resumed = any((run / "checkpoints").glob("step-*"))
-    if not resumed:
-        shutil.rmtree(run, ignore_errors=True)
-    config = with_train(config, steps=steps)
-    result = train(config, run, resume=resumed, init_from=None if resumed else start, progress=False)
-    if result.stopped_by != "steps":
-        raise SystemExit(f"stopped by {result.stopped_by}; run the same command to continue")
+    trained(config, run, start)
     if stage.renormed:
         measure_norms(run / "model", data)
+        norms_measured.touch()
 
 
 def train_arm(table: Table, name: str, seed: int, costs: Rows, args: argparse.Namespace) -> dict:
@@ -100,7 +103,7 @@ def train_arm(table: Table, name: str, seed: int, costs: Rows, args: argparse.Na
     data = args.data / load_config(table.config).data.dataset
     before, found = None, []
     for number, stage in enumerate(table.arms[name]):
-        run = args.out / "runs" / f"{name.replace(' ', '-')}-{seed}-{number}"
+        run = args.out / "runs" / f"{name.replace(' ', '-')}-{seed}-{budget(args)}-{number}"
         config, start = config_of(table, stage, before, seed, args.data)
         steps = max(1, round(60 * args.minutes * stage.share / cost_of(config, start, costs)))
         train_stage(stage, config, start, steps, run, data)
@@ -112,6 +115,12 @@ def train_arm(table: Table, name: str, seed: int, costs: Rows, args: argparse.Na
     score = SCORES[table.metric](before, args)
     error = error_on_test_images(before, data)
     return {"stages": found, "error": error, table.metric: score.value, "interval_95": score.interval}
+
+
+def budget(args: argparse.Namespace) -> str:
+    """What distinguishes the folders of two trainings of an arm: the minutes, and the settings of --set if any."""
+    settings = f"-{short_hash(json.dumps(args.set))[:8]}" if args.set else ""
+    return f"{args.minutes:g}min{settings}"
 
 
 def error_on_test_images(run: Path, data: Path, images: int = 1024) -> float | None:
@@ -195,4 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -7,11 +7,10 @@ import torch
 from few import Cell
 from measuring import kept_json
 
-from sddpm import load_pipeline, train
+from sddpm import load_pipeline
 from sddpm.conversion.ann import receivers
 from sddpm.files import atomic_path
 from sddpm.models import SpikingUNet2DModel
-from sddpm.training import read_metrics
 from sddpm.training.config import Config, QuantizedConfig
 from sddpm.training.history import config_path
 
@@ -52,40 +51,19 @@ def quantized_config(config: Config, levels: int) -> Config:
 
 
 def saved(model: SpikingUNet2DModel, folder: Path) -> Path:
-    """The model as a pipeline in a folder, which is not written again."""
-    if not folder.is_dir():
-        pipeline = load_pipeline(START)
-        pipeline.register_modules(unet=model)
-        with atomic_path(folder) as temporary:
-            pipeline.save_pretrained(temporary)
+    """The model as a pipeline in a folder, in the place of an earlier one, which may be of another training."""
+    pipeline = load_pipeline(START)
+    pipeline.register_modules(unet=model)
+    with atomic_path(folder) as temporary:
+        pipeline.save_pretrained(temporary)
     return folder
-
-
-def trained(config: Config, run: Path, start: Path) -> Path:
-    """The run, trained to its end, from its last checkpoint if there is one."""
-    going = (run / "checkpoints").is_dir()
-    if not complete(run, config.train.steps):
-        result = train(config, run, resume=going, init_from=None if going else start, device="cpu", progress=False)
-        if result.stopped_by != "steps":
-            raise SystemExit(f"stopped by {result.stopped_by}; run the same command to continue")
-    return run
-
-
-def complete(run: Path, steps: int) -> bool:
-    """Whether a run has so many steps and its final model."""
-    return (run / "model").is_dir() and (run / "metrics.jsonl").is_file() and last_step(run) >= steps
-
-
-def last_step(run: Path) -> int:
-    """The last step in a run's metrics."""
-    return read_metrics(run)[-1]["step"]
 
 
 def best_scale(run: Path, sampler: dict[str, str], args: Namespace) -> str:
     """The best of SCALES for a network: least KAD of 500 samples, seeds from 1,000,000 on."""
     against = ["--reference", START, "--data", args.data / START, "--split", "train", "--protocol", "fsddim"]
     against += ["--metric", "kad", "--fad-weights", args.data / "fad" / "fashion_64.pth", "--seed", 1_000_000]
-    against += ["--work", args.work / "cache", "--samples", 500, "--engine", "fast", "--no-copies", "--force"]
+    against += ["--work", args.work / "cache", "--samples", 500, "--engine", "fast", "--no-copies"]
 
     def kad(scale: str) -> float:
         cell = Cell(str(run), {**sampler, "x0": scale})

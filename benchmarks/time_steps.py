@@ -14,7 +14,8 @@ Networks of stage 2 are sampled with 10 and 50 evaluations, those of stage 3 wit
 that of the packaged model; else each T has the one of students.SCALES with the least KAD of 500 samples of other seeds,
 against training images, for the first of the trainings. FAD, KAD, energy and firing rate are rows of RESULTS/few.json,
 as in few.py; milliseconds per image and evaluation are in RESULTS/time_steps.json, measured in turn. A stopped
-measurement continues when started again. At most one process for one WORK.
+measurement continues when started again, with the same numbers of steps: runs of others are refused. At most one
+process for one WORK.
 """
 
 import argparse
@@ -26,15 +27,16 @@ from typing import Any
 
 import torch
 from few import Cell, measure, write
-from measuring import medians
+from measuring import medians, run_benchmark
 from step_seconds import with_train
-from students import START, best_scale, complete, quantized_config, quantized_from, saved, start_config, trained
+from students import START, best_scale, quantized_config, quantized_from, saved, start_config
+from trainings import check_steps, trained
 
 from sddpm import load_config, load_pipeline
 from sddpm.conversion.ann import convert_ann
 from sddpm.conversion.training import continued_config
 from sddpm.files import atomic_path
-from sddpm.training import distill
+from sddpm.training.distillation import student_config
 
 # Found for the packaged model by `sddpm guide --search sampler --evaluations 10`.
 TEN = {"solver": "dpm++", "timesteps": "999,899,824,699,599,499,399,299,174,49"}
@@ -51,29 +53,44 @@ COMMON = (
 )
 
 
-def networks(T: int, seed: int, args: Namespace) -> dict[str, Path]:
-    """The trained networks of a T and seed: "spikes", and "distilled" if wanted."""
-    runs, common = args.work / "runs", [*COMMON, f"train.seed={seed}", f'data.path="{args.data / START}"']
-    base = load_config(start_config(), common)
-    quantized = with_train(quantized_config(base, T), steps=args.quantized_steps, lr=1e-3)
-    start = saved(quantized_from(load_pipeline(START).unet, T), args.work / "start" / f"levels-{T}")
-    first = trained(quantized, runs / f"fashion-quantized-{T}-{seed}", start)
-    spiking = convert_ann(load_pipeline(first).unet.eval())
-    converted = saved(spiking, args.work / "start" / f"T-{T}-{seed}")
-    further = continued_config(with_train(base, steps=args.spike_steps, lr=5e-4), spiking.config)
-    found = {"spikes": trained(further, runs / f"fashion-T{T}-{seed}", converted)}
+def stages(T: int, seed: int, args: Namespace) -> dict[str, tuple[Path, int]]:
+    """The runs of a T and seed, each with its number of steps. (The folders do not name the steps.)"""
+    runs = args.work / "runs"
+    found = {
+        "quantized": (runs / f"fashion-quantized-{T}-{seed}", args.quantized_steps),
+        "spikes": (runs / f"fashion-T{T}-{seed}", args.spike_steps),
+    }
     if T in args.distilled:
-        found["distilled"] = distilled(found["spikes"], runs / f"fashion-T{T}-{seed}-four", args)
+        found["distilled"] = (runs / f"fashion-T{T}-{seed}-four", args.distil_steps)
     return found
 
 
-def distilled(teacher: Path, run: Path, args: Namespace) -> Path:
-    """A student of four evaluations."""
-    if not complete(run, args.distil_steps):
-        going = (run / "checkpoints").is_dir()
-        overrides = [f"train.steps={args.distil_steps}", "train.lr=5e-4", "distill.x0_scale=1.01"]
-        distill(teacher, run, evaluations=4, overrides=overrides, resume=going, device="cpu", progress=False)
-    return run
+def networks(T: int, seed: int, args: Namespace) -> dict[str, Path]:
+    """The trained networks of a T and seed: "spikes", and "distilled" if wanted.
+
+    Raises:
+        UserError: a run in WORK has other settings; otherwise as `train`.
+    """
+    runs, common = stages(T, seed, args), [*COMMON, f"train.seed={seed}", f'data.path="{args.data / START}"']
+    base = load_config(start_config(), common)
+    run, steps = runs["quantized"]
+    quantized = with_train(quantized_config(base, T), steps=steps, lr=1e-3)
+    start = saved(quantized_from(load_pipeline(START).unet, T), args.work / "start" / f"levels-{T}")
+    first = trained(quantized, run, start, "cpu")
+    spiking = convert_ann(load_pipeline(first).unet.eval())
+    converted = saved(spiking, args.work / "start" / f"T-{T}-{seed}")
+    run, steps = runs["spikes"]
+    further = continued_config(with_train(base, steps=steps, lr=5e-4), spiking.config)
+    found = {"spikes": trained(further, run, converted, "cpu")}
+    if "distilled" in runs:
+        found["distilled"] = distilled(found["spikes"], *runs["distilled"])
+    return found
+
+
+def distilled(teacher: Path, run: Path, steps: int) -> Path:
+    """A student of four evaluations. Raises `UserError` as `trained` does."""
+    given = {"train.steps": steps, "train.lr": 5e-4, "distill.x0_scale": 1.01}
+    return trained(student_config(teacher / "config.yaml", str(teacher), 4, given), run, teacher, "cpu")
 
 
 def milliseconds(runs: dict[str, Path], images: int = 16) -> dict[str, float]:
@@ -103,7 +120,11 @@ def main() -> None:
     parser.add_argument("--only-train", action="store_true", help="train the networks, measure nothing")
     args = parser.parse_args()
     args.engine, args.fad_weights, args.fad_statistics = "fast", None, None
-    runs = {(T, seed): networks(T, seed, args) for seed in args.seeds for T in args.T}
+    wanted = [(T, seed) for seed in args.seeds for T in args.T]
+    for T, seed in wanted:  # before hours of training
+        for run, steps in stages(T, seed, args).values():
+            check_steps(run, steps)
+    runs = {(T, seed): networks(T, seed, args) for T, seed in wanted}
     if args.only_train:
         return
     for kind, sampler in (("spikes", TEN), ("distilled", {}), ("spikes", FIFTY)):
@@ -118,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -15,6 +15,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from measuring import run_benchmark
+
+from sddpm.errors import UserError
 from sddpm.figures.energy import ParetoPoint, pareto, pareto_front
 from sddpm.files import atomic_path
 
@@ -39,18 +42,27 @@ class Summary:
 
 
 def summaries(rows: Iterable[dict[str, Any]], samples: int) -> list[Summary]:
-    """The cells of the study among the rows of few.json, by T and evaluations."""
-    cells: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    """The cells of the study among the rows of few.json, by T and evaluations: one row of each training.
+
+    Raises:
+        UserError: two rows of one training, with different samplers.
+    """
+    cells: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
     for row in rows:
         if RUN.fullmatch(row["model"]) and row["samples"] == samples:
-            cells.setdefault((row["T"], row["evaluations"]), []).append(row)
+            other = cells.setdefault((row["T"], row["evaluations"]), {}).setdefault(row["model"], row)
+            if other is not row:
+                raise UserError(
+                    f"few.json has two rows of {row['model']} with {row['evaluations']} evaluations: delete that of"
+                    f" {other['sampler']!r} or that of {row['sampler']!r}"
+                )
     return [
         Summary(
             *key,
-            tuple(row["fad"][0] for row in found),
-            tuple(row["kad"][0] for row in found),
-            mean(row["firing_rate"] for row in found),
-            mean(row["mj"] for row in found),
+            tuple(row["fad"][0] for row in found.values()),
+            tuple(row["kad"][0] for row in found.values()),
+            mean(row["firing_rate"] for row in found.values()),
+            mean(row["mj"] for row in found.values()),
         )
         for key, found in sorted(cells.items())
     ]
@@ -82,7 +94,7 @@ def main() -> None:
     args = parser.parse_args()
     found = summaries(json.loads((args.results / "few.json").read_text(encoding="utf-8")), args.samples)
     if not found:
-        raise SystemExit(f"{args.results / 'few.json'} has no cell of time_steps.py with {args.samples} samples")
+        raise UserError(f"{args.results / 'few.json'} has no cell of time_steps.py with {args.samples} samples")
     times = args.results / "time_steps.json"
     took = json.loads(times.read_text(encoding="utf-8")) if times.is_file() else {}
     args.out.mkdir(parents=True, exist_ok=True)
@@ -94,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -58,3 +58,15 @@ def test_a_point_from_checkpoint_to_picture(curve, monkeypatch, shared_dir, tmp_
     before = rows
     curve.main()  # measured already
     assert json.loads((tmp_path / "results" / "cifar10_curve.json").read_text()) == before
+
+
+def test_points_of_other_features_or_references_are_measured_too(curve, monkeypatch, tmp_path):
+    point = curve.Point("twin", "twin", tmp_path / "step-0000001", 64, 1.0)
+    monkeypatch.setattr(curve, "points_of", lambda chain, *_: [point] if chain == "twin" else [])
+    scores = [0.5, 0.4, 0.6]
+    monkeypatch.setattr(curve, "measured", lambda _, args: {f"{name}{args.dim}": scores for name in curve.METRICS})
+    for options in ([], ["--dim", "64"], ["--dim", "64", "--references", "80"], ["--dim", "64"]):
+        monkeypatch.setattr(sys, "argv", ["curve", "data", "runs", str(tmp_path / "results"), *options])
+        curve.main()
+    rows = json.loads((tmp_path / "results" / "cifar10_curve.json").read_text())
+    assert [(row["dim"], row["references"]) for row in rows] == [(768, None), (64, None), (64, 80)]

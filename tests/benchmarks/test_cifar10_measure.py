@@ -1,6 +1,7 @@
 """The measurement of CIFAR-10 from end to end, at its smallest: tiny runs, two evaluations, 64 features."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,27 @@ def test_summary_holds_what_was_asked_for_and_no_more(measure):
     details = {"energy": {}, "twin": scores | {"images": 64, "core_hours": 1.5, "solver": "ddim"}}
     asked = {"fid768": [3.0, 2.0, 4.0], "kid768": [0.1, 0.0, 0.2], "images": 64, "core_hours": 1.5}
     assert measure.summary(details, 768) == {"twin": asked}
+    assert measure.summary(details, 64) == {}  # measured before --dim was changed
+
+
+def test_energy_is_that_of_the_sampler_whose_quality_is_measured(measure, monkeypatch, tmp_path):
+    import cifar10_tasks as tasks
+
+    called = []
+    found = {"evaluations_per_sample": 20, "firing_rate": 0.2, "energy_pj": {}, "energy_per_sample_pj": {}}
+    found |= {"protocol": {"dim": 768}, "metrics": {}, "near_copies": None}
+
+    def kept_json(kept, option, *arguments):
+        called.append([str(word) for word in arguments])
+        return found
+
+    monkeypatch.setattr(tasks, "kept_json", kept_json)
+    bench, choice = tasks.Bench(*(tmp_path,) * 5), tasks.Choice("unipc", 1.01)
+    tasks.quality(bench, "twin", tmp_path, choice, 70)
+    tasks.energy(bench, "twin", tmp_path, choice)
+    for words in called:
+        assert {"--solver unipc", "--x0-scale 1.01", "--steps 20"} <= {" ".join(pair) for pair in pairwise(words)}
+    assert [words[0] for words in called] == ["evaluate", "energy"]
 
 
 @pytest.mark.slow
@@ -91,3 +113,9 @@ def test_tiny_runs_are_measured_once(measure, monkeypatch, shared_dir, tmp_path,
     assert {"ddim-1", "ddim-2", "analytic-dpm-2"} <= details["analytic_dpm"].keys()
     count = len(called)
     assert measured() == [summary, details] and len(called) == count
+    whole[whole.index("--steps") + 1] = "1"
+    whole += ["--tasks", "quality", "energy", "class-guidance"]
+    _, details = measured()
+    assert details["energy"]["spiking"]["evaluations"] == 1 and len(list((tmp_path / "work").glob("*.npz"))) == 4
+    drawn = [words[4] for words in called[count:] if words[4].endswith(".npz")]
+    assert len(drawn) == 2 and all("-1-" in name for name in drawn)

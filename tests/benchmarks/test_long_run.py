@@ -129,6 +129,42 @@ def test_a_lost_stage_goes_on_from_what_was_packed(long_run, tmp_path):
     assert (tmp_path / "home/runs/twin.unpacked").read_text() == "step-0000005\n"
 
 
+@pytest.mark.parametrize("stage", ["leg-a", "ours-2h", "celeba"])
+def test_spikes_go_on_from_their_pack_without_what_they_started_from(long_run, tmp_path, stage):
+    """The pack of the quantised stage is gone by then, and so is all that was in HOME."""
+    both = (f"{stage}-quantized", stage)
+    long_run(*both)
+    assert not (tmp_path / "kept" / both[0]).exists()
+    subprocess.run(["rm", "-r", tmp_path / "home"], check=True)
+    code, calls = long_run(*both, PYTHON="/bin/false")  # no steps are measured again
+    assert code == 0
+    assert [call[0] for call in calls] == ["unpack", "train", "pack"] and "--resume" in calls[1]
+    code, calls = long_run(*both, PYTHON="/bin/false")  # now from the run
+    assert code == 0 and [call[0] for call in calls] == ["train", "pack"] and "--resume" in calls[0]
+
+
+def test_a_quantised_stage_goes_on_from_its_own_pack(long_run, tmp_path):
+    long_run("leg-a-quantized")
+    subprocess.run(["rm", "-r", tmp_path / "home"], check=True)
+    _, calls = long_run("leg-a-quantized", "leg-a", PACK_HOURS=0)
+    assert [call[0] for call in calls] == ["unpack", "train", "convert-ann", "train"]
+
+
+def test_steps_outlive_home(long_run, tmp_path):
+    long_run("celeba-quantized", "celeba")
+    subprocess.run(["rm", "-r", tmp_path / "home"], check=True)
+    code, calls = long_run("celeba-twin", PYTHON="/bin/false", PACK_HOURS=0)
+    assert code == 0 and "train.steps=2000" in options(calls[0])
+
+
+def test_steps_of_an_earlier_version_are_kept(long_run, tmp_path):
+    (tmp_path / "home/runs").mkdir(parents=True)
+    (tmp_path / "home/runs/ours-2h-quantized.steps").write_text("77\n")
+    code, calls = long_run("ours-2h-quantized", PYTHON="/bin/false", PACK_HOURS=0)
+    assert code == 0 and "train.steps=77" in options(calls[0])
+    assert (tmp_path / "kept/ours-2h-quantized.steps").read_text() == "77\n"
+
+
 def test_what_is_packed_is_replaced_and_not_piled_up(long_run, tmp_path):
     long_run("leg-a-quantized", "leg-a")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["leg-a"]

@@ -33,9 +33,11 @@ def test_conversion_undoes_quantized_from(students):
     assert convert_ann(quantized).config["T"] == 6
 
 
-def test_finished_runs_are_known(students, tmp_path):
-    assert not students.complete(tmp_path, 3)
-    (tmp_path / "metrics.jsonl").write_text('{"step": 2}\n{"step": 3}\n')
-    assert not students.complete(tmp_path, 3)  # no model yet
-    (tmp_path / "model").mkdir()
-    assert students.complete(tmp_path, 3) and not students.complete(tmp_path, 4)
+def test_a_saved_model_takes_the_place_of_an_earlier_one(students, tmp_path):
+    """A training that is done again must not start from what came of the one before."""
+    spiking = load_pipeline(students.START).unet.eval()
+    students.saved(spiking, tmp_path / "start")
+    with torch.no_grad():
+        spiking.readout.conv.bias.fill_(0.5)
+    students.saved(spiking, tmp_path / "start")
+    assert load_pipeline(tmp_path / "start").unet.readout.conv.bias.eq(0.5).all()

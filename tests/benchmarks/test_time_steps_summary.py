@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from sddpm.errors import UserError
+
 BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 
 
-def row(model: str, T: int, evaluations: int, fad: float, mj: float, samples: int = 2000) -> dict:
+def row(model: str, T: int, evaluations: int, fad: float, mj: float, samples: int = 2000, x0: str = "1.02") -> dict:
     return {
+        "sampler": f"--x0-scale {x0}",
         "model": model,
         "T": T,
         "evaluations": evaluations,
@@ -53,9 +56,19 @@ def test_means_over_trainings_and_the_front(summary, tmp_path, monkeypatch):
     ]
 
 
+def test_two_rows_of_one_training_are_no_two_trainings(summary):
+    rows = [row("fashion-T4-0", 4, 10, 3.0, 2.0), row("fashion-T4-1", 4, 10, 5.0, 2.0)]
+    summary.summaries(rows, 2000)
+    stale = row("fashion-T4-0", 4, 10, 9.0, 2.0, x0="1.01")
+    with pytest.raises(
+        UserError, match=r"two rows of fashion-T4-0 .* '--x0-scale 1\.02' or that of '--x0-scale 1\.01'$"
+    ):
+        summary.summaries([*rows, stale], 2000)
+
+
 def test_a_file_without_cells_of_the_study_is_said(summary, tmp_path, monkeypatch):
     (tmp_path / "few.json").write_text(json.dumps([row("fashion-mnist", 4, 10, 2.3, 1.7)]))
     monkeypatch.setattr(sys, "argv", ["time_steps_summary.py", str(tmp_path), str(tmp_path / "out")])
-    with pytest.raises(SystemExit, match=r"few\.json has no cell"):
+    with pytest.raises(UserError, match=r"few\.json has no cell"):
         summary.main()
     assert not (tmp_path / "out").exists()
