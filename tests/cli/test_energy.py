@@ -110,6 +110,7 @@ def test_the_published_figures(sddpm):
         (("{model}", "--cost", "45mn"), "no cost model '45mn': did you mean 45nm"),
         (("{model}", "--cost", "bad.yaml"), "bad.yaml: the key ac_pj is missing"),
         (("{model}", "--cost", "negative.yaml"), "negative.yaml: mac_pj = -1 should be greater than or equal to 0"),
+        (("{model}", "--cost", "45nm", "--cost", "45nm"), "--cost: two cost models are named '45nm'"),
         (("{model}", "--count", 0), "--count must be at least 1"),
         (("{model}", "--images", "nowhere"), "nowhere"),
         (("{model}", "--images", "digits", "--seeds", "0-3"), "--seeds is only for samples"),

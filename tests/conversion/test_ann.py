@@ -108,6 +108,19 @@ def test_errors_are_what_they_say(ann):
     assert found.prediction == pytest.approx(float((b - a).norm() / a.norm()))
 
 
+@pytest.mark.parametrize("T", [6, 9])
+def test_neurons_with_more_levels_differ_where_they_are_nearer_to_another_count(ann, T):
+    """A neuron differs if the mean of its spikes is more than half a spike from the activation."""
+    spiking, (x, t) = convert_ann(ann, T=T), noise(8, seed=2)
+    errors = conversion_errors(ann, spiking, [(x, t)])
+    with torch.no_grad(), outputs(ann, ["encoder.neuron"]) as wanted, outputs(spiking, ["encoder.neuron"]) as got:
+        ann(x, t), spiking(x, t)
+    step = quantized_layers(ann)["encoder.neuron"].step
+    mean, activation = got["encoder.neuron"].mean(0), wanted["encoder.neuron"][0] / step
+    assert errors.layers[0].differing == pytest.approx(float(((mean - activation).abs() > 0.5 / T).double().mean()))
+    assert 0 < errors.layers[0].differing < 0.5
+
+
 def test_errors_grow_with_what_is_done_to_the_network(ann):
     batches = [noise(16, seed=4)]
     answers = []

@@ -31,13 +31,13 @@ class Facts:
 
 def facts_of(pipeline: SpikingDiffusionPipeline) -> Facts:
     """The facts of a pipeline."""
-    count, names = pipeline.num_classes, pipeline.class_names
+    count, names = pipeline.num_classes, pipeline.class_names or []
     layers = list(spiking_neurons(pipeline.unet))
     classes: list[tuple[str, str]] = []
     if count is not None:
-        called = [names[i] if names and i < len(names) else f"class {i}" for i in range(count)]
+        called = [names[i] if i < len(names) else f"class {i}" for i in range(count)]
         classes = [("any, drawn from the seed", ANY), ("all, one row each", ALL), ("none", NONE)]
-        classes += [(name, str(i)) for i, name in enumerate(called)]
+        classes += [(name, name if str(i) in names else str(i)) for i, name in enumerate(called)]  # names win
     config = pipeline.scheduler.config
     return Facts(
         classes=classes,

@@ -1,5 +1,6 @@
 """`sddpm energy`: estimates the energy of a model's operations and spikes."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -100,6 +101,8 @@ def energy(
         raise UserError("--eta is only for samples: leave it out with --images")
     chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
     costs = [load_cost_model(name) for name in cost or cost_model_names()]
+    if repeated := [name for name, times in Counter(each.name for each in costs).items() if times > 1]:
+        raise UserError(f"--cost: two cost models are named {repeated[0]!r}: give each a name of its own")
 
     from sddpm.energy.account import Account
     from sddpm.energy.activity import recording

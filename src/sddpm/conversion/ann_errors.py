@@ -17,7 +17,8 @@ from sddpm.models import SpikingUNet2DModel
 class LayerError:
     """name: of the layer of neurons.
     relative_error: |threshold x mean of the spikes over T - activation| / |activation|, Euclidean norms over all.
-    differing: share of neurons whose number of spikes differs from the activation's level.
+    differing: share of neurons whose number of spikes is not that of the activation: T x activation / threshold,
+        rounded.
     firing_rate: spikes of either sign per neuron and time step.
     """
 
@@ -66,7 +67,7 @@ def conversion_errors(
             for name, layer in layers.items():
                 activation, spikes, s = activations[name][0], fired[name], thresholds[name]
                 mean = spikes.mean(0) * s
-                differing = spikes.sum(0).round() != (activation * (layer.levels / layer.step)).round()
+                differing = spikes.sum(0).round() != (activation * (len(spikes) / layer.step)).round()
                 sums[name] += torch.stack(
                     [
                         (mean - activation).square().sum(),
