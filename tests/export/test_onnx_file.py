@@ -172,6 +172,7 @@ def test_from_the_command_line(sddpm, file):
         (("sample", "model.onnx", "--exit-tolerance", "0.9", "--force"), "spiking U-Net"),
         (("sample", "model.onnx", "--engine", "exact", "--force"), "exact"),
         (("sample", "none.onnx", "--force"), "none.onnx"),
+        (("sample", "model.onnx", "--device", "cuda", "--force"), "model.onnx samples on the CPU, not on 'cuda'"),
     ]:
         code, _, error = sddpm(*arguments)
         assert code == 2 and message in error and error.splitlines()[-1].startswith("error: "), error

@@ -43,7 +43,7 @@ class ConversionErrors:
 
 @torch.no_grad()
 def conversion_errors(
-    ann: SpikingUNet2DModel, spiking: SpikingUNet2DModel, batches: Iterable[tuple[Tensor, Tensor]]
+    ann: SpikingUNet2DModel, spiking: SpikingUNet2DModel, batches: Iterable[tuple[Tensor, ...]]
 ) -> ConversionErrors:
     """Both networks receive the same input; each layer of the spiking one receives the spikes of its own earlier
     layers.
@@ -51,7 +51,7 @@ def conversion_errors(
     Args:
         ann: a network with quantised activations, in evaluation mode.
         spiking: the result of `convert_ann`, possibly fine-tuned.
-        batches: x_t [B, C, H, W] and t [B].
+        batches: x_t [B, C, H, W], t [B] and, for a model with classes, labels [B].
 
     Raises:
         UserError: no batches.
@@ -60,10 +60,10 @@ def conversion_errors(
     sums = {name: torch.zeros(5, dtype=torch.float64) for name in layers}
     prediction, images = torch.zeros(2, dtype=torch.float64), 0
     with outputs(ann, layers) as activations, outputs(spiking, layers) as fired:
-        for x_t, t in batches:
-            wanted, got = ann(x_t, t).sample, spiking(x_t, t).sample
+        for batch in batches:
+            wanted, got = ann(*batch).sample, spiking(*batch).sample
             prediction += torch.stack([(got - wanted).square().sum(), wanted.square().sum()]).cpu().double()
-            images += len(x_t)
+            images += len(wanted)
             for name, layer in layers.items():
                 activation, spikes, s = activations[name][0], fired[name], thresholds[name]
                 mean = spikes.mean(0) * s
