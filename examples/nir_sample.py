@@ -1,14 +1,16 @@
 """Samples pictures from FILE.nir, written by `sddpm export MODEL FILE.nir`, with spikingjelly's reader of NIR.
 
-    python examples/nir_sample.py FILE.nir OUT.png [--count 8] [--steps 20] [--class 3]
+    python examples/nir_sample.py FILE.nir OUT.png [--count 8] [--steps N] [--class 3]
 
 Needs numpy, torch, nir, nirtorch, spikingjelly and pillow, and nothing of sddpm. Uses DDIM and gives the pictures of
-`sddpm sample MODEL --solver ddim` with the same seeds, except for spikes that flip by rounding.
+`sddpm sample MODEL --solver ddim --steps N` with the same seeds, except for spikes that flip by rounding.
 """
 
 import argparse
 import json
 import math
+import sys
+from typing import Any
 
 import nir
 import numpy as np
@@ -24,6 +26,19 @@ def alphas_cumprod(num_train_timesteps: int, beta_schedule: str, beta_start: flo
         bar = np.cos((np.arange(num_train_timesteps + 1) / num_train_timesteps + 0.008) / 1.008 * math.pi / 2) ** 2
         betas = np.minimum(1 - bar[1:] / bar[:-1], 0.999)
     return np.cumprod(1 - betas)
+
+
+def time_steps(data: dict[str, Any], wanted: int | None) -> list[int]:
+    """The decreasing time steps of the evaluations: those stored with the model, if there are so many or no number is
+    wanted, else even ones. A distilled model has no others."""
+    kept, N = data["scheduler_config"].get("timesteps"), data["schedule"]["num_train_timesteps"]
+    if kept is not None and wanted in (None, len(kept)):
+        return kept
+    if data["scheduler_config"].get("distilled"):
+        print(f"error: this model was distilled to {len(kept)} evaluations: leave out --steps", file=sys.stderr)
+        raise SystemExit(2)
+    n = 20 if wanted is None else wanted
+    return [(2 * N * (n - i) + n) // (2 * n) - 1 for i in range(n)]
 
 
 def text(value: object) -> str:
@@ -61,14 +76,13 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("out")
     parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, help="evaluations; default: the time steps of the model, else 20")
     parser.add_argument("--class", type=int, dest="label", help="for a model with classes")
     args = parser.parse_args()
 
     network = Network(args.model)
     data = network.facts
-    a, N, n = alphas_cumprod(**data["schedule"]), data["schedule"]["num_train_timesteps"], args.steps
-    steps = [(2 * N * (n - i) + n) // (2 * n) - 1 for i in range(n)]
+    a, steps = alphas_cumprod(**data["schedule"]), time_steps(data, args.steps)
     shape = (network.channels, data["config"]["sample_size"], data["config"]["sample_size"])
     x = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in range(args.count)])
     for t, following in zip(steps, [*steps[1:], None], strict=True):

@@ -1,13 +1,16 @@
 """Samples pictures from FILE.onnx, written by `sddpm export MODEL FILE.onnx`, with only numpy, onnxruntime and pillow.
 
-    python examples/onnx_sample.py FILE.onnx OUT.png [--count 8] [--steps 20] [--class 3]
+    python examples/onnx_sample.py FILE.onnx OUT.png [--count 8] [--steps N] [--class 3]
 
-Uses DDIM and gives the pictures of `sddpm sample FILE.onnx --solver ddim` with the same seeds, up to rounding.
+Uses DDIM and gives the pictures of `sddpm sample FILE.onnx --solver ddim --steps N` for the same seeds, up to
+rounding.
 """
 
 import argparse
 import json
 import math
+import sys
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -32,19 +35,31 @@ def alphas_cumprod(num_train_timesteps: int, beta_schedule: str, beta_start: flo
     return np.cumprod(1 - betas)
 
 
+def time_steps(data: dict[str, Any], wanted: int | None) -> list[int]:
+    """The decreasing time steps of the evaluations: those stored with the model, if there are so many or no number is
+    wanted, else even ones. A distilled model has no others."""
+    kept, N = data["scheduler_config"].get("timesteps"), data["schedule"]["num_train_timesteps"]
+    if kept is not None and wanted in (None, len(kept)):
+        return kept
+    if data["scheduler_config"].get("distilled"):
+        print(f"error: this model was distilled to {len(kept)} evaluations: leave out --steps", file=sys.stderr)
+        raise SystemExit(2)
+    n = 20 if wanted is None else wanted
+    return [(2 * N * (n - i) + n) // (2 * n) - 1 for i in range(n)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("out")
     parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, help="evaluations; default: the time steps of the model, else 20")
     parser.add_argument("--class", type=int, dest="label", help="for a model with classes")
     args = parser.parse_args()
 
     session = onnxruntime.InferenceSession(args.model, providers=["CPUExecutionProvider"])
     data = json.loads(session.get_modelmeta().custom_metadata_map["sddpm"])
-    a, N, n = alphas_cumprod(**data["schedule"]), data["schedule"]["num_train_timesteps"], args.steps
-    steps = [(2 * N * (n - i) + n) // (2 * n) - 1 for i in range(n)]
+    a, steps = alphas_cumprod(**data["schedule"]), time_steps(data, args.steps)
     shape = tuple(session.get_inputs()[0].shape[1:])
     x = np.stack([noise(seed, shape) for seed in range(args.count)])
     feed = {}

@@ -7,8 +7,9 @@ import torch
 
 from sddpm.app.consumption import consume
 from sddpm.app.settings import Settings
+from sddpm.app.tabs import energy
 from sddpm.data import to_uint8
-from sddpm.energy import cost_model_names, load_cost_model, measure_sampling
+from sddpm.energy import CostModel, cost_model_names, load_cost_model, measure_sampling
 from sddpm.energy.measure import deployed
 from sddpm.energy.twin import twin_ledger
 from sddpm.errors import UserError
@@ -61,6 +62,19 @@ def test_the_numbers_of_the_command(sddpm, tmp_path):
         made.growth(load_cost_model("45nm"))[-1], rel=1e-3
     )
     assert cells[-1] == f"{made.saving(load_cost_model('45nm')):.1%}"
+
+
+def test_a_cost_model_without_costs(monkeypatch):
+    free = CostModel(
+        name="free", description="no energy", source="none", mac_pj=0, ac_pj=0, update_pj=0, leak_pj=0, memory=None
+    )
+    monkeypatch.setattr(energy, "load_cost_model", {"free": free, "45nm": COSTS[0]}.__getitem__)
+    monkeypatch.setattr(energy, "cost_model_names", lambda: ["free", "45nm"])
+    made = consume(pipeline_of(), Settings("tiny", seeds="3", steps=1))
+    assert made.saving(free) is None
+    free_of_charge, charged = energy.show([made], "free"), energy.show([made], "45nm")
+    assert "Spikes cost" in charged and "Spikes cost" not in free_of_charge
+    assert f"45nm: {1 - made.saving(COSTS[0]):.0%}" in free_of_charge and "free: " not in charged
 
 
 def test_more_than_one_seed():

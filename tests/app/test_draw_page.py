@@ -26,11 +26,25 @@ def test_every_control(visit):
     for code in (settings.command(), "pipe = load_pipeline"):
         page.get_by_text(code).filter(visible=True).first.wait_for()
     choose(page, "Model", "mnist")
-    page.get_by_placeholder("own (50)").wait_for()
+    page.get_by_placeholder("default (50)").filter(visible=True).wait_for()
     field(page, "Seeds").fill("0")
     field(page, "Evaluations").fill("1")
     page.get_by_role("button", name="Draw").click()
     line(page).get_by_text("1 picture, 1 evaluation,").wait_for()
+
+
+def test_a_distilled_model_keeps_to_its_evaluations(visit):
+    page = visit()
+    field(page, "Evaluations").fill("7")
+    choose(page, "Model", "fashion-mnist-4")
+    page.get_by_placeholder("default (4)").filter(visible=True).wait_for()
+    assert field(page, "Evaluations").is_disabled() and field(page, "Evaluations").input_value() == ""
+    field(page, "Solver").click()
+    offered = page.get_by_role("option").filter(visible=True).all_text_contents()
+    assert [text.strip(" \u2713\n") for text in offered] == ["default (ddim)", "ddim"]
+    choose(page, "Model", MODEL)
+    page.get_by_placeholder("default (50)").filter(visible=True).wait_for()
+    assert field(page, "Evaluations").is_enabled()
 
 
 def test_keyboard_progress_and_stop(visit):

@@ -10,6 +10,7 @@ from PIL import Image
 from sddpm.conversion.ann import convert_ann, quantized_layers, receivers
 from sddpm.conversion.ann_errors import conversion_errors, outputs
 from sddpm.conversion.finetuning import finetune_blocks
+from sddpm.data import open_dataset
 from sddpm.errors import UserError
 from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
 from sddpm.neurons import SpikingNeuron
@@ -106,6 +107,19 @@ def test_errors_are_what_they_say(ann):
     assert layer.differing == pytest.approx(float(((spikes.mean(0) * s - q).abs() > s / 6).double().mean()))
     assert layer.firing_rate == pytest.approx(float(spikes.mean()))
     assert found.prediction == pytest.approx(float((b - a).norm() / a.norm()))
+
+
+@pytest.mark.parametrize("T", [6, 9])
+def test_neurons_with_more_levels_differ_where_they_are_nearer_to_another_count(ann, T):
+    """A neuron differs if the mean of its spikes is more than half a spike from the activation."""
+    spiking, (x, t) = convert_ann(ann, T=T), noise(8, seed=2)
+    errors = conversion_errors(ann, spiking, [(x, t)])
+    with torch.no_grad(), outputs(ann, ["encoder.neuron"]) as wanted, outputs(spiking, ["encoder.neuron"]) as got:
+        ann(x, t), spiking(x, t)
+    step = quantized_layers(ann)["encoder.neuron"].step
+    mean, activation = got["encoder.neuron"].mean(0), wanted["encoder.neuron"][0] / step
+    assert errors.layers[0].differing == pytest.approx(float(((mean - activation).abs() > 0.5 / T).double().mean()))
+    assert 0 < errors.layers[0].differing < 0.5
 
 
 def test_errors_grow_with_what_is_done_to_the_network(ann):
@@ -255,6 +269,28 @@ def test_converted_model_samples_and_counts_as_any_other(sddpm, trained, tmp_pat
     assert sddpm("info", "spikes")[0] == 0
 
 
+def test_networks_with_classes_receive_the_labels_of_the_images(sddpm, tmp_path, monkeypatch):
+    """Both networks, in the fine-tuning and in the report, in the order of the model's classes."""
+    train(load_config("digits", [*TINY, "model.num_classes=10"]), tmp_path / "run", progress=False)
+    seen, forward = [], SpikingUNet2DModel.forward
+
+    def watched(self, sample, timestep, class_labels=None, *rest):
+        seen.append((self.config["neuron"], class_labels))
+        return forward(self, sample, timestep, class_labels, *rest)
+
+    monkeypatch.setattr(SpikingUNet2DModel, "forward", watched)
+    options = ("--finetune-steps", 1, "--batch-size", 6, "--report", "errors.json", "--report-images", 6)
+    code, _, err = sddpm("convert-ann", "run", "spikes", *options)
+    assert code == 0, err
+    dataset = open_dataset("digits", image_size=8)
+    expected = []
+    for seed in (0, 1, 0):  # the report, one step of fine-tuning, the report again
+        chosen = torch.randint(len(dataset), (6,), generator=torch.Generator().manual_seed(seed))
+        expected += 2 * [dataset.labels[chosen].tolist()]
+    assert [labels.tolist() for _, labels in seen] == expected
+    assert [neuron for neuron, _ in seen] == 3 * ["quantized_relu", "if"]
+
+
 def test_signed_spikes_are_operations_not_multiplications(trained, sddpm, tmp_path):
     """An operation a spike of either sign: the account knows no multiplication behind the first convolution."""
     from sddpm.energy.operations import counting
@@ -288,6 +324,13 @@ def test_samples_of_the_quantised_network_and_of_the_ann_way(sddpm, trained):
         (["--lr", "0"], "--lr must be above 0"),
         (["--report", "r.json", "--report-images", "0"], "--report-images must be at least 1"),
         (["--finetune-steps", "1", "--data", "nowhere"], "nowhere"),
+        (["--lr", "0.1"], "--lr is only for --finetune-steps N: leave it out"),
+        (["--lr", "0.1", "--report", "r.json"], "--lr is only for --finetune-steps N"),
+        (["--finetune-steps", "1", "--report-images", "4"], "--report-images is only for --report and --plot"),
+        (["--batch-size", "4"], "--batch-size is only for --finetune-steps N, --report and --plot: leave it out"),
+        (["--config", "digits"], "--config is only for --finetune-steps N, --report and --plot"),
+        (["--data", "folder"], "--data is only for --finetune-steps N, --report and --plot"),
+        (["--seed", "3"], "--seed is only for --finetune-steps N, --report and --plot"),
     ],
 )
 def test_bad_input_is_one_line(sddpm, trained, tmp_path, arguments, words):

@@ -9,7 +9,7 @@ from sddpm.energy.cost import load_cost_model
 from sddpm.energy.ledger import firing_rate
 from sddpm.energy.measure import deployed, measure_images, measure_network, measure_sampling
 from sddpm.energy.operations import counting
-from sddpm.energy.twin import ann_twin
+from sddpm.energy.twin import ann_twin, twin_ledger
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline
 
@@ -69,6 +69,34 @@ def test_given_images(pipeline):
     again = measure_images(pipeline, images[:1], num_inference_steps=4)
     first = next(layer for layer in again.evaluations[-1].layers if layer.name == "encoder.conv1")
     assert first.images == (1,)
+
+
+def test_given_images_are_the_same_current_at_every_step(make_model):
+    """A network of synaptic currents computes its first convolution for every current, as in sampling."""
+    unet = make_model(pure=True, synaptic_currents=True)
+    pipeline = SpikingDiffusionPipeline(unet, make_scheduler("ddim", num_train_timesteps=100))
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    given = measure_images(pipeline, images, num_inference_steps=2)
+    sampled = measure_sampling(pipeline, range(2), num_inference_steps=2)
+    once, drawn = (
+        next(layer for layer in ledger.evaluations[0].layers if layer.name == "encoder.conv1")
+        for ledger in (given, sampled)
+    )
+    assert once.images == drawn.images == (2, 2, 2) and once.mac == drawn.mac
+
+
+def test_the_twin_of_a_network_with_attention_has_attention(make_model):
+    unet = make_model(attention_resolutions=(4,))
+    twin, plain = ann_twin(unet.config), ann_twin(make_model().config)
+    assert list(twin.config.attention_resolutions) == [4] and list(plain.config.attention_resolutions) == []
+    levels = [hasattr(block, "attentions") for block in twin.unet.down_blocks]
+    assert levels == [False, True] and twin.unet.mid_block.attentions[0] is None
+    old = {key: value for key, value in unet.config.items() if key != "attention_resolutions"}
+    assert list(ann_twin(old).config.attention_resolutions) == []
+    pipeline = SpikingDiffusionPipeline(unet, make_scheduler("ddim", num_train_timesteps=100))
+    ledger = twin_ledger(pipeline)
+    assert "(products of activations)" in {layer.name for layer in ledger.layers}
+    assert ledger.parameters == sum(p.numel() for p in twin.parameters())
 
 
 def test_early_exit_saves(pipeline):

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +13,13 @@ import torch
 from sddpm.diffusion.solvers import make_scheduler
 from sddpm.energy.account import Account
 from sddpm.energy.activity import recording
-from sddpm.energy.cost import cost_model_names, energy_of, load_cost_model
+from sddpm.energy.cost import CostModel, cost_model_names, energy_of, load_cost_model
 from sddpm.energy.export import as_csv, as_json
 from sddpm.energy.html import as_html
 from sddpm.energy.ledger import firing_rate
 from sddpm.energy.measure import measure_network, measure_sampling
 from sddpm.energy.pictures import pictures
-from sddpm.energy.report import as_text, count, joules
+from sddpm.energy.report import NOT_COUNTED, as_text, count, joules
 from sddpm.energy.twin import ann_twin
 from sddpm.pipelines import SpikingDiffusionPipeline
 
@@ -132,3 +133,30 @@ def test_an_ann_is_reported_as_such(make_model):
     content = json.loads(as_json(account, ""))
     assert content["spiking"] is False and content["ann_twin"] is None and "differences" not in content
     assert "no spikes: an ANN" in as_html(account, "")
+
+
+def test_a_cost_model_without_costs_has_no_saving(account):
+    free = CostModel(
+        name="free", description="no energy", source="none", mac_pj=0, ac_pj=0, update_pj=0, leak_pj=0, memory=None
+    )
+    costs = Account(account.ledger, [free, COSTS[0]], account.twin, account.activity)
+    assert costs.saving(free) is None and costs.saving(COSTS[0]) == account.saving(COSTS[0])
+    text = as_text(costs)
+    assert "counted operations: 0 pJ; largest differences:" in text
+    row = next(line for line in text.splitlines() if line.startswith("free "))
+    assert row.endswith("0 pJ") and row.count("0 pJ") == 4
+    assert json.loads(as_json(costs, ""))["saving"]["free"] is None
+    assert "free" in as_csv(costs).splitlines()[0] and "free" in as_html(costs, "")
+    drawn = {picture.name: picture for picture in pictures(costs)}
+    (axes,) = drawn["relative"].figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [COSTS[0].name]
+    assert "relative" not in {picture.name for picture in pictures(Account(account.ledger, [free], account.twin))}
+
+
+def test_what_is_not_counted_is_listed_in_the_documents():
+    (listed,) = re.findall(r"Not counted: (.*)\.$", NOT_COUNTED)
+    document = (Path(__file__).parents[2] / "docs" / "how-to" / "energy.md").read_text()
+    (written,) = re.findall(r"\*\*Not counted\*\*: ([^.]*)\.", document)
+    assert "scaling by TSM (one multiplication an output and time step)" in listed
+    for part in listed.replace("SiLU if", "SiLU where").replace("spike routing", "the routing of spikes").split(", "):
+        assert part in " ".join(written.split())

@@ -37,6 +37,30 @@ def test_the_example_draws_what_ours_draws(classes, tmp_path):
     assert (np.abs(found.astype(int) - expected) <= 1).mean() > 0.95  # a spike that flips may change some
 
 
+@pytest.mark.parametrize("example", ["onnx_sample.py", "nir_sample.py"])
+def test_a_distilled_model_keeps_to_its_time_steps(example, tmp_path):
+    kept, out = [999, 500, 120], tmp_path / "out.png"
+    pipe = pipeline_of(channel_mult=(1,), pure=True, T=3, patch_size=2, timesteps=kept)
+    if example == "nir_sample.py":
+        pytest.importorskip("spikingjelly")
+        file = tmp_path / "model.nir"
+        export_nir(pipe, file)
+    else:
+        file = tmp_path / "model.onnx"
+        export_onnx(pipe, file)
+    command = [sys.executable, EXAMPLES / example, file, out, "--count", "3"]
+    for steps in ([], ["--steps", "3"]):
+        subprocess.run([*command, *steps], check=True)
+        images = pipe(seeds=range(3), engine="eager", output_type="pt", progress=False).images
+        expected = unit_to_uint8(torch.as_tensor(images))[:, 0].permute(1, 0, 2).reshape(8, 24).numpy()
+        found = np.asarray(Image.open(out))
+        assert found.std() > 5
+        assert (np.abs(found.astype(int) - expected) <= 1).mean() > 0.95  # a spike that flips may change some
+    done = subprocess.run([*command, "--steps", "4"], capture_output=True, text=True)
+    line = "error: this model was distilled to 3 evaluations: leave out --steps"
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == line
+
+
 @pytest.mark.parametrize("classes", [None, 3])
 def test_spikingjelly_draws_what_ours_draws(classes, tmp_path):
     """The example of NIR reads the diffusion step, the class and T from the file's metadata."""

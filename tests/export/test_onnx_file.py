@@ -1,6 +1,7 @@
 """What stands in an ONNX file besides its network, sampling from it, and files that are refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import torch
 from sddpm.errors import UserError
 from sddpm.export.onnx_file import KEY, export_onnx, onnx_model, read_onnx
 from sddpm.export.onnx_runner import load_onnx
+from sddpm.pipelines import SamplingOptions
 from sddpm.release.weights import halve
 from tests.helpers.small_pipeline import pipeline_of
 
@@ -48,6 +50,32 @@ def test_metadata_say_what_a_solver_needs(tmp_path):
     model = onnx.load(tmp_path / "model.onnx")
     assert data["opset"] == model.opset_import[0].version
     assert [value.name for value in model.graph.input] == ["x_t", "t", "class"]
+
+
+def test_the_default_sampler_and_number_of_steps_are_kept(tmp_path):
+    samplers = {"quick": {"solver": "dpm++", "timesteps": [999, 400, 20], "x0_scale": 1.03, "about": {"images": 8}},
+                "long": {"solver": "ddpm", "num_inference_steps": 30}}  # fmt: skip
+    ours = pipeline_of("unipc")
+    ours.register_to_config(samplers=samplers, sampler="quick", num_inference_steps=7)
+    export_onnx(ours, tmp_path / "model.onnx")
+    theirs = load_onnx(tmp_path / "model.onnx")
+    assert theirs.samplers == ours.samplers and theirs.default_sampler == "quick"
+    assert theirs.num_inference_steps == 7 and theirs.solver == "unipc"
+    own = replace(theirs.resolve_options(SamplingOptions()), engine="auto")
+    assert own == replace(ours.resolve_options(SamplingOptions()), engine="auto")
+    assert (own.solver, own.timesteps, own.x0_scale) == ("dpm++", (999, 400, 20), 1.03)
+
+
+def test_files_without_samplers_are_read(file, tmp_path):
+    """As sddpm 0.2 wrote them."""
+    model = onnx.load(file)
+    data = json.loads(model.metadata_props[0].value)
+    for name in ("num_inference_steps", "samplers", "sampler"):
+        assert data.pop(name) is None
+    onnx.helper.set_model_props(model, {KEY: json.dumps(data)})
+    onnx.save(model, tmp_path / "old.onnx")
+    old = load_onnx(tmp_path / "old.onnx")
+    assert old.samplers == {} and old.default_sampler is None and old.num_inference_steps == 50
 
 
 def test_signals_keep_their_range(tmp_path):
@@ -144,6 +172,7 @@ def test_from_the_command_line(sddpm, file):
         (("sample", "model.onnx", "--exit-tolerance", "0.9", "--force"), "spiking U-Net"),
         (("sample", "model.onnx", "--engine", "exact", "--force"), "exact"),
         (("sample", "none.onnx", "--force"), "none.onnx"),
+        (("sample", "model.onnx", "--device", "cuda", "--force"), "model.onnx samples on the CPU, not on 'cuda'"),
     ]:
         code, _, error = sddpm(*arguments)
         assert code == 2 and message in error and error.splitlines()[-1].startswith("error: "), error

@@ -1,6 +1,7 @@
 """The page, in headless Chromium: its solvers and noise against ours, every control, keyboard, labels and widths."""
 
 import json
+import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -157,6 +158,7 @@ def test_keyboard_and_stop(page):
         order.append(page.evaluate("document.activeElement.id"))
         page.keyboard.press("Tab")
     assert order == ["seed", "class", "solver", "steps", "draw", "next"]
+    page.get_by_label("Evaluations").fill("10")
     page.get_by_label("Evaluations").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("#steps-shown").text_content() == "11"
@@ -207,6 +209,93 @@ def test_a_distilled_model_keeps_to_its_time_steps(browser, tmp_path):
     expected = pipe(seeds=[0], output_type="pt", progress=False, engine="eager").images
     expected = unit_to_uint8(torch.as_tensor(expected))[0, 0].numpy()
     assert (np.abs(np.array(found).reshape(8, 8, 4)[..., 0] - expected.astype(int)) <= 1).mean() > 0.9
+
+
+def loaded(browser, address):
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_function("document.getElementById('status').textContent === 'Ready'")
+    return page
+
+
+def picture(page):
+    """Draw, and return the grey levels [8, 8]."""
+    page.get_by_role("button", name="Draw").click()
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('Seed ')")
+    pixels = "Array.from(document.getElementById('picture').getContext('2d').getImageData(0, 0, 8, 8).data)"
+    return np.array(page.evaluate(pixels)).reshape(8, 8, 4)[..., 0]
+
+
+def test_the_page_starts_with_the_default_sampler_and_shows_its_command(browser, sddpm, tmp_path, monkeypatch):
+    needs("npm")
+    cache = web.default_cache()
+    monkeypatch.setattr(web, "default_cache", lambda: cache)
+    pipe = pipeline_of(num_classes=2, names=["1", "a boot"], scale=1.02)
+    pipe.unet.load_state_dict(halve(pipe.unet.state_dict()))
+    sampler = {"solver": "dpm++", "timesteps": [999, 400, 20], "x0_scale": 1.05}
+    pipe.register_to_config(samplers={"quick": sampler}, sampler="quick")
+    pipe.save_pretrained(tmp_path / "tiny")
+    export_web(pipe, tmp_path / "page", name="tiny")
+    with served(tmp_path / "page") as address:
+        page = loaded(browser, address)
+        command = page.locator("#command")
+        start = "sddpm sample tiny --solver dpm++ --timesteps 999,400,20 --x0-scale 1.05"
+        assert command.text_content() == f"{start} --class 0 --seeds 0"
+        assert "draws the same picture, up to rounding" in page.locator("#same").text_content()
+        page.get_by_label("Class").select_option("a boot")
+        page.get_by_label("Seed", exact=True).fill("7")
+        assert command.text_content() == f"{start} --class 'a boot' --seeds 7"
+        found = {command.text_content(): picture(page)}
+        page.get_by_label("Solver").select_option("ddim")  # of which the sampler says nothing
+        page.get_by_label("Class").select_option("none")
+        other = "sddpm sample tiny --solver ddim --steps 3 --x0-scale 1.02 --class none"
+        assert command.text_content() == f"{other} --seeds 7"
+        found[command.text_content()] = picture(page)
+        page.get_by_role("button", name="Next seed").click()
+        assert command.text_content() == f"{other} --seeds 8"
+        page.close()
+    for line, pixels in found.items():
+        code, _, error = sddpm(*shlex.split(line)[1:], "--engine", "eager", "--scale", 1, "--out", "x.npz", "--force")
+        assert code == 0, error
+        expected = np.load("x.npz")["arr_0"][0, ..., 0].astype(int)
+        assert (np.abs(pixels - expected) <= 1).mean() > 0.9  # a spike that flips by rounding may change some
+
+
+def test_a_page_without_spikes_says_so_and_other_thresholds_have_no_command(browser, tmp_path):
+    needs("npm")
+    quantized = pipeline_of("unipc", neuron="quantized_relu", T=1, pure=True, scale=1.03)
+    export_web(quantized, tmp_path / "quantized", name="tiny")
+    export_web(pipeline_of(), tmp_path / "spiking", thresholds={"*": 0.9}, name="tiny")
+    with served(tmp_path / "quantized") as address:
+        page = loaded(browser, address)
+        assert page.locator("#title").text_content() == "tiny, drawn without spikes"
+        assert page.locator("#about").text_content().startswith("A network without spikes")
+        assert "T =" not in page.locator("#facts").text_content()
+        own = "sddpm sample tiny --solver dpm++ --steps 10 --x0-scale 1.03 --seeds 0"  # the page has no unipc
+        assert page.locator("#command").text_content() == own
+        page.close()
+    with served(tmp_path / "spiking") as address:
+        page = loaded(browser, address)
+        assert page.locator("#title").text_content() == "tiny, drawn by spikes"
+        assert "T = 2 SNN time steps" in page.locator("#facts").text_content()
+        assert page.locator("#same").is_hidden() and page.locator("#facts").is_visible()
+        page.close()
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps", "expected"),
+    [
+        ("dpm++", 3, {"stored": [999, 400, 20], "x0Scale": 1.05}),
+        ("ddim", 3, {"stored": None, "x0Scale": 1.02}),
+        ("dpm++", 4, {"stored": [999, 722, 302, 30], "x0Scale": 1.02}),
+        ("ddim", 4, {"stored": [999, 722, 302, 30], "x0Scale": 1.02}),
+        ("dpm++", 5, {"stored": None, "x0Scale": 1.02}),
+    ],
+)
+def test_time_steps_of_a_sampler_are_for_its_solver_alone(script, solver, steps, expected):
+    start = {"solver": "dpm++", "steps": 3, "timesteps": [999, 400, 20], "x0_scale": 1.05}
+    model = {"start": start, "timesteps": [999, 722, 302, 30], "x0_scale": 1.02}
+    assert script("([model, solver, steps]) => settings(model, solver, steps)", [model, solver, steps]) == expected
 
 
 def test_the_folder_is_known_and_replaced(folder, pipe):

@@ -103,7 +103,7 @@ def by_step(values: Sequence[float], twin: float, unit: str) -> Figure:
     places = range(1, len(values) + 1)
     axes.bar(places, values, color=SPIKES, width=0.7)
     axes.axhline(twin, color=SECOND, linewidth=1.4, linestyle="--")
-    axes.set_ylim(0, 1.2 * max(*values, twin))
+    axes.set_ylim(0, 1.2 * max(*values, twin, 1e-12))
     axes.text(0.5, twin, " without spikes", fontsize=9, color=SECOND, va="bottom")
     axes.set_xlim(0.5, len(values) + 0.5)
     axes.set_xticks(range(1, len(values) + 1, -(-len(values) // 16)))

@@ -49,9 +49,10 @@ class Consumption:
         """pJ of the ANN after each evaluation."""
         return list(accumulate([self.runs * self.twin.per_evaluation(cost).total] * len(self.evaluations)))
 
-    def saving(self, cost: CostModel) -> float:
-        """The saved share of the ANN's energy; negative if the spikes cost more."""
-        return 1 - self.growth(cost)[-1] / self.twin_growth(cost)[-1]
+    def saving(self, cost: CostModel) -> float | None:
+        """The saved share of the ANN's energy, negative if the spikes cost more; None if the ANN costs nothing."""
+        twin = self.twin_growth(cost)[-1]
+        return 1 - self.growth(cost)[-1] / twin if twin else None
 
     def by_snn_step(self, cost: CostModel) -> list[float]:
         """pJ if each evaluation ended after 1, 2, ... SNN time steps: earlier spikes do not depend on later ones.

@@ -1,12 +1,16 @@
 """`sddpm convert`: imports and exports checkpoints of the reference code."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sddpm.cli.app import app
+from sddpm.diffusion.timesteps import is_distilled
 from sddpm.errors import UserError
+
+if TYPE_CHECKING:
+    from sddpm.pipelines import SpikingDiffusionPipeline
 
 
 @app.command()
@@ -22,7 +26,7 @@ def convert(
     """Convert a checkpoint of the reference code (SDDPM or SDM's TSM) to a saved model, or a saved model back.
 
     A file is read as a checkpoint, without executing its pickle. A folder is read as a model saved by this package and
-    exported in the reference's layout.
+    exported in the reference's layout, if the reference's code can sample from it in the same way.
     """
     from sddpm.files import Output, check_outputs
 
@@ -62,8 +66,35 @@ def _export(source: Path, out: Path, given: dict[str, Any]) -> None:
         raise UserError(
             f"{', '.join(given)} cannot be changed in an export: leave it out, the model in {source} has its own"
         )
-    unet = load_pipeline(source).unet
+    pipeline = load_pipeline(source)
+    unet = pipeline.unet
     if not isinstance(unet, SpikingUNet2DModel):
         raise UserError(f"{source} holds a {type(unet).__name__}; the reference's layout needs a spiking U-Net")
+    _check_nothing_is_lost(pipeline, source)
     save_reference(unet, out)
     print(f"saved {out} in the reference's layout")
+
+
+def _check_nothing_is_lost(pipeline: "SpikingDiffusionPipeline", source: Path) -> None:
+    """Raise `UserError` for a pipeline whose sampling the reference's code cannot repeat: its checkpoint has the
+    network alone, and its prediction and noise schedule are fixed."""
+    noise = pipeline.scheduler.config
+    if noise.prediction_type != "epsilon":
+        raise UserError(f"the reference's network predicts epsilon, that of {source} predicts {noise.prediction_type}")
+    schedule = [noise.get(name) for name in ("beta_schedule", "beta_start", "beta_end", "trained_betas")]
+    if schedule != ["linear", 1e-4, 0.02, None]:
+        words = f"{noise.get('beta_schedule')} from {noise.get('beta_start')} to {noise.get('beta_end')}"
+        raise UserError(f"the reference's noise schedule is linear from 0.0001 to 0.02, that of {source} is {words}")
+    if is_distilled(noise):
+        raise UserError(
+            f"{source} samples only at its distilled time steps, for which the reference's layout has no place"
+        )
+    for what, kept, search in (
+        ("firing thresholds", pipeline.guided_thresholds, ""),
+        ("an x0_scale", None if pipeline.x0_scale == 1 else pipeline.x0_scale, " --search x0-scale"),
+    ):
+        if kept is not None:
+            raise UserError(
+                f"{source} samples with {what}, for which the reference's layout has no place: undo it in a copy with"
+                f" sddpm guide COPY --clear{search}"
+            )

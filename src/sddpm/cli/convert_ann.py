@@ -10,6 +10,7 @@ import typer
 
 from sddpm.cli.app import app
 from sddpm.cli.moments import data_section
+from sddpm.cli.options import refuse_options
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 @app.command("convert-ann")
 def convert_ann(
+    ctx: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(metavar="RUN|MODEL", help="A run or saved model that was trained with model.kind=quantized."),
@@ -74,17 +76,27 @@ def convert_ann(
             raise UserError(f"{option} must be at least {least}, not {value}")
     if not 0 < lr < math.inf:
         raise UserError(f"--lr must be above 0 and finite, not {lr}")
+    measures = report is not None or plot is not None
+    if not finetune_steps:
+        refuse_options(ctx, ("lr",), "is only for --finetune-steps N: leave it out")
+    if not measures:
+        refuse_options(ctx, ("report_images",), "is only for --report and --plot: leave it out")
+    if not (finetune_steps or measures):
+        names = ("batch_size", "config", "data", "seed")
+        refuse_options(ctx, names, "is only for --finetune-steps N, --report and --plot: leave it out")
 
     from sddpm.conversion.ann import convert_ann as convert
     from sddpm.conversion.ann_errors import conversion_errors
     from sddpm.conversion.finetuning import finetune_blocks
     from sddpm.conversion.training import continued_config
+    from sddpm.data.classes import use_class_order
     from sddpm.data.open import open_configured
     from sddpm.diffusion.noise import check_seeds
     from sddpm.diffusion.solvers import without_moments
     from sddpm.pipelines import load_pipeline
     from sddpm.pipelines.devices import pick_device
     from sddpm.training import load_config
+    from sddpm.training.batches import check_labels
     from sddpm.training.config_files import to_yaml
     from sddpm.training.history import Stage, stages_of, write_history
 
@@ -92,11 +104,12 @@ def convert_ann(
     pipeline = load_pipeline(model, pick_device(device))
     ann, spiking = pipeline.unet.eval(), convert(pipeline.unet, T=T, signed=signed)
     found: dict[str, ConversionErrors] = {}
-    measures = report is not None or plot is not None
     if finetune_steps or measures:
         dataset = open_configured(data_section(model, config, data))
+        use_class_order(dataset, pipeline.class_names)
+        check_labels(dataset, pipeline.num_classes)
 
-        def batches(seed: int, count: int) -> "Iterator[tuple[Tensor, Tensor]]":
+        def batches(seed: int, count: int) -> "Iterator[tuple[Tensor, ...]]":
             return noisy_images(pipeline, dataset, count, batch_size, seed)
 
         def measure(what: str) -> None:
@@ -130,8 +143,9 @@ def convert_ann(
 
 def noisy_images(
     pipeline: "SpikingDiffusionPipeline", dataset: "ImageDataset", count: int, batch_size: int, seed: int
-) -> "Iterator[tuple[Tensor, Tensor]]":
-    """At least `count` random images of a data set, with noise: x_t [B, C, H, W] and t [B]."""
+) -> "Iterator[tuple[Tensor, ...]]":
+    """At least `count` random images of a data set, with noise: x_t [B, C, H, W], t [B] and, if the model has classes,
+    the images' labels [B]."""
     import torch
 
     from sddpm.data import iterate_batches, to_model
@@ -140,11 +154,14 @@ def noisy_images(
     unet, alphas_cumprod = pipeline.unet, pipeline.scheduler.alphas_cumprod.cpu()
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(dataset), (-(-count // batch_size), batch_size), generator=generator)
-    for images in iterate_batches(dataset, iter(chosen)):
+    for images, indices in zip(iterate_batches(dataset, chosen), chosen, strict=True):
         x0 = to_model(images, unet.dtype)
         t = torch.randint(len(alphas_cumprod), (len(x0),), generator=generator)
         noise = torch.randn(x0.shape, generator=generator).to(x0)
-        yield add_noise(alphas_cumprod, x0, noise, t).to(unet.device), t.to(unet.device)
+        batch = [add_noise(alphas_cumprod, x0, noise, t), t]
+        if pipeline.num_classes is not None and dataset.labels is not None:
+            batch.append(dataset.labels[indices])
+        yield tuple(part.to(unet.device) for part in batch)
 
 
 def teller(steps: int):

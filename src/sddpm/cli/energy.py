@@ -1,12 +1,13 @@
 """`sddpm energy`: estimates the energy of a model's operations and spikes."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sddpm.cli.app import app
-from sddpm.cli.options import MODEL, Sampling, with_sampling_options
+from sddpm.cli.options import MODEL, Sampling, refuse_options, with_sampling_options
 from sddpm.cli.sample import parse_seeds
 from sddpm.errors import UserError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 @app.command()
 @with_sampling_options("engine", batch_size=8)
 def energy(
+    ctx: typer.Context,
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL)] = None,
     count: Annotated[int | None, typer.Option(help="Number of samples, with seeds 0, 1, ... (default: 8)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed per sample, such as 0-7.", metavar="RANGES")] = None,
@@ -81,6 +83,7 @@ def energy(
     if model is None:
         if not published:
             raise UserError("MODEL is missing: give a saved model or the folder of a run, or --published")
+        refuse_options(ctx, ctx.params.keys() - {"published"}, "needs MODEL: --published alone measures nothing")
         print_published()
         return
     from sddpm.energy.cost import cost_model_names, load_cost_model
@@ -92,14 +95,15 @@ def energy(
         inputs=filter(None, (model, images, data, *(cost or ()))),
         force=force,
     )
-    if images is not None and seeds is not None:
-        raise UserError("--seeds is only for samples: with --images use --count")
-    if images is not None and sampling["guidance_scale"] != 1:
-        raise UserError("--guidance-scale is only for samples: leave it out with --images")
-    if images is not None and sampling["eta"]:
-        raise UserError("--eta is only for samples: leave it out with --images")
+    if images is None:
+        refuse_options(ctx, ("data", "split", "resize", "download"), "is only for --images WHAT: leave it out")
+    else:
+        refuse_options(ctx, ("seeds",), "is only for samples: with --images use --count")
+        refuse_options(ctx, ("guidance_scale", "eta", "x0_scale"), "is only for samples: leave it out with --images")
     chosen = parse_seeds(seeds, 8 if count is None and seeds is None else count)
     costs = [load_cost_model(name) for name in cost or cost_model_names()]
+    if repeated := [name for name, times in Counter(each.name for each in costs).items() if times > 1]:
+        raise UserError(f"--cost: two cost models are named {repeated[0]!r}: give each a name of its own")
 
     from sddpm.energy.account import Account
     from sddpm.energy.activity import recording

@@ -9,7 +9,7 @@ import typer
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
 from sddpm.cli.guide_sampler import DEFAULT_NAME, clear_sampler, search_sampler
-from sddpm.cli.options import CHANGED, Sampling, with_sampling_options
+from sddpm.cli.options import CHANGED, Sampling, refuse_options, with_sampling_options
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
@@ -220,17 +220,10 @@ def guide(
 
 def refuse_foreign_options(ctx: typer.Context, search: str) -> None:
     """Raise `UserError` for an option that this kind of search does not use."""
-    of_samplers = search == "sampler"
-    foreign = [
-        parameter
-        for parameter in ctx.command.params
-        if (parameter.name in OF_SAMPLERS and not of_samplers) or (parameter.name in OF_OTHERS and of_samplers)
-    ]
-    for parameter in foreign:
-        source = ctx.get_parameter_source(str(parameter.name))
-        if source is not None and source.name == "COMMANDLINE":
-            only = "--search sampler" if search != "sampler" else "the other searches"
-            raise UserError(f"{parameter.opts[0]} is only for {only}: leave it out")
+    if search == "sampler":
+        refuse_options(ctx, OF_OTHERS, "is only for the other searches: leave it out")
+    else:
+        refuse_options(ctx, OF_SAMPLERS, "is only for --search sampler: leave it out")
 
 
 def parse_grid(text: str) -> tuple[float, ...]:

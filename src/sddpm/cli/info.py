@@ -91,7 +91,8 @@ def info(
             if isinstance(module, SpikingNeuron):
                 print(f"  {name:36} {config['neuron'].upper():<20} v_threshold {module.v_threshold:g}")
             elif name in macs:
-                shape = " x ".join(map(str, module.weight.shape))  # type: ignore[union-attr]
+                weight = getattr(module, "weight", None)  # the product of attention has none
+                shape = "product" if weight is None else " x ".join(map(str, weight.shape))
                 print(f"  {name:36} {shape:<20} {macs[name] / 1e6:.4g} M MACs")
 
 

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 from sddpm.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
     from sddpm.pipelines import SpikingDiffusionPipeline
 
 
-def open_model(model: Path, device: "torch.device | str" = "cpu") -> "SpikingDiffusionPipeline":
-    """The pipeline of a model, or of FILE.onnx. Raises `UserError`."""
+def open_model(model: Path, device: str = "auto") -> "SpikingDiffusionPipeline":
+    """The pipeline of a model on a device, as in `pick_device`, or of FILE.onnx on the CPU. Raises `UserError`."""
     if model.suffix.lower() != ".onnx" or model.is_dir():
         from sddpm.pipelines import load_pipeline
+        from sddpm.pipelines.devices import pick_device
 
-        return load_pipeline(model, device)
+        return load_pipeline(model, pick_device(device))
+    if device not in ("auto", "cpu"):
+        raise UserError(f"{model} samples on the CPU, not on {device!r}: leave out --device")
     try:
         from sddpm.export.onnx_runner import load_onnx
     except ImportError as error:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -45,6 +45,14 @@ def parse_timesteps(text: str | None) -> tuple[int, ...] | None:
 def parse_solver(name: str | None) -> str | None:
     """The name of a solver; None for "own", the model's solver."""
     return None if name == OWN else name
+
+
+def refuse_options(ctx: typer.Context, names: Collection[str], why: str) -> None:
+    """Raise `UserError` if one of these parameters of the running verb was given: its option, and `why`."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(str(parameter.name))
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"{parameter.opts[0]} {why}")
 
 
 class Row(NamedTuple):

@@ -79,11 +79,10 @@ def sample(
     from sddpm.cli.sample_outputs import plot_beside, write_images, write_signals
     from sddpm.figures.grid import denoising_strip
     from sddpm.pipelines import SamplingOptions
-    from sddpm.pipelines.devices import pick_device
     from sddpm.pipelines.recorder import DenoisingRecorder
     from sddpm.pipelines.wanted import wanted_images
 
-    pipeline = open_model(model, pick_device(device))
+    pipeline = open_model(model, device)
     channels = pipeline.unet.config.in_channels
     if pipeline.signal_range is None and channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")

@@ -17,7 +17,8 @@ from sddpm.models import SpikingUNet2DModel
 class LayerError:
     """name: of the layer of neurons.
     relative_error: |threshold x mean of the spikes over T - activation| / |activation|, Euclidean norms over all.
-    differing: share of neurons whose number of spikes differs from the activation's level.
+    differing: share of neurons whose number of spikes is not that of the activation: T x activation / threshold,
+        rounded.
     firing_rate: spikes of either sign per neuron and time step.
     """
 
@@ -42,7 +43,7 @@ class ConversionErrors:
 
 @torch.no_grad()
 def conversion_errors(
-    ann: SpikingUNet2DModel, spiking: SpikingUNet2DModel, batches: Iterable[tuple[Tensor, Tensor]]
+    ann: SpikingUNet2DModel, spiking: SpikingUNet2DModel, batches: Iterable[tuple[Tensor, ...]]
 ) -> ConversionErrors:
     """Both networks receive the same input; each layer of the spiking one receives the spikes of its own earlier
     layers.
@@ -50,7 +51,7 @@ def conversion_errors(
     Args:
         ann: a network with quantised activations, in evaluation mode.
         spiking: the result of `convert_ann`, possibly fine-tuned.
-        batches: x_t [B, C, H, W] and t [B].
+        batches: x_t [B, C, H, W], t [B] and, for a model with classes, labels [B].
 
     Raises:
         UserError: no batches.
@@ -59,14 +60,14 @@ def conversion_errors(
     sums = {name: torch.zeros(5, dtype=torch.float64) for name in layers}
     prediction, images = torch.zeros(2, dtype=torch.float64), 0
     with outputs(ann, layers) as activations, outputs(spiking, layers) as fired:
-        for x_t, t in batches:
-            wanted, got = ann(x_t, t).sample, spiking(x_t, t).sample
+        for batch in batches:
+            wanted, got = ann(*batch).sample, spiking(*batch).sample
             prediction += torch.stack([(got - wanted).square().sum(), wanted.square().sum()]).cpu().double()
-            images += len(x_t)
+            images += len(wanted)
             for name, layer in layers.items():
                 activation, spikes, s = activations[name][0], fired[name], thresholds[name]
                 mean = spikes.mean(0) * s
-                differing = spikes.sum(0).round() != (activation * (layer.levels / layer.step)).round()
+                differing = spikes.sum(0).round() != (activation * (len(spikes) / layer.step)).round()
                 sums[name] += torch.stack(
                     [
                         (mean - activation).square().sum(),

@@ -25,7 +25,7 @@ BLOCKS = (SpikingEncoder, SpikingResBlock, SpikingDownsample, SpikingUpsample, P
 def finetune_blocks(
     ann: SpikingUNet2DModel,
     spiking: SpikingUNet2DModel,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, ...]],
     *,
     steps: int,
     lr: float = 3e-4,
@@ -40,7 +40,8 @@ def finetune_blocks(
     Args:
         ann: a network with quantised activations, in evaluation mode.
         spiking: the result of `convert_ann`, in evaluation mode.
-        batches: x_t [B, C, H, W] and t [B]; one per step, at least `steps` of them.
+        batches: x_t [B, C, H, W], t [B] and, for a model with classes, labels [B]; one per step, at least `steps` of
+            them.
         steps: number of steps.
         lr: learning rate of the first step.
         callback: called after each step with its number (from 1) and its loss: the mean over blocks of
@@ -58,10 +59,10 @@ def finetune_blocks(
         for block in blocks:
             stack.callback(block.register_forward_pre_hook(_cut_gradient).remove)
         wanted, got = stack.enter_context(outputs(ann, names)), stack.enter_context(outputs(spiking, names))
-        for step, (x_t, t) in zip(range(1, steps + 1), batches, strict=False):
+        for step, batch in zip(range(1, steps + 1), batches, strict=False):
             with torch.no_grad():
-                ann(x_t, t)
-            spiking(x_t, t)
+                ann(*batch)
+            spiking(*batch)
             loss = torch.stack([_error(got[name], wanted[name]) for name in names]).mean()
             if not loss.isfinite():
                 raise UserError(

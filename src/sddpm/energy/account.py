@@ -32,7 +32,7 @@ class Account:
         return sum(difference.published for difference in self.differences)
 
     def saving(self, cost: CostModel) -> float | None:
-        """The saved share of the ANN's energy; negative if the spiking network costs more."""
-        if self.twin is None:
-            return None
-        return 1 - self.ledger.per_evaluation(cost).total / self.twin.per_evaluation(cost).total
+        """The saved share of the ANN's energy, negative if the spiking network costs more; None if there is no twin, or
+        its operations cost nothing."""
+        twin = 0.0 if self.twin is None else self.twin.per_evaluation(cost).total
+        return 1 - self.ledger.per_evaluation(cost).total / twin if twin else None

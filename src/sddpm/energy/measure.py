@@ -116,6 +116,7 @@ def measure_images(
     options = pipeline.resolve_options(replace(with_keywords(options, keywords, batch_size), engine="eager"))
     scheduler, _ = prepare_scheduler(pipeline.scheduler_of(options), options)
     unet = pipeline.unet
+    currents = unet.config.get("synaptic_currents")
     model: nn.Module = unet if options.exit_tolerance is None else EarlyExit(unet, options.exit_tolerance)
     thresholds, batch_size = options.v_threshold, options.batch_size or DEFAULT_BATCH_SIZE
     rows = _Rows(unet)
@@ -126,6 +127,8 @@ def measure_images(
             noise = draw_noise(generators, x0.shape[1:], x0.dtype, pipeline.device)
             for index, t in enumerate(scheduler.timesteps.tolist()):
                 x_t = add_noise(scheduler.alphas_cumprod, x0, noise, t)
+                if currents:  # as in sampling, the network receives the current at every SNN time step
+                    x_t = x_t.expand(unet.config.T, *x_t.shape)
                 predict(model, x_t, t, thresholds(index, t) if callable(thresholds) else thresholds)
                 rows.add(index, t, len(x0), counter)
     steps = f"{options.solver or pipeline.solver}'s {options.num_inference_steps} steps"

@@ -55,16 +55,17 @@ def _unit(energies: list[Energy]) -> tuple[str, float]:
 
 
 def _relative(account: Account) -> Picture | None:
-    if account.twin is None:
+    savings = {cost.name: account.saving(cost) for cost in account.costs}
+    shares = {name: 1 - saving for name, saving in savings.items() if saving is not None}
+    if not shares:
         return None
-    shares = [1 - (account.saving(cost) or 0.0) for cost in account.costs]
     return Picture(
         "relative",
         "Compared with the ANN",
         "Energy of one evaluation of the spiking network (all its time steps) as a share of that of an ANN U-Net of "
         "the "
         "same widths, for each cost model. Bars beyond the line cost more than the ANN.",
-        energy_figures.relative_energy([cost.name for cost in account.costs], shares),
+        energy_figures.relative_energy(list(shares), list(shares.values())),
     )
 
 

@@ -11,7 +11,8 @@ from sddpm.energy.published import PublishedRow
 
 NOT_COUNTED = (
     "Not counted: additions of residuals, of folded batch norms and of the readout, SiLU if the wiring has it, "
-    "control, leakage, spike routing, and the solver's arithmetic."
+    "scaling by TSM (one multiplication an output and time step), control, leakage, spike routing, and the solver's "
+    "arithmetic."
 )
 SHOWN_DIFFERENCES = 8
 
@@ -143,10 +144,11 @@ def difference_lines(account: Account) -> list[str]:
     """The published formula compared with the counts, and the layers with the largest differences."""
     cost, differences = account.costs[0], account.differences
     honest = sum(d.honest for d in differences)
+    share = f" ({honest / account.published - 1:+.1%})" if account.published else ""
     lines = [
         f"Published formula ({cost.mac_pj:g} pJ x MACs of the first convolution + {cost.ac_pj:g} pJ x rate x T x MACs "
         f"of the others): {joules(account.published)} per evaluation",
-        f"counted operations: {joules(honest)} ({honest / account.published - 1:+.1%}); largest differences:",
+        f"counted operations: {joules(honest)}{share}; largest differences:",
     ]
     shown = differences[:SHOWN_DIFFERENCES]
     width = max(len(d.name) for d in shown)

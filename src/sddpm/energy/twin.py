@@ -14,15 +14,17 @@ SHARED = ("sample_size", "in_channels", "out_channels", "base_channels", "channe
 
 
 def ann_twin(config: Mapping[str, Any], middle_attention: bool = False) -> ANNUNet2DModel:
-    """An untrained diffusers U-Net with the widths, depth, patches and image size of a spiking network.
+    """An untrained diffusers U-Net with the widths, depth, patches, attention and image size of a spiking network.
 
     It runs once, where the spiking network runs T time steps.
 
     Args:
         config: config of the `SpikingUNet2DModel`.
-        middle_attention: whether the middle has an attention block, which the spiking network lacks.
+        middle_attention: whether the middle also has an attention block, which no spiking network has.
     """
-    return ANNUNet2DModel(**{key: config[key] for key in SHARED}, middle_attention=middle_attention).eval()
+    shared = {key: config[key] for key in SHARED}
+    attention = config.get("attention_resolutions", ())
+    return ANNUNet2DModel(**shared, attention_resolutions=attention, middle_attention=middle_attention).eval()
 
 
 def twin_ledger(pipeline: SpikingDiffusionPipeline) -> Ledger:

@@ -30,11 +30,12 @@ def own_thresholds(pipeline: SpikingDiffusionPipeline) -> Thresholds | None:
 def describe(pipeline: SpikingDiffusionPipeline, *, rates: bool) -> dict[str, Any]:
     """The metadata of a model, as JSON values.
 
-    network, config: of the U-Net. scheduler: [module, class] and config. solver, x0_scale: the model's defaults.
-    schedule: num_train_timesteps, beta_schedule, beta_start, beta_end, or null if the scheduler has another schedule;
-    with prediction_type and clip_sample, this is all that a solver needs. range: the values of the darkest and the
-    brightest pixel in x_0. signal_range, class_names: null or as in the pipeline. thresholds: by layer. firing_rates:
-    the layers of that output, or null. versions.
+    network, config: of the U-Net. scheduler: [module, class]. scheduler_config: its config. solver, x0_scale: the
+    model's own. num_inference_steps, samplers, sampler: as saved with the model, or null. schedule:
+    num_train_timesteps, beta_schedule, beta_start, beta_end, or null if the scheduler has another schedule; with
+    prediction_type, clip_sample, x0_scale, and the stored timesteps and distilled of scheduler_config, this is all that
+    a solver needs. range: the values of the darkest and the brightest pixel in x_0. signal_range, class_names: null or
+    as in the pipeline. thresholds: by layer. firing_rates: the layers of that output, or null. versions.
     """
     config, scheduler = pipeline.unet.config, pipeline.scheduler
     noise = scheduler.config
@@ -52,6 +53,9 @@ def describe(pipeline: SpikingDiffusionPipeline, *, rates: bool) -> dict[str, An
         "prediction_type": noise["prediction_type"],
         "clip_sample": clips_sample(scheduler),
         "x0_scale": pipeline.x0_scale,
+        "num_inference_steps": pipeline.config.get("num_inference_steps"),
+        "samplers": {name: sampler.to_dict() for name, sampler in pipeline.samplers.items()} or None,
+        "sampler": pipeline.config.get("sampler"),
         "T": config.get("T"),
         "range": [-1.0, 1.0],
         "signal_range": pipeline.signal_range,

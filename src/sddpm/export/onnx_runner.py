@@ -18,6 +18,8 @@ from sddpm.export.onnx_file import OnnxFile, read_onnx
 from sddpm.models.config import check_sample, labels_for
 from sddpm.pipelines import SpikingDiffusionPipeline
 
+LATER = ("num_inference_steps", "samplers", "sampler")  # files of sddpm 0.2 lack them
+
 
 class OnnxUNet(nn.Module):
     """A network in an ONNX file, called like the original network; on the CPU, in float32.
@@ -72,8 +74,9 @@ def load_onnx(path: str | PathLike[str]) -> SpikingDiffusionPipeline:
     try:
         scheduler = _scheduler(data["scheduler"], data["scheduler_config"])
         unet: Any = OnnxUNet(file)
-        parts = (data["class_names"], data["signal_range"], data["x0_scale"])
-        return SpikingDiffusionPipeline(unet, scheduler, None, *parts)
+        parts = {name: data[name] for name in ("class_names", "signal_range", "x0_scale")}
+        parts |= {name: data.get(name) for name in LATER}
+        return SpikingDiffusionPipeline(unet, scheduler, **parts)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: its metadata has no {error}") from error
 

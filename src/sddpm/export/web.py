@@ -20,11 +20,12 @@ from sddpm.export.onnx_file import onnx_model
 from sddpm.files import atomic_path
 from sddpm.models.config import sample_shape
 from sddpm.models.thresholds import Thresholds, spiking_neurons
-from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines import SamplingOptions, SpikingDiffusionPipeline
 
 RUNTIME_VERSION = "1.30.0"
 RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 PAGE = Path(__file__).parent / "page"
+SOLVERS = ("dpm++", "ddim")  # of the page
 
 
 def export_web(
@@ -62,14 +63,16 @@ def export_web(
         for file in [*sorted(PAGE.iterdir()), *runtime]:
             shutil.copyfile(file, temporary / file.name)
         (temporary / "model.onnx").write_bytes(model.SerializeToString())
-        facts = page_facts(pipeline, model, name)
+        # With other thresholds, sampling from the saved model gives other pictures.
+        facts = page_facts(pipeline, model, name) | {"repeatable": thresholds is None}
         (temporary / "model.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name: str | None = None) -> dict[str, Any]:
     """The model's data for the page. For the solver: alphas_cumprod, prediction_type, clip_sample, x0_scale, timesteps
-    (those that the scheduler keeps, or null) and distilled (whether the model samples at these alone). For display:
-    name, shape, T, parameters, num_classes, class_names, firing_rates (its layers) and neurons (of each layer)."""
+    (those that the scheduler keeps, or null), distilled (whether the model samples at these alone) and start (see
+    `start_of`). For display: name, shape, T, parameters, num_classes, class_names, firing_rates (its layers) and
+    neurons (of each layer)."""
     config, neurons = pipeline.unet.config, spiking_neurons(pipeline.unet)
     own = Path(str(config.get("_name_or_path") or "model")).name
     kept = describe(pipeline, rates=bool(neurons))
@@ -82,8 +85,21 @@ def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name:
         "neurons": list(layer_sizes(model, list(neurons)).values()),
         "timesteps": kept_timesteps(pipeline.scheduler.config),
         "distilled": is_distilled(pipeline.scheduler.config),
+        "start": start_of(pipeline),
         "alphas_cumprod": pipeline.scheduler.alphas_cumprod.double().tolist(),
     }
+
+
+def start_of(pipeline: SpikingDiffusionPipeline) -> dict[str, Any]:
+    """The solver, steps, time steps (null for even ones) and x0_scale with which the page starts: those that the model
+    samples with by default if the page has the solver, else dpm++ with 10 steps and the model's own x0_scale. A
+    distilled model is one of ddim."""
+    default = pipeline.resolve_options(SamplingOptions())
+    solver = "ddim" if is_distilled(pipeline.scheduler.config) else default.solver or pipeline.solver
+    if solver not in SOLVERS:
+        return {"solver": "dpm++", "steps": 10, "timesteps": None, "x0_scale": pipeline.x0_scale}
+    steps, timesteps = default.num_inference_steps, default.timesteps
+    return {"solver": solver, "steps": steps, "timesteps": timesteps, "x0_scale": default.x0_scale}
 
 
 def layer_sizes(model: onnx.ModelProto, layers: list[str]) -> Mapping[str, int]:

@@ -45,7 +45,8 @@ def energy_by_layer(
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(True, axis="x", linewidth=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if axes.containers:  # no part, no legend: all energies can be 0
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
@@ -86,7 +87,8 @@ def energy_by_diffusion_step(
     axes.tick_params(labelsize=8)
     axes.margins(x=0.005)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if axes.containers:
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 

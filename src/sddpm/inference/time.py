@@ -1,5 +1,6 @@
 """The biases of the residual blocks' hidden layers from the diffusion step and the class."""
 
+from collections import OrderedDict
 from typing import cast
 
 import torch
@@ -11,11 +12,14 @@ from sddpm.inference.blocks import ResBlock
 from sddpm.inference.folding import double
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 
+MOST_BYTES = 2**28
+
 
 class TimeBiases:
     """A diffusion step (and a class) -> for each block the bias [S, C] of its hidden layer, including the folded bias.
 
-    One product for all blocks, in float64 and rounded once; used biases are cached.
+    One product for all blocks, in float64 and rounded once. The biases that were used last are kept, up to
+    `MOST_BYTES`.
     """
 
     def __init__(
@@ -28,14 +32,21 @@ class TimeBiases:
         self.weight = torch.cat([double(block.projection.weight) for block in blocks])
         self.bias = torch.cat([double(block.projection.bias) + block.hidden_bias for block in blocks], dim=1)
         self.widths = [block.projection.out_features for block in blocks]
-        self.known: dict[tuple[int, int | None], list[Tensor]] = {}
+        self.most = max(1, MOST_BYTES // (self.bias.numel() * self.dtype.itemsize))
+        self.known: OrderedDict[tuple[int, int | None], list[Tensor]] = OrderedDict()
 
     def __call__(self, t: int, label: int | None) -> list[Tensor]:
-        if (t, label) not in self.known:
-            (weight1, bias1), (weight2, bias2) = self.layers
-            x = weight2 @ F.silu(weight1 @ self.table[t] + bias1) + bias2
-            if self.classes is not None:
-                x = x + self.classes[label]
-            biases = (self.bias + self.weight @ F.silu(x)).to(self.device, self.dtype)
-            self.known[t, label] = [part.contiguous() for part in biases.split(self.widths, dim=1)]
-        return self.known[t, label]
+        found = self.known.pop((t, label), None) or self.compute(t, label)
+        self.known[t, label] = found  # used last, so dropped last
+        while len(self.known) > self.most:
+            self.known.popitem(last=False)
+        return found
+
+    def compute(self, t: int, label: int | None) -> list[Tensor]:
+        """The biases, which are not kept."""
+        (weight1, bias1), (weight2, bias2) = self.layers
+        x = weight2 @ F.silu(weight1 @ self.table[t] + bias1) + bias2
+        if self.classes is not None:
+            x = x + self.classes[label]
+        biases = (self.bias + self.weight @ F.silu(x)).to(self.device, self.dtype)
+        return [part.contiguous() for part in biases.split(self.widths, dim=1)]

@@ -82,9 +82,10 @@ def bill(made: Consumption, cost: CostModel) -> str:
     numbers = {
         "Spiking": in_units(made.growth(cost)[-1]),
         "Without spikes": in_units(made.twin_growth(cost)[-1]),
-        "Spikes cost": f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'}",
-        "SNN time steps": f"{made.snn_steps:.3g} of {made.T}",
     }
+    if saved is not None:
+        numbers["Spikes cost"] = f"{abs(saved):.0%} {'less' if saved >= 0 else 'more'}"
+    numbers["SNN time steps"] = f"{made.snn_steps:.3g} of {made.T}"
     rows = "".join(f"<div><dt>{name}</dt><dd>{number}</dd></div>" for name, number in numbers.items())
     return f'<div class="bill">{html.gallery(made.picture[None], [made.caption])}<dl>{rows}</dl></div>'
 
@@ -102,7 +103,8 @@ def growth(made: Consumption, cost: CostModel) -> str:
 def figures(made: Consumption, cost: CostModel) -> list[str]:
     steps, twin = made.by_snn_step(cost), made.twin_growth(cost)[-1]
     every = [load_cost_model(each) for each in cost_model_names()]
-    shares = [1 - made.saving(each) for each in every]
+    savings = [(each.name, made.saving(each)) for each in every]
+    shares = {each: 1 - saving for each, saving in savings if saving is not None}
     return [
         growth(made, cost),
         charts.chart(
@@ -111,9 +113,9 @@ def figures(made: Consumption, cost: CostModel) -> list[str]:
             f"From {in_units(steps[0])} after the first to {in_units(steps[-1])} after all of them",
         ),
         charts.chart(
-            charts.shares([each.name for each in every], shares),
+            charts.shares(list(shares), list(shares.values())),
             "By cost model",
-            "; ".join(f"{each.name}: {share:.0%}" for each, share in zip(every, shares, strict=True)),
+            "; ".join(f"{each}: {share:.0%}" for each, share in shares.items()),
         ),
     ]
 
@@ -131,7 +133,7 @@ def table(runs: list[Consumption], cost: CostModel) -> str:
             "no" if tolerance is None else f"{tolerance:g}",
             f"{made.snn_steps:.3g} of {made.T}",
             in_units(made.growth(cost)[-1]),
-            f"{made.saving(cost):.0%}",
+            "" if (saved := made.saving(cost)) is None else f"{saved:.0%}",
         )
         rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)

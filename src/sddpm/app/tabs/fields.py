@@ -87,7 +87,7 @@ def make_fields(
             info="Number of network evaluations",
             max_lines=1,
             min_width=120,
-            placeholder=own_steps(facts),
+            **steps_choice(facts),
         )
     parts["sampler"] = gr.Dropdown(**sampler_choices(facts), label="Sampler", info="Samplers saved with the model")
     with gr.Row():
@@ -128,12 +128,13 @@ def follow_model(shelf: Shelf, fields: Fields, all_classes: bool) -> None:
         except Exception as error:
             gr.Warning(in_a_line(error))
             return [gr.skip()] * 5
+        emptied: dict[str, Any] = {"value": ""} if facts.distilled else {}
         return [
             gr.update(**label_choices(facts, all_classes)),
             gr.update(visible=bool(facts.classes), value=""),
             gr.update(**solver_choices(facts)),
             gr.update(**sampler_choices(facts)),
-            gr.update(placeholder=own_steps(facts)),
+            gr.update(**steps_choice(facts), **emptied),
         ]
 
     outputs = [parts[name] for name in ("label", "guidance_scale", "solver", "sampler", "steps")]
@@ -148,7 +149,7 @@ def label_choices(facts: Facts, all_classes: bool) -> dict[str, Any]:
 
 
 def solver_choices(facts: Facts) -> dict[str, Any]:
-    choices = [(f"own ({facts.own})", ""), *((name, name) for name in facts.solvers)]
+    choices = [(f"default ({facts.solver})", ""), *((name, name) for name in facts.solvers)]
     return {"choices": choices, "value": ""}
 
 
@@ -157,5 +158,5 @@ def sampler_choices(facts: Facts) -> dict[str, Any]:
     return {"choices": choices, "value": "", "visible": bool(facts.samplers)}
 
 
-def own_steps(facts: Facts) -> str:
-    return f"own ({facts.steps})"
+def steps_choice(facts: Facts) -> dict[str, Any]:
+    return {"placeholder": f"default ({facts.steps})", "interactive": not facts.distilled}

@@ -9,8 +9,9 @@ async function load() {
   ort.env.wasm.numThreads = 1; // more threads need a server that isolates the page
   ort.env.wasm.wasmPaths = new URL(".", location.href).href;
   model = await (await fetch("model.json")).json();
-  byId("title").textContent = `${model.name}, drawn by spikes`;
-  if (model.T === null) byId("title").textContent = `${model.name}, drawn without spikes`;
+  const spiking = model.firing_rates !== null;
+  byId("title").textContent = `${model.name}, drawn ${spiking ? "by" : "without"} spikes`;
+  if (!spiking) byId("about").textContent = byId("about").textContent.replace("of spiking neurons", "without spikes");
   const [channels, height, width] = model.shape;
   Object.assign(byId("picture"), { width, height });
   if (model.num_classes !== null) {
@@ -18,16 +19,16 @@ async function load() {
     byId("class").append(...[...names, "none"].map((name, i) => new Option(name, i)));
     byId("class-field").hidden = false;
   }
-  if (model.timesteps !== null) setSteps(model.timesteps.length);
+  byId("solver").value = model.start.solver;
+  setSteps(model.start.steps);
   if (model.distilled) {
-    byId("solver").value = "ddim";
     byId("steps").disabled = byId("solver").disabled = true;
     byId("about").textContent += ` It was distilled to ${model.timesteps.length} evaluations and supports no other number.`;
   }
   byId("facts").textContent =
     `${model.parameters.toLocaleString("en")} parameters, ${channels === 1 ? "grey" : "colour"} pictures of ` +
-    `${width} x ${height} pixels` + (model.T === null ? "" : `, T = ${model.T} SNN time steps per evaluation`) +
-    `. sddpm sample in Python draws the same picture for the same seed.`;
+    `${width} x ${height} pixels` + (spiking ? `, T = ${model.T} SNN time steps per evaluation.` : ".");
+  showCommand();
   session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
   say("Ready");
   for (const id of ["draw", "next"]) byId(id).disabled = false;
@@ -40,16 +41,26 @@ function setSteps(steps) {
   byId("steps-shown").textContent = byId("steps").value;
 }
 
+// The seed, solver and steps of the controls, and the class, null without classes.
+function controlValues() {
+  const label = model.num_classes === null ? null : Number(byId("class").value);
+  return { seed: Number(byId("seed").value), steps: Number(byId("steps").value), solver: byId("solver").value, label };
+}
+
+function showCommand() {
+  const { seed, steps, solver, label } = controlValues();
+  byId("command").textContent = command(model, solver, steps, label, seed);
+  byId("same").hidden = !model.repeatable; // thresholds that were given to the export are not in the command
+}
+
 const say = (text) => { byId("status").textContent = text; };
 
-async function predict(x, t) {
+async function predict(x, t, label) {
   const feed = {
     x_t: new ort.Tensor("float32", Float32Array.from(x), [1, ...model.shape]),
     t: new ort.Tensor("int64", BigInt64Array.of(BigInt(t)), [1]),
   };
-  if (model.num_classes !== null) {
-    feed["class"] = new ort.Tensor("int64", BigInt64Array.of(BigInt(byId("class").value)), [1]);
-  }
+  if (label !== null) feed["class"] = new ort.Tensor("int64", BigInt64Array.of(BigInt(label)), [1]);
   const found = await session.run(feed);
   return { prediction: found.prediction.data, rates: found.firing_rates?.data };
 }
@@ -84,7 +95,7 @@ function showRates(sums, count) {
 
 async function draw() {
   const run = (running = {});
-  const seed = Number(byId("seed").value), steps = Number(byId("steps").value), solver = byId("solver").value;
+  const { seed, steps, solver, label } = controlValues();
   byId("draw").disabled = byId("next").disabled = true;
   byId("stop").disabled = false;
   byId("save").hidden = true;
@@ -93,7 +104,8 @@ async function draw() {
   try {
     const noise = Array.from(randn(seed, model.shape.reduce((a, b) => a * b)));
     show(noise);
-    for await (const { index, x, x0, rates } of sample(model, predict, noise, steps, solver)) {
+    const predictClass = (x, t) => predict(x, t, label);
+    for await (const { index, x, x0, rates } of sample(model, predictClass, noise, steps, solver)) {
       const last = index + 1 === steps;
       show(last ? x : x0);
       if (rates) sums = Array.from(rates, (rate, i) => rate + (sums?.[i] ?? 0));
@@ -116,9 +128,11 @@ async function draw() {
 }
 
 byId("steps").addEventListener("input", () => { byId("steps-shown").textContent = byId("steps").value; });
+byId("controls").addEventListener("input", showCommand);
 byId("controls").addEventListener("submit", (event) => { event.preventDefault(); draw(); });
 byId("next").addEventListener("click", () => {
   byId("seed").value = (Number(byId("seed").value) + 1) % 2 ** 32;
+  showCommand();
   if (byId("controls").reportValidity()) draw();
 });
 byId("stop").addEventListener("click", () => { running = null; });

@@ -42,19 +42,38 @@ function randn(seed, count) {
   return out;
 }
 
-// n time steps from N - 1 down to the clean image: those saved with the model, or in equal strides.
-function timesteps(n, model) {
-  const N = model.alphas_cumprod.length;
-  if (model.timesteps?.length === n) return model.timesteps;
+// n time steps from N - 1 down to the clean image, in equal strides.
+function evenTimesteps(n, N) {
   return Array.from({ length: n }, (_, i) => Math.floor((2 * N * (n - i) + n) / (2 * n)) - 1);
 }
 
+// The time steps stored for this solver and number of steps, or null for even ones, and the x0_scale. Those of the
+// default sampler are for its own solver alone; those of the scheduler are for every solver.
+function settings(model, solver, steps) {
+  const start = model.start?.solver === solver && model.start.steps === steps ? model.start : null;
+  const kept = model.timesteps?.length === steps ? model.timesteps : null;
+  return { stored: start?.timesteps ?? kept, x0Scale: start?.x0_scale ?? model.x0_scale };
+}
+
+// The command that draws the same picture. label: the number of the class, null without classes.
+function command(model, solver, steps, label, seed) {
+  const { stored, x0Scale } = settings(model, solver, steps);
+  const quoted = (word) => (/^[\w@%+=:,.\/-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
+  const words = ["sddpm", "sample", model.name, "--solver", solver];
+  words.push(...(stored ? ["--timesteps", stored.join(",")] : ["--steps", String(steps)]), "--x0-scale", String(x0Scale));
+  if (label !== null) {
+    const numbered = model.class_names?.includes(String(label)) ? model.class_names[label] : String(label);
+    words.push("--class", label === model.num_classes ? "none" : numbered);
+  }
+  return [...words, "--seeds", String(seed)].map(quoted).join(" ");
+}
+
 // The clean image implied by a prediction, scaled and clamped with the model's settings.
-function cleanImage(model, alpha, x, predicted) {
+function cleanImage(model, alpha, x, predicted, x0Scale) {
   const signal = Math.sqrt(alpha), noise = Math.sqrt(1 - alpha);
   return x.map((value, i) => {
     const ofV = model.prediction_type === "v_prediction";
-    const x0 = (ofV ? signal * value - noise * predicted[i] : (value - noise * predicted[i]) / signal) * model.x0_scale;
+    const x0 = (ofV ? signal * value - noise * predicted[i] : (value - noise * predicted[i]) / signal) * x0Scale;
     return model.clip_sample ? Math.min(1, Math.max(-1, x0)) : x0;
   });
 }
@@ -90,11 +109,12 @@ const SOLVERS = {
 async function* sample(model, predict, x, steps, solver) {
   const alphas = model.alphas_cumprod;
   const step = SOLVERS[solver]();
-  const chosen = timesteps(steps, model);
+  const { stored, x0Scale } = settings(model, solver, steps);
+  const chosen = stored ?? evenTimesteps(steps, alphas.length);
   for (let index = 0; index < steps; index++) {
     const t = chosen[index];
     const { prediction, rates } = await predict(x, t);
-    const x0 = cleanImage(model, alphas[t], x, prediction);
+    const x0 = cleanImage(model, alphas[t], x, prediction, x0Scale);
     x = step(x, x0, alphas[t], index + 1 < steps ? alphas[chosen[index + 1]] : 1);
     yield { index, t, x, x0, rates };
   }
