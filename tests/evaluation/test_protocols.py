@@ -15,7 +15,10 @@ def test_published_conditions_depart_in_nothing():
 
 
 def test_every_departure_is_told():
-    made = Conditions(2_000, "test", "clean-fid", 768, 500, False, False, 3)
+    made = Conditions(
+        2_000, "test", "clean-fid", 768, reference_limit=500, published_inception=False, published_fad=False,
+        other_weights=True, skipped=3,
+    )  # fmt: skip
     assert departures(SDDPM, METRICS["fid"], made) == [
         "2,000 samples instead of 50,000",
         "test split instead of train",
@@ -23,6 +26,7 @@ def test_every_departure_is_told():
         "768 features instead of 2048",
         "clean-fid preprocessing instead of pytorch-fid",
         "Inception weights from another file than the published",
+        "reference statistics made with other weights",
         "3 damaged images left out",
     ]
     assert departures(SDDPM, METRICS["is"], made) == [

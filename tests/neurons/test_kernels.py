@@ -77,6 +77,13 @@ def test_equals_the_definition_by_hypothesis(dynamics, shape, T, dtype, v_thresh
 
 
 @built
+def test_the_square_of_alpha_is_rounded_alike():
+    """This alpha**2 is not alpha * alpha."""
+    dynamics = Dynamics(surrogate="piecewise_quadratic", surrogate_alpha=2.3619146383200875)
+    compare(dynamics, currents((1, 500), torch.float64), v_threshold=2.75)
+
+
+@built
 @pytest.mark.parametrize("level", range(len(native.instruction_sets())))
 def test_every_instruction_set_gives_the_same(level):
     kernel = native.library()

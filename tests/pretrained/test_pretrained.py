@@ -92,12 +92,14 @@ def test_the_package_is_not_written_to():
 
 
 def test_it_is_evaluated_by_name_and_the_data_set_with_its_split(tmp_path, shared_dir):
-    options = ["--data", str(shared_dir / "data" / "mnist"), "--reference", "mnist", "--metric", "fad", "--steps", "1"]
+    options = ["--data", str(shared_dir / "data" / "mnist"), "--reference", "mnist", "--metric", "fad"]
     options += ["--fad-weights", str(shared_dir / "data/fad/mnist_64.pth"), "--samples", "200", "--no-copies"]
     options += ["--image-size", "32", "--force"]
-    for source, kind in (("mnist", "model"), ("mnist:test", "images")):
+    for source, kind, sampling in (("mnist", "model", ["--steps", "1"]), ("mnist:test", "images", [])):
         out = tmp_path / f"{kind}.json"
-        result = CliRunner().invoke(app, ["evaluate", source, *options, "--out", str(out), "--work", str(tmp_path)])
+        result = CliRunner().invoke(
+            app, ["evaluate", source, *sampling, *options, "--out", str(out), "--work", str(tmp_path)]
+        )
         assert result.exit_code == 0, result.exception
         assert json.loads(out.read_text())["samples"]["kind"] == kind
 

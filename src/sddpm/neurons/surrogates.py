@@ -44,7 +44,7 @@ def triangle_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
 def piecewise_quadratic_vjp(grad: Tensor, u: Tensor, alpha: float) -> Tensor:
     """max(0, alpha - alpha^2 |u|): the triangle with area 1 and peak alpha (spikingjelly's PiecewiseQuadratic)."""
     size = u.abs()
-    return (grad * (-(alpha**2) * size + alpha)).masked_fill_(size > (1 / alpha), 0)
+    return (grad * (-(alpha * alpha) * size + alpha)).masked_fill_(size > (1 / alpha), 0)  # ** may round otherwise
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def surrogate_constants(dynamics: Dynamics) -> tuple[float, float, float]:
         "sigmoid": (alpha, 0.0, 0.0),
         "rectangle": (alpha, 0.5 / alpha, 0.0),
         "triangle": (alpha, 0.0, 0.0),
-        "piecewise_quadratic": (alpha, 1 / alpha, -(alpha**2)),
+        "piecewise_quadratic": (alpha, 1 / alpha, -(alpha * alpha)),
     }[dynamics.surrogate]
 
 
