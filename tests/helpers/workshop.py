@@ -191,12 +191,27 @@ def options_of(verb: str) -> set[str]:
 
 
 def needs_network(verb: str, words: list[str]) -> bool:
-    """Whether a command fetches what no stand-in is for (Inception's weights, a runtime), or serves for ever."""
+    """Whether a command fetches what no stand-in is for (Inception's weights, a runtime), needs a file that such a
+    command would have made, or serves for ever."""
     if verb == "app" or {"--push", "--web"} & set(words):
         return True
+    if verb == "release" and "--evaluation" in words:
+        return not Path(words[words.index("--evaluation") + 1]).exists()
     if verb in ("evaluate", "guide"):
         return "--fad-weights" not in words
     return verb == "stats" and "--fad-weights" not in words
+
+
+def has_effect(verb: str, option: str, words: list[str]) -> bool:
+    """Whether a command with these words takes an option that makes it small; without effect it would be refused."""
+    if verb == "guide" and "sampler" in words:
+        return option not in ("--steps", "--proxy-images")
+    if verb == "convert-ann":
+        measures = bool({"--report", "--plot"} & set(words))
+        return measures or (option == "--batch-size" and "--finetune-steps" in words)
+    if verb == "evaluate" and option == "--steps":
+        return ":" not in words[0] and not words[0].endswith((".npz", ".zip"))
+    return True
 
 
 def small(verb: str, words: list[str]) -> list[str]:
@@ -207,7 +222,7 @@ def small(verb: str, words: list[str]) -> list[str]:
             words[index + 1] = str(min(int(words[index + 1]), limits[word]))
         if word == "--seeds" and verb != "interpolate" and "-" in words[index + 1]:
             words[index + 1] = "0-1"
-    added = [option for option in ADDED.get(verb, ()) if option not in words]
+    added = [option for option in ADDED.get(verb, ()) if option not in words and has_effect(verb, option, words)]
     if {"--timesteps", "--sampler", "--search"} & set(words) or any(re.search(r"-4$", word) for word in words):
         added = [option for option in added if option != "--steps" or verb == "guide"]
     if "--seeds" in words or "--images" in words or "--published" in words:
@@ -216,7 +231,7 @@ def small(verb: str, words: list[str]) -> list[str]:
     if verb == "guide":
         search = words[words.index("--search") + 1] if "--search" in words else "scalar"
         if search == "sampler":
-            added = [*(option for option in added if option != "--steps"), "--proxy-seeds", "--proxy-budget"]
+            added += ["--proxy-seeds", "--proxy-budget"]
         if search in ("scalar", "x0-scale", "sampler"):
             words += ["--grid", "0.99,1" if search == "scalar" else "1,1.05"]
         else:  # one number after another, which are not refined

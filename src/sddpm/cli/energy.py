@@ -83,7 +83,9 @@ def energy(
     if model is None:
         if not published:
             raise UserError("MODEL is missing: give a saved model or the folder of a run, or --published")
-        refuse_options(ctx, ctx.params.keys() - {"published"}, "needs MODEL: --published alone measures nothing")
+        refuse_options(
+            ctx, ctx.params.keys() - {"published", "force"}, "needs MODEL: --published alone measures nothing"
+        )
         print_published()
         return
     from sddpm.energy.cost import cost_model_names, load_cost_model
