@@ -95,8 +95,9 @@ def test_early_exit_and_table(sddpm, tmp_path):
     assert code == 0 and "of 4 SNN time steps on average" in out
 
 
-def test_the_published_figures(sddpm):
-    code, out, _ = sddpm("energy", "--published")
+@pytest.mark.parametrize("options", [(), ("--quiet",), ("--verbose", "--force")])
+def test_the_published_figures(sddpm, options):
+    code, out, _ = sddpm("energy", "--published", *options)
     assert code == 0
     for words in ("29.23 mJ", "29.21 mJ", "67,602,691", "10.97 mJ", "15.60 mJ", "22.96 mJ", "32.15 mJ"):
         assert words in out

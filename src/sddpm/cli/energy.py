@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sddpm.pipelines import SpikingDiffusionPipeline
 
 
+WITHOUT_MODEL = frozenset({"published", "force", "quiet", "verbose"})  # options that need no model
+
+
 @app.command()
 @with_sampling_options("engine", batch_size=8)
 def energy(
@@ -83,9 +86,7 @@ def energy(
     if model is None:
         if not published:
             raise UserError("MODEL is missing: give a saved model or the folder of a run, or --published")
-        refuse_options(
-            ctx, ctx.params.keys() - {"published", "force"}, "needs MODEL: --published alone measures nothing"
-        )
+        refuse_options(ctx, ctx.params.keys() - WITHOUT_MODEL, "needs MODEL: --published alone measures nothing")
         print_published()
         return
     from sddpm.energy.cost import cost_model_names, load_cost_model
