@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A borrowed GPU machine, without a network, in two calls of one lease of 15 minutes; at most 64 MiB travel a call.
+# For a machine with a GPU and no network: two calls, 15 minutes in all; at most 64 MiB travel a call.
 #
 #   benchmarks/gpu_session.sh prepare DATA WHEELS    here: this checkout without what need not travel, and what does in
 #                                                    out/carried/first and out/carried/second; checks how large they are
