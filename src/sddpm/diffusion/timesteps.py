@@ -145,6 +145,12 @@ def timesteps_for(
     return even(num_inference_steps, config["num_train_timesteps"])
 
 
+def refuse_other_samplers(config: Mapping[str, Any]) -> None:
+    """Raise `UserError` if a scheduler's config is that of a distilled model, which has a single sampler."""
+    if is_distilled(config):
+        raise UserError(f"{described(kept_timesteps(config) or [])}: it has no other sampler")
+
+
 def described(timesteps: list[int]) -> str:
     """The evaluations of a distilled model, for messages."""
     many = f"{len(timesteps)} evaluations" if len(timesteps) > 1 else "1 evaluation"

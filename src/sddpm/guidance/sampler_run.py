@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sddpm.diffusion.solver_registry import SOLVERS
-from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps, takes_timesteps
+from sddpm.diffusion.timesteps import refuse_other_samplers, takes_timesteps
 from sddpm.errors import UserError
 from sddpm.evaluation.processes import Processes, launched_processes, local_device
 from sddpm.evaluation.run_data import with_run_data
@@ -114,8 +114,7 @@ def guide_sampler(settings: SamplerSettings, say: Callable[[str], None] = lambda
     pipeline = load_pipeline(user_path(evaluation.source), device)
     pipeline.require_images()
     config = pipeline.scheduler.config
-    if is_distilled(config):
-        raise UserError(f"{described(kept_timesteps(config) or [])}: it has no other sampler")
+    refuse_other_samplers(config)
     long_steps = min(settings.long_steps, int(config.num_train_timesteps))
     steps, noisy = allowed_steps(pipeline, settings)
     with launched_processes() as processes:

@@ -7,8 +7,7 @@ from typing import Any
 
 from sddpm.choices import check_choice
 from sddpm.diffusion.objectives import check_x0_scale
-from sddpm.diffusion.timesteps import described, is_distilled, kept_timesteps
-from sddpm.errors import UserError
+from sddpm.diffusion.timesteps import refuse_other_samplers
 from sddpm.files import atomic_path
 from sddpm.opening.json_files import read_json
 from sddpm.pipelines.moments import CONFIG_FILE
@@ -62,8 +61,7 @@ def store_sampler(model: str | PathLike[str], name: str, sampler: Sampler | None
         chosen = None if chosen == name else chosen
     else:
         scheduler = read_json(folder / CONFIG_FILE)
-        if is_distilled(scheduler):
-            raise UserError(f"{described(kept_timesteps(scheduler) or [])}: it has no other sampler")
+        refuse_other_samplers(scheduler)
         kept[name] = sampler.to_dict()
         read_samplers({name: kept[name]}, None, scheduler["num_train_timesteps"])  # for its checks
         chosen = name if default else chosen
