@@ -143,7 +143,7 @@ def _conditions(metric: Metric, sides: Sides, score: Score) -> Conditions:
     """The conditions of a score, for comparison with the protocol."""
     settings, samples, reference = sides.settings, sides.samples, sides.reference
     crop = other_crop(settings, reference)
-    made = sides.made_with.get(sides.feature(metric)) if sides.knows(metric) else None  # None: from images
+    made = sides.known[sides.feature(metric)][1] if sides.knows(metric) else None  # None: from images
     size = (made or {}).get("image_size", samples.image_size)
     inception = sides.extractors.get("inception")
     network = sides.extractors.get(metric.network or "")

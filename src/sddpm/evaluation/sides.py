@@ -21,14 +21,16 @@ from sddpm.evaluation.sources import Reference, Samples, open_reference, open_sa
 from sddpm.evaluation.statistics import Gaussian
 from sddpm.evaluation.statistics_files import read_statistics
 
+Known = tuple[Gaussian, Mapping[str, Any]]
+"""A Gaussian from a statistics file, and what the file says about its making, nothing if other software wrote it."""
+
 
 @dataclass(frozen=True)
 class Sides:
     """Samples and reference, with the feature networks to compare them.
 
     extractors: {"inception": ..., "fad": ...}, those that the metrics need.
-    known: {feature: Gaussian} of the reference, from statistics files.
-    made_with: {feature: what its file says about its making}; empty for files of other software.
+    known: {feature: `Known`} of the reference, from statistics files.
     """
 
     settings: EvaluationSettings
@@ -36,8 +38,7 @@ class Sides:
     samples: Samples
     reference: Reference
     extractors: Mapping[str, Extractor]
-    known: Mapping[str, Gaussian]
-    made_with: Mapping[str, Mapping[str, Any]]
+    known: Mapping[str, Known]
 
     def feature(self, metric: Metric) -> str:
         """The name of a metric's features."""
@@ -62,7 +63,7 @@ class Sides:
         """The reference features for a metric; None for metrics without a reference."""
         name = self.feature(metric)
         if self.knows(metric):
-            return Features(name, None, self.known[name])
+            return Features(name, None, self.known[name][0])
         return None if metric.against == "nothing" else of_reference[name]
 
     def _features(
@@ -98,9 +99,7 @@ def open_sides(settings: EvaluationSettings, plan: Plan, device: torch.device) -
     reference = open_reference(settings, plan, samples)  # before weights are downloaded
     extractors = open_extractors(settings, plan, samples, device)
     known = known_statistics(settings, plan, reference, extractors)
-    gaussians = {name: gaussian for name, (gaussian, _) in known.items()}
-    made_with = {name: about for name, (_, about) in known.items()}
-    sides = Sides(settings, plan, samples, reference, extractors, gaussians, made_with)
+    sides = Sides(settings, plan, samples, reference, extractors, known)
     check_counts(sides)
     return sides
 
@@ -118,10 +117,6 @@ def open_extractors(
     if any(metric.network == "fad" for metric in plan.metrics) and settings.fad_weights is not None:
         found["fad"] = fad_extractor(settings.fad_weights, samples.channels, device=device)
     return found
-
-
-Known = tuple[Gaussian, Mapping[str, Any]]
-"""A Gaussian from a statistics file, and what the file says about its making."""
 
 
 def known_statistics(
