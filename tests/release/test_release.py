@@ -17,6 +17,7 @@ from sddpm.diffusion.moments import Moments
 from sddpm.errors import UserError
 from sddpm.evaluation.protocols import OWN_STATISTICS
 from sddpm.evaluation.sampling import model_digest
+from sddpm.figures.grid import class_rows
 from sddpm.figures.signals import signal_grid
 from sddpm.guidance import store_guidance, store_sampler, store_x0_scale
 from sddpm.pipelines import Sampler, SpikingDiffusionPipeline
@@ -214,6 +215,28 @@ def test_a_model_of_signals_is_drawn_and_described_as_one(tmp_path):
     signal_grid(signals, columns=8).savefig(tmp_path / "expected.png")
     with Image.open(tmp_path / "expected.png") as expected, Image.open(out / "samples.png") as drawn:
         assert expected.size == drawn.size and np.array_equal(np.asarray(expected), np.asarray(drawn))
+
+
+def test_a_model_with_classes_is_drawn_in_a_row_for_each_and_its_card_names_them(tmp_path):
+    train(load_config("digits", [*TINY, "model.num_classes=10"]), tmp_path / "run", progress=False)
+    out = tmp_path / "numbers"
+    release(tmp_path / "run", out, hardware="a test", steps=2)
+    card = (out / "README.md").read_text()
+    assert "\nIts classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9. " in card
+    assert 'sddpm sample . --class "0" --count 16' in card and 'class_labels="random"' in card
+    assert "![8 samples of each class, seeds 0 to 7, none left out](samples.png)\n" in card
+    pipeline, rows = load_pipeline(out), []
+    for digit in range(10):
+        rows.append(pipeline(seeds=range(8), class_labels=digit, output_type="pt", progress=False).images)
+    expected = class_rows(unit_to_uint8(torch.cat(rows)), list("0123456789"), scale=2)
+    with Image.open(out / "samples.png") as drawn:
+        assert expected.size == drawn.size and np.array_equal(np.asarray(expected), np.asarray(drawn))
+
+
+def test_the_card_of_a_model_without_classes_has_none(released):
+    card = (released / "README.md").read_text()
+    assert "class" not in card.split("## Training")[0]
+    assert "![64 samples, seeds 0 to 63, none left out](samples.png)\n" in card
 
 
 def test_a_model_samples_with_the_solver_it_was_released_with(run, released, tmp_path):

@@ -22,7 +22,8 @@ TASK = "unconditional-image-generation"
 class CardFacts:
     """The contents of a card. stages: the model's history, its own training last; steps: of its solver, None if a named
     sampler is the default; samplers: the named ones in words, and sampler, the default one. timesteps: those that its
-    scheduler keeps."""
+    scheduler keeps. picture: what samples.png shows; classes: their names or numbers,
+    empty for a model without classes."""
 
     name: str
     config: Config
@@ -34,6 +35,8 @@ class CardFacts:
     steps: int | None
     evaluations: Sequence[Evaluation]
     versions: str
+    picture: str
+    classes: Sequence[str] = ()
     samplers: Mapping[str, str] = field(default_factory=dict)
     sampler: str | None = None
     timesteps: Sequence[int] | None = None
@@ -70,6 +73,8 @@ def card_text(facts: CardFacts) -> str:
         distill=facts.config.distill,
         samplers=facts.samplers,
         sampler=facts.sampler,
+        picture=facts.picture,
+        classes=facts.classes,
         ac=count(totals["ac"]),
         mac=count(totals["mac"]),
         energy=[_energy(facts.account, cost) for cost in facts.account.costs],

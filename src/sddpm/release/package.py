@@ -1,4 +1,4 @@
-"""A released model: the folder of a pipeline with half-precision weights, its config, 64 samples and its card."""
+"""A released model: the folder of a pipeline with half-precision weights, its config, samples and its card."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,6 @@ import torch
 
 import sddpm
 from sddpm.choices import check_choice
-from sddpm.data import unit_to_uint8
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import switch_solver
 from sddpm.diffusion.timesteps import chosen_timesteps
@@ -20,8 +19,6 @@ from sddpm.energy.cost import cost_model_names
 from sddpm.energy.measure import deployed
 from sddpm.energy.twin import twin_ledger
 from sddpm.errors import UserError
-from sddpm.figures.grid import image_grid
-from sddpm.figures.signals import signal_grid
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
@@ -32,12 +29,13 @@ from sddpm.pipelines.loading import WEIGHTS_NAME
 from sddpm.pipelines.samplers import OWN
 from sddpm.release.card import CardFacts, card_text
 from sddpm.release.evaluations import read_evaluations
+from sddpm.release.picture import classes_of, draw_samples
 from sddpm.release.weights import halve_file
 from sddpm.training import Config, load_config, read_metrics
 from sddpm.training.config_files import to_yaml
 from sddpm.training.history import stages_of, write_history
 
-SAMPLES, ENERGY_SAMPLES = 64, 8
+ENERGY_SAMPLES = 8
 
 
 def release(
@@ -129,11 +127,12 @@ def release(
             sampler=released.default_sampler,
             timesteps=released.timesteps,
             evaluations=read_evaluations(evaluations, temporary),
+            picture=draw_samples(released, temporary / "samples.png", progress),
+            classes=classes_of(released),
             versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",
         )
         (temporary / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         write_history(temporary, facts.stages)
-        _draw(released, temporary / "samples.png", progress)
         (temporary / "README.md").write_text(card_text(facts), encoding="utf-8")
     return facts
 
@@ -177,17 +176,3 @@ def _account(pipeline: SpikingDiffusionPipeline, title: str, progress: bool) -> 
     )
     costs = [load_cost_model(cost) for cost in cost_model_names()]
     return Account(ledger, costs, twin_ledger(counted) if ledger.spiking and counted.signal_range is None else None)
-
-
-def _draw(pipeline: SpikingDiffusionPipeline, path: Path, progress: bool) -> None:
-    output = pipeline(
-        seeds=range(SAMPLES),
-        class_labels=drawn_by_seed(pipeline.num_classes),
-        output_type="pt",
-        progress=progress,
-    )
-    samples = torch.as_tensor(output.images)
-    if pipeline.signal_range is None:
-        image_grid(unit_to_uint8(samples), columns=16, scale=None).save(path)
-    else:
-        signal_grid(samples, columns=8).savefig(path)
