@@ -232,14 +232,14 @@ def test_the_page_starts_with_the_default_sampler_and_shows_its_command(browser,
     monkeypatch.setattr(web, "default_cache", lambda: cache)
     pipe = pipeline_of(num_classes=2, names=["1", "a boot"], scale=1.02)
     pipe.unet.load_state_dict(halve(pipe.unet.state_dict()))
-    sampler = {"solver": "dpm++", "timesteps": [999, 400, 20], "x0_scale": 1.05}
+    sampler = {"solver": "dpm++", "timesteps": [999, 400, 20], "x0_scale": 1.05, "noise_clip": 0.5}
     pipe.register_to_config(samplers={"quick": sampler}, sampler="quick")
     pipe.save_pretrained(tmp_path / "tiny")
     export_web(pipe, tmp_path / "page", name="tiny")
     with served(tmp_path / "page") as address:
         page = loaded(browser, address)
         command = page.locator("#command")
-        start = "sddpm sample tiny --solver dpm++ --timesteps 999,400,20 --x0-scale 1.05"
+        start = "sddpm sample tiny --solver dpm++ --timesteps 999,400,20 --x0-scale 1.05 --noise-clip 0.5"
         assert command.text_content() == f"{start} --class 0 --seeds 0"
         assert "draws the same picture, up to rounding" in page.locator("#same").text_content()
         page.get_by_label("Class").select_option("a boot")
@@ -285,15 +285,15 @@ def test_a_page_without_spikes_says_so_and_other_thresholds_have_no_command(brow
 @pytest.mark.parametrize(
     ("solver", "steps", "expected"),
     [
-        ("dpm++", 3, {"stored": [999, 400, 20], "x0Scale": 1.05}),
-        ("ddim", 3, {"stored": None, "x0Scale": 1.02}),
-        ("dpm++", 4, {"stored": [999, 722, 302, 30], "x0Scale": 1.02}),
-        ("ddim", 4, {"stored": [999, 722, 302, 30], "x0Scale": 1.02}),
-        ("dpm++", 5, {"stored": None, "x0Scale": 1.02}),
+        ("dpm++", 3, {"stored": [999, 400, 20], "x0Scale": 1.05, "noiseClip": 0.5}),
+        ("ddim", 3, {"stored": None, "x0Scale": 1.02, "noiseClip": None}),
+        ("dpm++", 4, {"stored": [999, 722, 302, 30], "x0Scale": 1.02, "noiseClip": None}),
+        ("ddim", 4, {"stored": [999, 722, 302, 30], "x0Scale": 1.02, "noiseClip": None}),
+        ("dpm++", 5, {"stored": None, "x0Scale": 1.02, "noiseClip": None}),
     ],
 )
 def test_time_steps_of_a_sampler_are_for_its_solver_alone(script, solver, steps, expected):
-    start = {"solver": "dpm++", "steps": 3, "timesteps": [999, 400, 20], "x0_scale": 1.05}
+    start = {"solver": "dpm++", "steps": 3, "timesteps": [999, 400, 20], "x0_scale": 1.05, "noise_clip": 0.5}
     model = {"start": start, "timesteps": [999, 722, 302, 30], "x0_scale": 1.02}
     assert script("([model, solver, steps]) => settings(model, solver, steps)", [model, solver, steps]) == expected
 

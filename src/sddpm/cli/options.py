@@ -109,6 +109,15 @@ SAMPLING: dict[str, Row] = {
         "the model's own",
         "X",
     ),
+    "noise_clip": Row(
+        ("--noise-clip",),
+        float | None,
+        None,
+        "Limit the initial noise to this many standard deviations, e.g. 2 against speckles; inf: no limit. For solvers"
+        " that add no noise.",
+        "the sampler's own, else no limit",
+        "X",
+    ),
     "timesteps": Row(
         ("--timesteps",),
         str | None,

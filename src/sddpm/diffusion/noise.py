@@ -1,6 +1,7 @@
 """Noise by seed: every sample has its own generator, so its noise depends neither on its batch nor on the device (the
 generators are on the CPU)."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -16,6 +17,18 @@ def check_seeds(seeds: Iterable[int]) -> None:
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise UserError(f"seed {seed} is out of range: seeds go from 0 to {MAX_SEED}")
+
+
+def check_noise_clip(bound: float) -> None:
+    """Raise UserError unless `bound` is a number over 0; infinity is one."""
+    number = isinstance(bound, int | float) and not isinstance(bound, bool)
+    if not number or math.isnan(bound) or bound <= 0:
+        raise UserError(f"noise_clip must be a positive number of standard deviations such as 2, not {bound!r}")
+
+
+def clip_noise(x: Tensor, bound: float | None) -> Tensor:
+    """Initial noise with its values limited to -bound .. bound; None for no limit."""
+    return x if bound is None else x.clamp(-bound, bound)
 
 
 def generators_for(seeds: Sequence[int]) -> list[torch.Generator]:

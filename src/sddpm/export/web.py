@@ -91,15 +91,15 @@ def page_facts(pipeline: SpikingDiffusionPipeline, model: onnx.ModelProto, name:
 
 
 def start_of(pipeline: SpikingDiffusionPipeline) -> dict[str, Any]:
-    """The solver, steps, time steps (null for even ones) and x0_scale with which the page starts: those that the model
-    samples with by default if the page has the solver, else dpm++ with 10 steps and the model's own x0_scale. A
-    distilled model is one of ddim."""
+    """The solver, steps, time steps (null for even ones), x0_scale and noise_clip (null for no limit) with which the
+    page starts: those that the model samples with by default if the page has the solver, else dpm++ with 10 steps and
+    the model's own x0_scale. A distilled model is one of ddim."""
     default = pipeline.resolve_options(SamplingOptions())
     solver = "ddim" if is_distilled(pipeline.scheduler.config) else default.solver or pipeline.solver
     if solver not in SOLVERS:
-        return {"solver": "dpm++", "steps": 10, "timesteps": None, "x0_scale": pipeline.x0_scale}
-    steps, timesteps = default.num_inference_steps, default.timesteps
-    return {"solver": solver, "steps": steps, "timesteps": timesteps, "x0_scale": default.x0_scale}
+        return {"solver": "dpm++", "steps": 10, "timesteps": None, "x0_scale": pipeline.x0_scale, "noise_clip": None}
+    steps = {"steps": default.num_inference_steps, "timesteps": default.timesteps}
+    return {"solver": solver, **steps, "x0_scale": default.x0_scale, "noise_clip": default.noise_clip}
 
 
 def layer_sizes(model: onnx.ModelProto, layers: list[str]) -> Mapping[str, int]:

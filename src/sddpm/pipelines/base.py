@@ -1,5 +1,6 @@
 """Common to all ways of sampling: model, scheduler and engine, noise by seed, batches in sequence."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -206,8 +207,9 @@ class SamplingPipeline(DiffusionPipeline):
         return self._engines.choose(self.unet, engine)
 
     def resolve_options(self, options: Options) -> Options:
-        """The options with the model's own number of steps, thresholds and x0_scale instead of None, and with the
-        engine resolved. The solver stays None for the pipeline's own. Raises `UserError`, as a call would."""
+        """The options with the model's own number of steps, thresholds and x0_scale instead of None, without an
+        infinite noise_clip, and with the engine resolved. The solver stays None for the pipeline's own. Raises
+        `UserError`, as a call would."""
         return cast(Options, self._prepare(options).options)
 
     def scheduler_of(self, options: SamplingOptions) -> Any:
@@ -261,7 +263,11 @@ class SamplingPipeline(DiffusionPipeline):
             x0_scale=self.x0_scale,
         )
         wanted = options.engine  # "auto" is resolved for each batch: the model may get a hook in between
-        options = replace(options, engine=self.resolve_engine(options.engine, options.exit_tolerance))
+        options = replace(
+            options,
+            engine=self.resolve_engine(options.engine, options.exit_tolerance),
+            noise_clip=None if options.noise_clip == math.inf else options.noise_clip,
+        )
         scheduler = self.scheduler_of(options)
         evaluations = len(prepare_scheduler(scheduler, options)[0].timesteps)
         if options.exit_tolerance is None:

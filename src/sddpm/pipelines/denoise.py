@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,6 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from sddpm.diffusion.noise import clip_noise
 from sddpm.diffusion.objectives import check_prediction_type, predict_x0, scale_x0
 from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise, clips_sample
@@ -112,8 +114,8 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
     besides generators.
 
     Raises:
-        UserError: steps, time steps or an eta that the scheduler or a distilled model does not support, or a scheduler
-            that does not start from unit noise on an alphas_cumprod table.
+        UserError: steps, time steps, an eta or a noise_clip that the scheduler or a distilled model does not support,
+            or a scheduler that does not start from unit noise on an alphas_cumprod table.
     """
     if not hasattr(scheduler, "alphas_cumprod") or float(scheduler.init_noise_sigma) != 1.0:
         raise UserError(f"{type(scheduler).__name__} does not start from unit noise: choose one of sddpm's solvers")
@@ -131,6 +133,8 @@ def prepare_scheduler(scheduler: Any, options: SamplingOptions) -> tuple[Any, di
         raise UserError(f"eta needs the solver ddim: {type(scheduler).__name__} has none")
     if options.eta > 0 and kept is not None and is_distilled(scheduler.config):
         raise UserError(f"{described(kept)}, without fresh noise: leave out eta, or give 0, not {options.eta:g}")
+    if options.noise_clip not in (None, math.inf) and adds_noise(scheduler, options.eta):
+        raise UserError(f"noise_clip needs a solver that adds no noise: {deterministic_solvers()}; inf limits nothing")
     scheduler = copy.deepcopy(scheduler)  # its counters are for one call
     if timesteps is None:
         scheduler.set_timesteps(steps)
@@ -209,8 +213,8 @@ def denoise(
         x_T: noise [B, C, H, W]; its precision is that of the solver. For a model of synaptic currents it is the current
             at every SNN time step; the solver then works on these currents, and their means are yielded.
         generators: one for each sample, for the noise of stochastic solvers.
-        options: uses num_inference_steps, timesteps, eta, v_threshold and x0_scale; the others are already applied in
-            `model` and `scheduler`.
+        options: uses num_inference_steps, timesteps, eta, v_threshold, x0_scale and noise_clip; the others are already
+            applied in `model` and `scheduler`.
         guidance: classes for the evaluations; None for no classes.
         on_step_end: called with index, t and x_prev after every step; returns the x_prev for the next step, in the form
             of x_T: for a model of synaptic currents, the currents [T, B, C, H, W].
@@ -222,6 +226,7 @@ def denoise(
     options = with_keywords(options, keywords)
     if len(generators) != len(x_T):
         raise UserError(f"{len(x_T)} samples need as many generators, not {len(generators)}")
+    x_T = clip_noise(x_T, options.noise_clip)
     config: Any = getattr(model, "config", {})
     T = config["T"] if config.get("synaptic_currents") else None
     if T is not None:

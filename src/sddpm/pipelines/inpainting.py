@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sddpm.choices import check_choice
+from sddpm.diffusion.noise import clip_noise
 from sddpm.diffusion.repaint import add_more_noise, resampling_walk, with_known
 from sddpm.diffusion.solver_registry import single_step_solvers
 from sddpm.diffusion.solvers import is_multistep
@@ -57,7 +58,7 @@ def inpaint(
     options = with_keywords(options, keywords)
     denoiser = Denoiser.prepare(model, scheduler, generators, options, guidance)
     walk = resampling_walk(len(denoiser.scheduler.timesteps), jump_length, resamplings)
-    return _walk(denoiser, x_T, known, unknown, walk, generators)
+    return _walk(denoiser, clip_noise(x_T, options.noise_clip), known, unknown, walk, generators)
 
 
 def _walk(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypedDict
 
+from sddpm.diffusion.noise import check_noise_clip
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.timesteps import check_count, check_timesteps
 from sddpm.errors import UserError
@@ -43,11 +44,14 @@ class SamplingOptions:
             values need twice the evaluations.
         x0_scale: factor of the predicted clean image at every step: a little over 1 if samples vary less than the data;
             None for the value saved with the model, else 1.
+        noise_clip: limit of the initial noise in standard deviations, for solvers that add no noise: spiking neurons
+            saturate, and pixels with stronger noise than they can represent stay as speckles. None or infinity for no
+            limit.
         timesteps: time steps of the network evaluations, decreasing, from N - 1 (noise) to 0; None for those saved with
             the model, if their number matches the steps, else even ones.
-        sampler: the name of a sampler saved with the model, which sets solver, steps or time steps, and x0_scale, each
-            unless given here; "own" for the model's own values; None for the default sampler, unless the solver, steps
-            or time steps are given, which override it.
+        sampler: the name of a sampler saved with the model, which sets solver, steps or time steps, x0_scale and
+            noise_clip, each unless given here; "own" for the model's own values; None for the default sampler, unless
+            the solver, steps or time steps are given, which override it.
 
     Raises:
         UserError: a value that is out of range for every model; a number of steps that differs from that of the time
@@ -65,6 +69,7 @@ class SamplingOptions:
     x0_scale: float | None = None
     timesteps: Sequence[int] | None = None
     sampler: str | None = None
+    noise_clip: float | None = None
 
     def __post_init__(self) -> None:
         steps = self.num_inference_steps
@@ -78,6 +83,8 @@ class SamplingOptions:
             raise UserError(f"the guidance scale must be a number of at least 0, not {self.guidance_scale}")
         if self.x0_scale is not None:
             check_x0_scale(self.x0_scale)
+        if self.noise_clip is not None:
+            check_noise_clip(self.noise_clip)
         if self.timesteps is not None:
             check_timesteps(self.timesteps)
             check_count(steps, self.timesteps)
@@ -101,6 +108,7 @@ class SamplingKeywords(TypedDict, total=False):
     x0_scale: float | None
     timesteps: Sequence[int] | None
     sampler: str | None
+    noise_clip: float | None
 
 
 def with_keywords(

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sddpm.choices import check_choice
+from sddpm.diffusion.noise import check_noise_clip
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solver_registry import SOLVERS
 from sddpm.diffusion.timesteps import check_count, check_steps, check_timesteps
@@ -12,7 +13,7 @@ from sddpm.errors import UserError
 from sddpm.registry import check_name
 
 OWN = "own"
-FIELDS = ("solver", "num_inference_steps", "timesteps", "x0_scale")
+FIELDS = ("solver", "num_inference_steps", "timesteps", "x0_scale", "noise_clip")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Sampler:
     """A way of sampling from a model. None means the model's own.
 
     Attributes:
-        solver, num_inference_steps, timesteps, x0_scale: as in `SamplingOptions`.
+        solver, num_inference_steps, timesteps, x0_scale, noise_clip: as in `SamplingOptions`.
         about: how it was found, as plain values.
     """
 
@@ -29,6 +30,7 @@ class Sampler:
     timesteps: tuple[int, ...] | None = None
     x0_scale: float | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    noise_clip: float | None = None
 
     def options(self) -> dict[str, Any]:
         """The fields of `SamplingOptions` that it sets."""
@@ -48,7 +50,8 @@ class Sampler:
             words = f"{solver} with {self.num_inference_steps} steps"
         else:
             words = solver
-        return words if self.x0_scale is None else f"{words}, x0_scale {self.x0_scale:g}"
+        words += "" if self.x0_scale is None else f", x0_scale {self.x0_scale:g}"
+        return words + ("" if self.noise_clip is None else f", noise clipped at {self.noise_clip:g}")
 
 
 def read_samplers(samplers: Any, default: Any, num_train_timesteps: int) -> dict[str, Sampler]:
@@ -99,7 +102,9 @@ def _read(plain: Mapping[str, Any], num_train_timesteps: int) -> Sampler:
         check_count(steps, timesteps)
     if (scale := plain.get("x0_scale")) is not None:
         check_x0_scale(scale)
+    if (bound := plain.get("noise_clip")) is not None:
+        check_noise_clip(bound)
     about = plain.get("about", {})
     if not isinstance(about, Mapping):
         raise UserError(f"about must be plain values, not {repr(about)[:80]}")
-    return Sampler(solver, steps, None if timesteps is None else tuple(timesteps), scale, about)
+    return Sampler(solver, steps, None if timesteps is None else tuple(timesteps), scale, about, bound)

@@ -56,6 +56,7 @@ def _sampler(samples: dict[str, Any]) -> str:
     values = {
         "threshold": samples.get("v_threshold") or None,
         "x0_scale": samples.get("x0_scale", 1),
+        "noise clip": samples.get("noise_clip"),
         "eta": samples.get("eta"),
         "class": samples.get("class"),
         "guidance scale": samples.get("guidance_scale", 1),

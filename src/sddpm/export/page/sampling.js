@@ -47,20 +47,22 @@ function evenTimesteps(n, N) {
   return Array.from({ length: n }, (_, i) => Math.floor((2 * N * (n - i) + n) / (2 * n)) - 1);
 }
 
-// The time steps stored for this solver and number of steps, or null for even ones, and the x0_scale. Those of the
-// default sampler are for its own solver alone; those of the scheduler are for every solver.
+// The time steps stored for this solver and number of steps, or null for even ones, the x0_scale, and the limit
+// of the initial noise or null. Those of the default sampler are for its own solver alone; those of the scheduler are for every solver.
 function settings(model, solver, steps) {
   const start = model.start?.solver === solver && model.start.steps === steps ? model.start : null;
   const kept = model.timesteps?.length === steps ? model.timesteps : null;
-  return { stored: start?.timesteps ?? kept, x0Scale: start?.x0_scale ?? model.x0_scale };
+  const x0Scale = start?.x0_scale ?? model.x0_scale;
+  return { stored: start?.timesteps ?? kept, x0Scale, noiseClip: start?.noise_clip ?? null };
 }
 
 // The command that draws the same picture. label: the number of the class, null without classes.
 function command(model, solver, steps, label, seed) {
-  const { stored, x0Scale } = settings(model, solver, steps);
+  const { stored, x0Scale, noiseClip } = settings(model, solver, steps);
   const quoted = (word) => (/^[\w@%+=:,.\/-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
   const words = ["sddpm", "sample", model.name, "--solver", solver];
   words.push(...(stored ? ["--timesteps", stored.join(",")] : ["--steps", String(steps)]), "--x0-scale", String(x0Scale));
+  if (noiseClip !== null) words.push("--noise-clip", String(noiseClip));
   if (label !== null) {
     const numbered = model.class_names?.includes(String(label)) ? model.class_names[label] : String(label);
     words.push("--class", label === model.num_classes ? "none" : numbered);
@@ -106,10 +108,11 @@ const SOLVERS = {
 };
 
 // Denoise: yields { index, t, x, x0, rates } after every evaluation. `predict(x, t)` resolves to { prediction, rates }.
-async function* sample(model, predict, x, steps, solver) {
+async function* sample(model, predict, noise, steps, solver) {
   const alphas = model.alphas_cumprod;
   const step = SOLVERS[solver]();
-  const { stored, x0Scale } = settings(model, solver, steps);
+  const { stored, x0Scale, noiseClip } = settings(model, solver, steps);
+  let x = noiseClip === null ? noise : noise.map((value) => Math.min(Math.max(value, -noiseClip), noiseClip));
   const chosen = stored ?? evenTimesteps(steps, alphas.length);
   for (let index = 0; index < steps; index++) {
     const t = chosen[index];
