@@ -155,7 +155,8 @@ def test_bad_input_is_one_line_and_writes_nothing(sddpm, model, tmp_path, option
 def test_an_absent_model(sddpm, tmp_path):
     code, _, err = sddpm("sample", tmp_path / "nothing")
     assert code == 2 and err.startswith(f"error: no model at {tmp_path / 'nothing'}: there is no such folder, and")
-    assert err.endswith("come with sddpm are fashion-mnist, fashion-mnist-4, fashion-mnist-small, mnist, mnist-4\n")
+    names = "cifar10, fashion-mnist, fashion-mnist-4, fashion-mnist-small, mnist, mnist-4"
+    assert err.endswith(f"come with sddpm are {names}\n")
     assert err.count("\n") == 1
 
 

@@ -12,13 +12,14 @@ from sddpm.pretrained import find_model, pretrained_names
 
 MOST_IDLE = 3
 RUNS = Path("runs")  # default folder of sddpm train
+FIRST = "fashion-mnist"
 
 
 class Shelf:
     """Pipelines that are used by one job at a time, so that thresholds and hooks of one job do not affect others.
 
     Args:
-        model: the first model, by name or folder; None for the first that comes with the package.
+        model: the first model, by name or folder; None for fashion-mnist.
 
     Raises:
         UserError: there is no such model.
@@ -32,10 +33,9 @@ class Shelf:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """The models to choose from: the given one, those that come with the package, and the runs of this folder."""
+        """The models to choose from: the first one, those that come with the package, and the runs of this folder."""
         runs = sorted(str(run) for run in RUNS.iterdir() if find_model(run)) if RUNS.is_dir() else []
-        given = [] if self.given is None else [self.given]
-        return list(dict.fromkeys([*given, *pretrained_names(), *runs]))
+        return list(dict.fromkeys([self.given or FIRST, *pretrained_names(), *runs]))
 
     @contextmanager
     def borrowed(self, name: str) -> Iterator[SpikingDiffusionPipeline]:
