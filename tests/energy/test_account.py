@@ -178,10 +178,7 @@ def test_time_steps_after_early_exit(account):
 
 def _images(layer, images):
     """The layer with fewer images in its time steps; the first convolution runs once anyway."""
-    return (
-        layer
-        if layer.name == "first"
-        else replace(
-            layer, **{name: getattr(layer, name)[: len(images)] for name in layer.per_step} | {"images": images}
-        )
-    )
+    if layer.name == "first":
+        return layer
+    shorter = {name: getattr(layer, name)[: len(images)] for name in layer.per_step}
+    return replace(layer, **shorter | {"images": images})

@@ -68,7 +68,7 @@ def test_a_weighted_kid_counts_no_pair_of_a_sample_with_itself(rows, reference):
 def test_kid_in_chunks_and_of_an_evenly_spaced_reference(rows, reference, monkeypatch, most, step):
     """Chunks that divide neither the 80 samples nor the 70 reference vectors; every step-th of these, so that no more
     than `most` are left. A vector's kernel with itself counts nowhere."""
-    monkeypatch.setattr(distances, "_CHUNK", 7)
+    monkeypatch.setattr(distances, "_CHUNK", 9)
     monkeypatch.setattr(distances, "KID_REFERENCE", most)
     x, y = rows.numpy(), reference[::step].astype(np.float64)
     k = lambda a, b: (a @ b.T / 6 + 1) ** 3  # noqa: E731
