@@ -162,7 +162,10 @@ def test_every_form_of_a_step_is_the_same_network(measuring):
     assert (gradients["float32"] - gradients["reference"]).norm() < 0.05 * first
     assert torch.equal(gradients["float32"], gradients["float32 recomputed"])
     assert torch.equal(gradients["bf16"], gradients["bf16 recomputed"])
-    assert (gradients["bf16"] - gradients["float32"]).norm() > 0
+    # Rounding to bf16 flips spikes. The gradients of an untrained network then differ a lot, with a cosine of 0.64;
+    # unrelated ones would have about 0.
+    cosine = torch.cosine_similarity(gradients["bf16"], gradients["float32"], 0)
+    assert 0.4 < cosine < 0.9999
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path(BENCHMARKS).glob("*.py")))

@@ -26,7 +26,9 @@ def test_arguments_become_options():
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_is_found_by_its_parameter(verb):
     found = options_of(VERBS[verb])
-    assert all(option.startswith("--") for option in found.values())
+    options = {parameter.name: parameter.opts for parameter in VERBS[verb].params if parameter.opts[0].startswith("-")}
+    assert found.keys() == options.keys() and {"quiet", "verbose"} <= found.keys()
+    assert all(option.startswith("--") and option in options[name] for name, option in found.items())
 
 
 def test_the_library_names_no_option_of_the_command_line():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sddpm.energy.activity import MEMBRANE_EDGES, recording
+from sddpm.energy.activity import MEMBRANE_EDGES, LayerActivity, recording
 from sddpm.models.early_exit import EarlyExit
 
 
@@ -42,9 +42,24 @@ def test_dead_saturated_and_silent(make_model):
     activity = record(model)
     encoder = activity.layers["encoder.neuron"]
     assert encoder.channel_spikes[0] == 0 and encoder.channel_rates[1] == 1
-    assert encoder.dead >= 1 and encoder.saturated >= 1
+    assert (encoder.dead, encoder.saturated) == (1, 1)
     assert activity.silent == ["down.1.blocks.0.neuron2"]
     assert activity.layers["down.1.blocks.0.neuron2"].dead == 16
+
+
+def test_a_channel_is_saturated_from_99_percent():
+    layer = LayerActivity(torch.tensor([0.0, 1, 197, 198, 200], dtype=torch.float64), opportunities=200)
+    assert (layer.dead, layer.saturated) == (1, 2)
+
+
+def test_a_spike_of_minus_one_is_a_spike(make_model):
+    """Currents 1.2, -1, 0 into every neuron of a layer: it fires 1, takes it back with -1, and is not dead."""
+    model = make_model(v_reset=None, signed_spikes=True)
+    currents = torch.tensor([1.2, -1.0, 0.0]).view(3, 1, 1, 1, 1)
+    model.encoder.neuron.register_forward_pre_hook(lambda _m, inputs: (currents.expand(inputs[0].shape),))
+    encoder = record(model).layers["encoder.neuron"]
+    assert torch.equal(encoder.channel_rates, torch.full((8,), 2 / 3, dtype=torch.float64)) and encoder.dead == 0
+    assert encoder.joined_raster()[0].tolist() == [True, True, False]
 
 
 def test_membranes_by_hand(make_model):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from sddpm.energy.cost import CostModel, cost_model_names, energy_of, load_cost_model
-from sddpm.energy.counts import NeuronCount, SynapticCount
+from sddpm.energy.counts import NeuronCount, SynapticCount, merge
 from sddpm.energy.parts import PARTS, Part, Picojoule, Strict
 from sddpm.errors import UserError
 
@@ -25,18 +25,36 @@ OWN = {"name": "mine", "description": "d", "source": "s", "mac_pj": 5, "ac_pj": 
 def test_the_published_model():
     """4.6 and 0.9 pJ: Horowitz (2014), float32 in 45 nm; a MAC is a multiplication of 3.7 and an addition of 0.9."""
     cost = load_cost_model("45nm")
-    assert (cost.mac_pj, cost.ac_pj, cost.update_pj, cost.memory) == (4.6, 0.9, 0, None)
+    assert (cost.mac_pj, cost.ac_pj, cost.update_pj, cost.leak_pj, cost.memory) == (4.6, 0.9, 0, 0, None)
     assert cost.mac_pj == pytest.approx(3.7 + 0.9)
 
 
-def test_the_others_add_up_from_horowitzs_table():
-    fp16, int8, memory = (load_cost_model(f"45nm-{name}") for name in ("fp16", "int8", "memory"))
-    assert (fp16.mac_pj, fp16.ac_pj) == (pytest.approx(1.1 + 0.4), 0.4)
-    assert (int8.mac_pj, int8.ac_pj) == (pytest.approx(0.2 + 0.1), 0.1)
-    assert memory.memory is not None
-    word = 32 * memory.memory.pj_per_bit
-    assert word == pytest.approx(10 / 64 * 32)  # half of a 64-bit access of an 8 KiB cache
-    assert memory.ac_pj + memory.memory.bits_per_ac * memory.memory.pj_per_bit == pytest.approx(0.9 + 3 * word)
+# Horowitz (2014), fig. 1.1.9, in pJ: (multiplication, addition); the addition of int8 is of its sums in 32 bits.
+FLOAT32, FLOAT16, INT8 = (3.7, 0.9), (1.1, 0.4), (0.2, 0.1)
+INT32_MULTIPLICATION = 3.1
+CACHE_8_KIB = 10 / 64  # pJ per bit
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "leak", "words"),
+    [
+        ("45nm-fp16", FLOAT16, 1.1, None),
+        ("45nm-int8", INT8, INT32_MULTIPLICATION, None),
+        ("45nm-memory", FLOAT32, 3.7, (2, 3, 2)),
+    ],
+)
+def test_the_others_add_up_from_horowitzs_table(name, numbers, leak, words):
+    """An update adds and compares; a leak multiplies. Words of 32 bits: a weight and an input a MAC, a weight and a
+    membrane read and written an AC, a membrane read and written an update (Lemaire et al., 2022)."""
+    cost, (multiplication, addition) = load_cost_model(name), numbers
+    found = (cost.mac_pj, cost.ac_pj, cost.update_pj, cost.leak_pj)
+    assert found == pytest.approx((multiplication + addition, addition, 2 * addition, leak))
+    if words is None:
+        assert cost.memory is None
+    else:
+        assert cost.memory is not None and cost.memory.pj_per_bit == CACHE_8_KIB
+        bits = (cost.memory.bits_per_mac, cost.memory.bits_per_ac, cost.memory.bits_per_update)
+        assert bits == tuple(32 * word for word in words)
 
 
 def test_every_model_names_its_source():
@@ -57,6 +75,18 @@ def test_energy_by_hand():
     assert energy.total == pytest.approx(energy.ac + energy.mac + energy.neurons + energy.memory)
     assert (energy / 2).total == pytest.approx(energy.total / 2)
     assert (energy + energy).memory == pytest.approx(2 * energy.memory)
+
+
+def test_counts_of_evaluations_of_unequal_length_are_added_step_by_step():
+    """With early exit one evaluation may take two time steps and another three."""
+    longer = replace(SPIKING, images=(2, 2, 1), active=(1, 2, 3), sops=(10, 20, 5), multiplications=(0, 0, 8))
+    for counts in ([SPIKING, longer], [longer, SPIKING]):
+        both = merge(counts)
+        assert (both.images, both.active) == ((4, 4, 1), (6, 9, 3))
+        assert (both.sops, both.multiplications, both.binary) == ((40, 60, 5), (0, 0, 8), True)
+    assert not merge([SPIKING, replace(longer, binary=False)]).binary
+    neurons = merge([NEURONS, replace(NEURONS, images=(2, 2, 1), fired=(1, 2, 3))])
+    assert (neurons.images, neurons.fired, neurons.updates) == ((4, 4, 1), (6, 9, 3), 90)
 
 
 def test_ones_own_file(tmp_path):

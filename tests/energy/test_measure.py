@@ -1,5 +1,7 @@
 """From a pipeline to its ledger: real samples, given images, batches, solvers, the ANN."""
 
+import operator
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from sddpm.energy.operations import counting
 from sddpm.energy.twin import ann_twin, twin_ledger
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.pipelines.threshold_guidance import StagedThresholds
 
 COST = load_cost_model("45nm")
 
@@ -69,6 +72,30 @@ def test_given_images(pipeline):
     again = measure_images(pipeline, images[:1], num_inference_steps=4)
     first = next(layer for layer in again.evaluations[-1].layers if layer.name == "encoder.conv1")
     assert first.images == (1,)
+
+
+def test_each_given_image_has_the_noise_of_its_number(pipeline):
+    """In a batch of its own too: x_t = sqrt(a) x_0 + sqrt(1 - a) noise of seed i."""
+    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    seen = []
+    pipeline.unet.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    measure_images(pipeline, images, num_inference_steps=2, batch_size=2)
+    noise = torch.stack([torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(3)])
+    found = [torch.cat(parts) for parts in zip(seen[:2], seen[2:], strict=True)]  # of both batches, by step
+    for x_t, t in zip(found, (99, 49), strict=True):
+        a = pipeline.scheduler.alphas_cumprod[t]
+        torch.testing.assert_close(x_t, a.sqrt() * (images / 127.5 - 1) + (1 - a).sqrt() * noise)
+
+
+def test_thresholds_for_given_images(pipeline):
+    """All the time, or early alone: then the late evaluations are those of the trained thresholds."""
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    trained, high, early = (
+        [firing_rate(e.layers) for e in measure_images(pipeline, images, num_inference_steps=4, **options).evaluations]
+        for options in ({}, {"v_threshold": 3.0}, {"v_threshold": StagedThresholds(3.0, 1.0, 50)})
+    )
+    assert all(map(operator.lt, high, trained))
+    assert early == high[:2] + trained[2:]
 
 
 def test_given_images_are_the_same_current_at_every_step(make_model):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from sddpm.data import open_dataset
 from sddpm.errors import UserError
+from sddpm.evaluation import copies as copies_module
 from sddpm.evaluation.copies import near_copies, refuse_overlap
 from sddpm.evaluation.images import (
     ImageSet,
@@ -115,3 +116,21 @@ def test_near_copies_are_counted(tmp_path, blobs):
     assert [pair[:2] for pair in sorted(found["pairs"])] == [(15 + i, i) for i in range(5)]
     assert found["pairs"][0][2] == pytest.approx(32**0.5)
     assert near_copies(samples, training, limit=15)["count"] == 0
+
+
+def test_near_copies_are_numbered_over_all_samples(tmp_path, blobs, monkeypatch):
+    """Three samples of 8 x 8 float64 at a time: the copies are in the third and fourth three."""
+    monkeypatch.setattr(copies_module, "_QUERIES", 3 * 8 * 8 * 8)
+    training = as_set(blobs(60, 0), tmp_path, "training").source
+    samples = as_set(torch.cat([blobs(8, 1), blobs(60, 0)[[7, 3]], blobs(1, 2)]), tmp_path, "samples")
+    found = near_copies(samples, training)
+    assert sorted(found["pairs"]) == [(8, 7, 0.0), (9, 3, 0.0)] and (found["checked"], found["count"]) == (11, 2)
+
+
+@pytest.mark.parametrize(("distance", "copied"), [(26, 1), (28, 0)])
+def test_a_near_copy_is_half_as_far_as_the_mean_of_the_50_nearest(tmp_path, distance, copied):
+    """Of the 50 nearest, 48 are 50 grey levels away and the last is 250: the mean is 53.5. Thirty more do not count."""
+    grey = torch.zeros(80, 1, 8, 8, dtype=torch.uint8)
+    grey[:, 0, 0, 0] = torch.tensor([distance, *[50] * 48, *[250] * 31])
+    samples = as_set(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), tmp_path, "samples")
+    assert near_copies(samples, as_set(grey, tmp_path, "training").source)["count"] == copied

@@ -203,6 +203,16 @@ def test_precision_and_recall():
     check_interval(found, lambda rows: in_manifold(y, rows, 2).mean(), x, (0, 1))
 
 
+def test_a_ball_of_radius_0_has_its_centre():
+    """Reference vectors that are there four times, as the third-nearest other of each is itself: their balls are
+    points, and a sample at one of them is inside."""
+    corners = np.array([[0, 0], [8, 0], [0, 8]], np.float32)  # whose squared distances are exact
+    reference = features(np.repeat(corners, 4, 0))
+    samples = np.array([[0, 0], [8, 0], [8, 8], [0, 1]], np.float32)
+    assert precision(features(samples), reference).value == 0.5
+    assert recall(features(np.repeat(samples, 4, 0)), reference).value == pytest.approx(2 / 3)
+
+
 def test_blocks_change_nothing(monkeypatch):
     x, y = features(normal(130, 4, 14) * 0.8), features(normal(90, 4, 15))
     whole = [metric(x, y, interval=True) for metric in (precision, recall)]

@@ -3,14 +3,19 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from sddpm.errors import UserError
 from sddpm.evaluation import SamplingSettings
 from sddpm.guidance import guide, store_guidance
+from sddpm.guidance.bootstrap import Estimate
+from sddpm.guidance.proxy import NoisyImages
 from sddpm.guidance.record import as_json, kept_with_model
 from sddpm.guidance.report import draw, in_words, table, verdict
+from sddpm.guidance.results import Loss, Proxy
 from sddpm.guidance.settings import FRESH
 from sddpm.models import SpikingUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -143,16 +148,36 @@ def test_a_threshold_and_a_scale_together(settings, sampled_at):
 
 
 def test_the_loss_is_ranked_against_the_metric(settings, sampled_at, monkeypatch):
-    asked = settings(sampled_at(0.8), proxy_images=12)
+    reference = sampled_at(0.8)
+    asked, seen, of = settings(reference, proxy_images=12), [], NoisyImages.of
+    monkeypatch.setattr(NoisyImages, "of", lambda images, total: seen.append(images) or of(images, total))
     report = guide(asked)
+    with np.load(reference) as archive:  # twelve of its 400, from the first to the last
+        chosen = torch.from_numpy(archive["arr_0"][[round(i * 399 / 11) for i in range(12)]])
+    assert torch.equal(seen[0], chosen.permute(0, 3, 1, 2))
     proxy = report.proxy
+    losses = [loss.value for loss in proxy.losses]
     assert [loss.point for loss in proxy.losses] == [each.point for each in report.trials]
-    assert proxy.losses[0].difference.value == 0 and len(proxy.losses[0].by_tenth) == 10
-    assert sum(proxy.losses[1].by_tenth) / 10 == pytest.approx(proxy.losses[1].value)
-    assert -1 <= proxy.correlation <= 1 and 0 < proxy.p_value <= 1
+    assert [loss.difference.value for loss in proxy.losses] == pytest.approx([each - losses[0] for each in losses])
+    assert all(len(loss.by_tenth) == 10 and sum(loss.by_tenth) / 10 == pytest.approx(loss.value)
+               for loss in proxy.losses)  # fmt: skip
+    assert proxy.correlation == pytest.approx(spearmanr(losses, [each.value for each in report.trials]).statistic)
+    assert 0 < proxy.p_value <= 1 and losses[[loss.point for loss in proxy.losses].index(proxy.best)] == min(losses)
     assert "12 images of" in verdict(report)[-1] and not proxy.held_out
     monkeypatch.setattr("sddpm.guidance.trials.noise_losses", None)  # kept, not measured again
     assert guide(asked).proxy == proxy
+
+
+@pytest.mark.parametrize(
+    ("correlation", "p_value", "trusted"),
+    [(0.7, 0.049, True), (1.0, 0.01, True), (0.69, 0.01, False), (0.9, 0.05, False), (-0.9, 0.01, False),
+     (float("nan"), 1.0, False)],
+)  # fmt: skip
+def test_a_proxy_is_trusted_that_ranks_alike_and_not_by_chance(correlation, p_value, trusted):
+    none = Estimate(0.0, 0.0, (0.0, 0.0))
+    losses = [Loss((point,), value, none, []) for point, value in ((1.0, 0.3), (0.9, 0.1), (1.1, 0.2))]
+    proxy = Proxy(losses, correlation, p_value, "", True, [])
+    assert proxy.trusted is trusted and proxy.best == (0.9,)
 
 
 def test_kid_needs_no_more_samples_than_features(settings, sampled_at, monkeypatch, fad):

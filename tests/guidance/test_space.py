@@ -18,8 +18,8 @@ def space(search, trained=TRAINED, groups=LAYERS, boundary=None):
 
 @pytest.mark.parametrize("pure", [False, True])
 def test_the_named_groups_have_every_layer_of_the_network_once(pure):
-    wiring = {"pure": True} if pure and "pure" in SpikingUNet2DModel.__init__.__code__.co_varnames else {}
-    model = SpikingUNet2DModel(sample_size=8, base_channels=8, channel_mult=(1, 2), num_res_blocks=1, T=2, **wiring)
+    model = SpikingUNet2DModel(sample_size=8, base_channels=8, channel_mult=(1, 2), num_res_blocks=1, T=2, pure=pure)
+    assert model.config["pure"] is pure
     names = list(model.neurons())
     patterns = [p for patterns in GROUPS.values() for p in patterns]
     hits = [name for p in patterns for name in names if name.startswith(p.removesuffix("*"))]

@@ -63,6 +63,52 @@ def test_metrics(finished):
     assert all(a["seconds"] < b["seconds"] for a, b in pairwise(rows))
 
 
+@pytest.fixture(scope="module")
+def rarely_logged(tmp_path_factory, tiny):
+    """The same six steps with metrics after four and six of them, a checkpoint of each, and a clock by which step n
+    takes n / 2 seconds."""
+    folder = tmp_path_factory.mktemp("rarely") / "run"
+    clock, update = [0.0], loop_module.update
+
+    def ticking(state, options):
+        update(state, options)
+        clock[0] += state.step / 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop_module, "update", ticking)
+        patch.setattr(loop_module.Stopwatch, "seconds", property(lambda watch: clock[0]))
+        settings = ("train.log_every=4", "train.checkpoint_every=1", "train.keep_checkpoints=6")
+        train(tiny(*settings), folder, progress=False)
+    return folder
+
+
+def test_metrics_are_means_since_the_last_line(finished, rarely_logged):
+    every = read_metrics(finished[0])
+    first, second = read_metrics(rarely_logged)
+    for key in ("loss", "grad_norm"):
+        values = [row[key] for row in every]
+        assert [first[key], second[key]] == pytest.approx([sum(values[:4]) / 4, sum(values[4:]) / 2], rel=1e-5)
+
+
+def test_images_per_second_are_those_since_the_last_line(rarely_logged):
+    first, second = read_metrics(rarely_logged)
+    assert [first["seconds"], second["seconds"]] == [5, 10.5]
+    assert first["images_per_second"] == pytest.approx(4 * 8 / first["seconds"])
+    assert second["images_per_second"] == pytest.approx(2 * 8 / (second["seconds"] - first["seconds"]))
+
+
+def test_the_average_begins_with_a_small_decay(rarely_logged):
+    """From the checkpoints, in float64: after n steps the next decay is (1 + n) / (10 + n), far below 0.9999."""
+    for n in range(1, 6):
+        before, after = (load_file(checkpoint_path(rarely_logged, step) / "ema.safetensors") for step in (n, n + 1))
+        model = load_file(checkpoint_path(rarely_logged, n + 1) / "model.safetensors")
+        decay = (1 + n) / (10 + n)
+        for name, value in after.items():
+            if value.is_floating_point():
+                expected = decay * before[name].double() + (1 - decay) * model[name].double()
+                torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_the_saved_model_is_the_average(finished):
     folder, _ = finished
     model = load_pipeline(folder).unet.state_dict()
