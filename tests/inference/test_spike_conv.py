@@ -146,6 +146,15 @@ def test_fast_is_coarser_but_close(kernel):
     assert 1e-5 < rms < largest < bound
 
 
+@pytest.mark.skipif("onednn" not in HERE, reason="this PyTorch has no integer convolution")
+@pytest.mark.parametrize("planes", onednn.PLANES.values())
+def test_filters_of_one_pixel_by_onednn(planes):
+    weight, bias = layer(16, 20, k=1)
+    spikes = random_spikes(2, 2, 5, 5, 20)
+    found = onednn.OnednnSpikeConv2d(weight, bias, planes=planes)(spikes)
+    assert errors(found, definition(spikes, weight, bias))[0] < (0.05 if planes == 1 else 1e-5)
+
+
 @pytest.mark.parametrize("kernel", [name for name, kernel in native_conv.kernels().items() if kernel.available])
 def test_sums_that_use_the_whole_word(kernel):
     """Weights of one sign, where all inputs together reach the largest integer; and of which one outweighs the rest."""

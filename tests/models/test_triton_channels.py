@@ -194,9 +194,10 @@ def test_a_centre():
     assert torch.equal(spikes.cpu(), functional.multi_step(x - centre, Dynamics()))
 
 
-def test_spikes_of_a_concatenation_are_written_in_place(way):
-    first, second = torch.randn(T, 2, 5, 3, 24), torch.randn(1, 2, 5, 3, 8).expand(T, -1, -1, -1, -1)
-    out = torch.full((T, 2, 5, 3, 32), 7, dtype=torch.uint8, device=DEVICE)
+@pytest.mark.parametrize("size", [(5, 3), (1, 2), (1, 1)])
+def test_spikes_of_a_concatenation_are_written_in_place(size, way):
+    first, second = torch.randn(T, 2, *size, 24), torch.randn(1, 2, *size, 8).expand(T, -1, -1, -1, -1)
+    out = torch.full((T, 2, *size, 32), 7, dtype=torch.uint8, device=DEVICE)
     for part, place in zip((first, second), out.split([24, 8], dim=-1), strict=True):
         fused_layers.affine_fire(part.to(DEVICE), SpikingNeuron(Dynamics()), out=place)
     assert torch.equal(out.cpu().float(), functional.multi_step(torch.cat([first, second], -1), Dynamics()))

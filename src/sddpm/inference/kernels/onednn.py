@@ -45,7 +45,8 @@ class OnednnSpikeConv2d(TorchSpikeConv2d):
         q = scaled.round()
         if planes == 1:
             q = balance(q.flatten(2).mT, scaled.flatten(2).mT).mT.view_as(scaled)
-        found = digits(q.to(torch.int32).contiguous(), planes)
+        # Of 1 x 1 filters `contiguous` would keep any strides, and no bytes could be viewed.
+        found = digits(q.to(torch.int32).clone(memory_format=torch.contiguous_format), planes)
         self._planes = []
         for place, digit in enumerate(reversed(found)):  # the smallest first, for accurate rounding
             scales = (unit * 256.0**place).float()

@@ -92,7 +92,8 @@ def affine_multi_step(
         grid,
         x,
         *(rows, centre, gain, offset, written, leak),
-        *(rows.shape[2], channels, rows.stride(0), written.stride(0), written.stride(2)),
+        # The pixel stride of the slice: that of a view is another where there is one pixel.
+        *(rows.shape[2], channels, rows.stride(0), written.stride(0), spikes.stride(-2)),
         *(_stride(gain, 0), _stride(offset, 0), _stride(offset, 1), v_threshold, rest, start),
         T=T,
         CHARGE=charge_id(dynamics),
