@@ -163,8 +163,8 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         """
         self._check_output_type(output_type)
         self.require_images()
-        if len(seeds) < 2 or frames < 2:
-            raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames}")
+        if len(seeds) < 2 or type(frames) is not int or frames < 2:
+            raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames!r}")
         check_seeds(seeds)
         options = with_keywords(_or_ddim(options, keywords), keywords, batch_size)
         pairs = list(pairwise(seeds))
