@@ -166,6 +166,22 @@ def test_no_torch_file_at_all(tmp_path):
             from_reference(path)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{"pure": True}, {"attention_resolutions": [8]}, {"num_classes": 3}, {"patch_size": 2}, {"dims": 1}],
+)
+def test_what_the_layout_does_not_express_is_not_imported(checkpoint, given):
+    with pytest.raises(UserError, match=f"the reference's network has {next(iter(given))}="):
+        from_reference(checkpoint[0], **given)
+
+
+def test_a_list_given_for_a_tuple_is_equal(checkpoint):
+    multiples = from_reference(checkpoint[0]).found["channel_mult"]
+    assert from_reference(checkpoint[0], channel_mult=list(multiples), attention_resolutions=[]).given == {
+        "attention_resolutions": ()
+    }
+
+
 @pytest.mark.parametrize("overrides", [{"patch_size": 2}, {"readout_decay": 0.9}, {"neuron": "lif"}])
 def test_what_the_reference_cannot_express_is_not_exported(tmp_path, overrides):
     model = SpikingUNet2DModel(sample_size=8, base_channels=4, channel_mult=(1, 2), num_res_blocks=1, **overrides)

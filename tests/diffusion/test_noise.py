@@ -1,7 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
+from sddpm.diffusion.analytic import AnalyticDPMScheduler
+from sddpm.diffusion.moments import Moments
 from sddpm.diffusion.noise import draw_noise, generators_for, seeded_noise
+from sddpm.diffusion.respaced import RespacedDDIMScheduler
 from sddpm.errors import UserError
 
 
@@ -24,6 +28,29 @@ def test_noise_is_the_same_in_every_precision():
 def test_generators_move_on():
     generators = generators_for([1, 2])
     assert not torch.equal(draw_noise(generators, (4, 4)), draw_noise(generators, (4, 4)))
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", True, None])
+def test_seeds_are_whole_numbers(seed):
+    with pytest.raises(UserError, match="a seed must be a whole number"):
+        seeded_noise([0, seed], (1, 2, 2))
+    assert torch.equal(seeded_noise(np.array([7, 2]), (1, 2, 2)), seeded_noise([7, 2], (1, 2, 2)))
+
+
+def test_steps_have_the_same_noise_in_every_precision():
+    x = seeded_noise([1, 2], (1, 4, 4))
+    for solver in (
+        RespacedDDIMScheduler(),
+        AnalyticDPMScheduler(moments=Moments([0.5] * 1000, [0.0] * 1000, 3).to_dict()),
+    ):
+        solver.set_timesteps(10)
+        share = {"eta": 1.0} if isinstance(solver, RespacedDDIMScheduler) else {}
+        single, double = (
+            solver.step(0 * x.to(dtype), 999, x.to(dtype), generator=generators_for([1, 2]), **share).prev_sample
+            for dtype in (torch.float32, torch.float64)
+        )
+        assert double.dtype == torch.float64
+        torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

@@ -60,6 +60,13 @@ def test_thresholds_by_part_of_the_denoising():
     torch.testing.assert_close(staged, torch.where(noisy.t >= 450, early, late))
 
 
+@pytest.mark.parametrize("boundary", [0, 1000])
+def test_a_part_without_steps(boundary):
+    noisy = NoisyImages.of(IMAGES, 1000)
+    staged = noise_losses(pipeline(), noisy, StagedThresholds(1.5, 1.0, boundary))
+    assert torch.equal(staged, noise_losses(pipeline(), noisy, 1.0 if boundary else 1.5))
+
+
 def test_a_model_of_v_is_judged_by_the_noise_it_implies():
     """v = 0 means epsilon = sqrt(1 - a) x_t, whose error is sqrt(a) (sqrt(1 - a) x_0 - sqrt(a) epsilon)."""
     noisy = NoisyImages.of(torch.full((40, 1, 8, 8), 255, dtype=torch.uint8), 1000)

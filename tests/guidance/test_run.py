@@ -204,6 +204,7 @@ def test_the_json_holds_what_repeats_it(settings, sampled_at):
     assert kept["v_threshold"] == 0.8 and kept["trained_v_threshold"] == 1.0 and kept["beats_trained"]
     assert in_words(kept).startswith("threshold 0.8: fad ")
     assert in_words({"v_threshold": 0.8}) == "threshold 0.8"
+    assert in_words({"v_threshold": "0.99x"}) == "threshold 0.99x"
 
 
 @pytest.mark.parametrize(

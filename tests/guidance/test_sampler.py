@@ -24,6 +24,7 @@ from sddpm.pipelines import Sampler, SpikingDiffusionPipeline, load_pipeline
 from sddpm.training import load_config
 from sddpm.training.state import build_model
 from tests.helpers import published_updates as published
+from tests.helpers.small_pipeline import pipeline_of
 from tests.pipelines.test_x0_scale import FaintModel
 
 A = NoiseSchedule().alphas_cumprod
@@ -197,10 +198,8 @@ def test_a_model_of_currents_is_searched_without_noisy_solvers(settings, tmp_pat
 
 
 def test_the_long_solver_has_no_more_steps_than_the_noise_schedule(settings, reference, model):
-    config = model / "scheduler" / "scheduler_config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "num_train_timesteps": 10}))
-    index = model / "model_index.json"
-    index.write_text(json.dumps({**json.loads(index.read_text()), "num_inference_steps": 5}))
+    pipe = pipeline_of(num_train_timesteps=10)
+    SpikingDiffusionPipeline(pipe.unet, pipe.scheduler, num_inference_steps=5).save_pretrained(model)
     report = guide_sampler(search_of(settings(reference).evaluation))
     assert report.facts["proxy"]["long_steps"] == 10
 

@@ -17,5 +17,6 @@ def pipeline_of(solver="ddim", scale=None, names=None, spread=None, timesteps=No
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     kept = {} if timesteps is None else {"timesteps": timesteps, "distilled": True}
+    kept |= {"num_train_timesteps": model.config["num_train_timesteps"]}
     scheduler = make_scheduler(solver, beta_schedule="cosine", prediction_type="v_prediction", **kept)
     return SpikingDiffusionPipeline(model, scheduler, None, names, spread, scale).to("cpu")

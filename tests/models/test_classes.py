@@ -6,6 +6,7 @@ import torch
 from sddpm.errors import UserError
 from sddpm.inference import compile_model
 from sddpm.models import ANNUNet2DModel, SpikingUNet2DModel
+from sddpm.models.early_exit import EarlyExit
 from sddpm.models.folding import fold_time
 
 SMALL = {"sample_size": 8, "in_channels": 1, "out_channels": 1, "base_channels": 8, "channel_mult": (1, 2)}
@@ -71,3 +72,18 @@ def test_labels_that_do_not_fit():
         model(X, T, torch.tensor([1]))
     with pytest.raises(UserError, match="num_classes must be a whole number of at least 1"):
         make(SpikingUNet2DModel, num_classes=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", ["eager", "exact", "early exit"])
+def test_steps_and_classes_that_the_network_does_not_have(form):
+    model = make(SpikingUNet2DModel, num_classes=3).double()
+    network = {"eager": model, "exact": compile_model(model), "early exit": EarlyExit(model, 0.1)}[form]
+    x = X[:2].double()
+    for t in (-1, 1000, torch.tensor([0, 1000])):
+        with pytest.raises(UserError, match="diffusion steps must be from 0 to 999"):
+            network(x, t)
+    for labels in ([0, -1], [4, 0]):
+        with pytest.raises(UserError, match="class_labels must be from 0 to 3"):
+            network(x, 5, torch.tensor(labels))
+    assert torch.equal(network(x, torch.tensor(5.0)).sample, network(x, 5).sample)

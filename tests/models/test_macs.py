@@ -21,3 +21,10 @@ def test_against_flop_counter():
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, 16, 16), 0)
     assert 2 * sum(layer_macs(model).values()) == counter.get_total_flops()
+
+
+def test_where_neurons_must_be_fused(monkeypatch):
+    model = SpikingUNet2DModel(sample_size=8, base_channels=8, channel_mult=(1,), T=1)
+    expected = layer_macs(model)
+    monkeypatch.setenv("SDDPM_NEURON_KERNEL", "fused")
+    assert layer_macs(model) == expected

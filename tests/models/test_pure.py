@@ -108,3 +108,9 @@ def test_the_reference_has_no_such_neurons(options, words):
 def test_the_reference_has_no_pure_network():
     with pytest.raises(UserError, match="the reference's network has pure=False, this model has True"):
         to_reference(SpikingUNet2DModel(sample_size=8, base_channels=8, channel_mult=(1,), num_res_blocks=1, pure=True))
+
+
+def test_a_folded_model_is_not_saved(model, tmp_path):
+    with pytest.raises(UserError, match="save the model before fold_time"):
+        fold_time(model).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())

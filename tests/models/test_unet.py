@@ -200,7 +200,7 @@ def test_saved_and_loaded_is_the_same(tmp_path):
         ({"num_res_blocks": 0}, "num_res_blocks"),
         ({"neuron": "izhikevich"}, "unknown neuron 'izhikevich': choose one of if, lif, plif"),
         ({"surrogate": "tanh"}, "unknown surrogate 'tanh'"),
-        ({"surrogate_alpha": 0.0}, "surrogate_alpha, the inverse width, must be positive"),
+        ({"surrogate_alpha": 0.0}, "surrogate_alpha, the inverse width, must be a finite number above 0"),
         ({"neuron": "lif", "tau": 0.5}, "tau"),
         ({"v_threshold": 0.0}, "v_threshold must be a positive number"),
         ({"readout_decay": 0.0}, "readout_decay"),

@@ -46,6 +46,14 @@ def register_current(name="current"):
     )
 
 
+def test_a_learned_parameter_may_start_at_a_whole_number():
+    step_scaled = lambda x, v, dynamics, v_threshold, gain: (fire(gain * x, dynamics, v_threshold), v, gain * x)  # noqa: E731
+    register_neuron("scaled", step_scaled, parameters={"gain": lambda dynamics: 2})
+    layer = SpikingNeuron(Dynamics(neuron="scaled"))
+    assert layer.gain.dtype == torch.float32 and layer.gain.item() == 2 and layer.gain.requires_grad
+    assert layer(torch.tensor([[0.6]])).tolist() == [[1.0]]
+
+
 def test_a_surrogate_is_one_entry():
     register_surrogate("bell", gaussian_vjp, 2.0)
     x = torch.linspace(-1, 3, 9, dtype=torch.float64, requires_grad=True)
@@ -137,8 +145,8 @@ def test_definitions_that_are_refused(arguments, message):
         (("atan", gaussian_vjp, 2.0), "the surrogate 'atan' already exists"),
         (("a b", gaussian_vjp, 2.0), "the name of a surrogate must be"),
         (("bell", None, 2.0), "needs a function"),
-        (("bell", gaussian_vjp, 0), "default_alpha of surrogate 'bell' must be positive, got 0"),
-        (("bell", gaussian_vjp, "1"), "must be positive, got '1'"),
+        (("bell", gaussian_vjp, 0), "default_alpha of surrogate 'bell' must be a finite number above 0, got 0"),
+        (("bell", gaussian_vjp, "1"), "must be a finite number above 0, got '1'"),
     ],
 )
 def test_surrogates_that_are_refused(arguments, message):

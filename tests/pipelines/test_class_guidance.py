@@ -3,6 +3,7 @@
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -226,3 +227,11 @@ def test_names_are_kept_with_the_model(conditional, tmp_path):
     index.write_text(index.read_text().replace('"b/c"', "7"))
     with pytest.raises(UserError, match="class_names must be a list of names"):
         load_pipeline(tmp_path)
+
+
+def test_classes_in_an_array(conditional):
+    listed = conditional(seeds=[1, 2], class_labels=[2, 0], **QUICK).images
+    for labels in (np.array([2, 0]), torch.tensor([2, 0])):
+        assert torch.equal(conditional(seeds=[1, 2], class_labels=labels, **QUICK).images, listed)
+    one = conditional(seeds=[1, 2], class_labels=np.array(2), **QUICK).images
+    assert torch.equal(one, conditional(seeds=[1, 2], class_labels=2, **QUICK).images)

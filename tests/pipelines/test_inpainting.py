@@ -191,6 +191,10 @@ def test_what_cannot_be(pipe, pictures):
         pipe.inpaint(pictures[..., :3], HALF, **QUICK)
     with pytest.raises(UserError, match="the mask is false everywhere"):
         pipe.inpaint(pictures, HALF & False, **QUICK)
+    with pytest.raises(UserError, match="mask must be an image or a tensor, not None"):
+        pipe.inpaint(pictures, None, **QUICK)
+    with pytest.raises(UserError, match=r"whole numbers of at least 1, not 2 and 1\.5"):
+        pipe.inpaint(pictures, HALF, **{**QUICK, "jump_length": 2, "resamplings": 1.5})
     with pytest.raises(UserError, match="mask must be 4 x 4"):
         pipe.inpaint(pictures, HALF[:3], **QUICK)
     with pytest.raises(UserError, match="true, or 1"):

@@ -44,7 +44,7 @@ def test_what_cannot_be(pipe):
     for solver in ("ddpm", "sde-dpm++", "analytic-dpm"):
         with pytest.raises(UserError, match="solver that adds no noise: ddim, dpm"):
             pipe.interpolate([0, 1], solver=solver, **QUICK)
-    for seeds, frames in (([1], 5), ([1, 2], 1)):
+    for seeds, frames in (([1], 5), ([1, 2], 1), ([1, 2], 2.5)):
         with pytest.raises(UserError, match="at least 2"):
             pipe.interpolate(seeds, frames, **QUICK)
     with pytest.raises(UserError, match="out of range"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from tests.helpers.small_pipeline import pipeline_of
@@ -101,6 +102,38 @@ def test_a_pipeline_of_another_kind(folder):
     path = folder / "model_index.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "DDPMPipeline"}))
     assert_refused(folder, "contains a DDPMPipeline")
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "message"),
+    [({"num_train_timesteps": 20}, None, "1000 time steps, but its scheduler 20"), ({}, ["a"], "1 class_names")],
+)
+def test_parts_that_do_not_fit_each_other(spiking, folder, config, names, message):
+    scheduler = make_scheduler("ddim", **config)
+    with pytest.raises(UserError, match=message):
+        SpikingDiffusionPipeline(spiking.unet, scheduler, class_names=names)
+    scheduler.save_pretrained(folder / "scheduler")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "class_names": names}))
+    assert_refused(folder, f"model_index.json: .*{message}")
+
+
+def test_a_model_may_have_more_classes_than_names():
+    assert pipeline_of(num_classes=3, names=["a", "b"]).class_names == ["a", "b"]
+    with pytest.raises(UserError, match="3 class_names, but the network has 2 classes"):
+        pipeline_of(num_classes=2, names=["a", "b", "c"])
+
+
+def test_whole_numbers_as_the_range_of_signals(tmp_path):
+    pipeline_of(dims=1, spread=[0, 5]).save_pretrained(tmp_path)
+    assert load_pipeline(tmp_path).signal_range == (0.0, 5.0)
+    index = tmp_path / "model_index.json"
+    for stored, message in (([0, 5], None), ([0, "5"], "two numbers"), ([0, 5, 6], "two numbers"), ([0, True], "two")):
+        index.write_text(json.dumps({**json.loads(index.read_text()), "signal_range": stored}))
+        if message is None:
+            assert load_pipeline(tmp_path).signal_range == (0.0, 5.0)
+        else:
+            assert_refused(tmp_path, message)
 
 
 def test_weights_saved_as_a_variant(tmp_path):

@@ -14,6 +14,7 @@ from sddpm.diffusion.solvers import make_scheduler
 from sddpm.errors import UserError
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.pipelines.moments import keep_moments, measure_moments, read_moments
+from tests.helpers.small_pipeline import pipeline_of
 
 A = NoiseSchedule(num_train_timesteps=20, beta_end=0.4).alphas_cumprod
 
@@ -34,10 +35,10 @@ class LinearModel(ModelMixin, ConfigMixin):
 
 
 @pytest.fixture
-def spiking(spiking):
+def spiking():
     """With 20 diffusion steps, so that all of them are soon asked."""
     schedule = make_scheduler("ddim", num_train_timesteps=20, beta_schedule="cosine")
-    return SpikingDiffusionPipeline(spiking.unet, schedule)
+    return SpikingDiffusionPipeline(pipeline_of(num_train_timesteps=20).unet, schedule)
 
 
 def coins(count, seed=123):  # another seed than that of the noise: both would come from the same numbers

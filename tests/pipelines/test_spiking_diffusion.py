@@ -78,6 +78,21 @@ def test_colour_pictures():
     assert pipe(2, num_inference_steps=1, progress=False).images[1].mode == "RGB"
 
 
+def test_pictures_of_other_channels_are_refused_before_sampling():
+    pipe = SpikingDiffusionPipeline(PointwiseModel(in_channels=2), make_scheduler("ddim"))
+    with pytest.raises(UserError, match=r"2 channels cannot be 'pil': choose the output_type 'np' or 'pt'"):
+        pipe(1, callback=lambda step: pytest.fail("sampled"), progress=False)
+    assert pipe(1, num_inference_steps=1, output_type="np", progress=False).images.shape == (1, 4, 4, 2)
+
+
+@pytest.mark.parametrize(("total", "expected"), [(20, 20), (1000, 50)])
+def test_a_short_schedule_has_as_many_steps_by_default(total, expected):
+    pipe = SpikingDiffusionPipeline(PointwiseModel(), make_scheduler("ddim", num_train_timesteps=total))
+    steps = []
+    pipe(1, callback=steps.append, output_type="pt", progress=False)
+    assert len(steps) == pipe.num_inference_steps == expected
+
+
 def test_the_callback_sees_every_step(pipe):
     steps = []
     images = pipe(seeds=[0], solver="ddim", callback=steps.append, **QUICK).images

@@ -17,6 +17,15 @@ from sddpm.models import SpikingUNet2DModel
 
 # Values that a plain checkpoint does not contain, as used by the reference code.
 ASSUMED: dict[str, Any] = {"T": 4, "neuron": "if", "v_threshold": 1.0}
+# Another value would need other tensors than those of a checkpoint, or use them otherwise.
+LAYOUT: dict[str, Any] = {
+    "pure": False,
+    "num_classes": None,
+    "dims": 2,
+    "patch_size": 1,
+    "attention_resolutions": (),
+    "synaptic_currents": False,
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ def from_reference(path: str | Path, **given: Any) -> Conversion:
 
     Raises:
         UserError: a file that is not such a checkpoint; missing, surplus, misshapen or non-finite tensors, by name;
-            a given value that the tensors contradict.
+            a given value that the tensors contradict, or that the reference's layout does not express.
     """
     path = Path(path)
     weights, rest = read_checkpoint(path)
@@ -61,9 +70,12 @@ def from_reference(path: str | Path, **given: Any) -> Conversion:
     x_T = rest.get("x_T")
     if isinstance(x_T, Tensor) and x_T.ndim == 4:
         found["sample_size"] = x_T.shape[-1]
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     for key, value in given.items():
         if key in found and found[key] != value:
             raise UserError(f"{path} shows {key}={found[key]}, but {key}={value} was given")
+        if key in LAYOUT and LAYOUT[key] != value:
+            raise UserError(f"the reference's network has {key}={LAYOUT[key]}, but {key}={value} was given")
     defaults: dict[str, Any] = {"sample_size": 32} | ASSUMED
     assumed = {key: value for key, value in defaults.items() if key not in found and key not in given}
     given = {key: value for key, value in given.items() if key not in found}
@@ -102,10 +114,7 @@ def to_reference(model: SpikingUNet2DModel) -> dict[str, Tensor]:
     """
     config = model.config
     expressible = {
-        "pure": False,
-        "num_classes": None,
-        "dims": 2,
-        "patch_size": 1,
+        **{key: value for key, value in LAYOUT.items() if key != "attention_resolutions"},  # a list if loaded
         "readout_decay": 0.8,
         "neuron": "if",
         "v_reset": 0.0,

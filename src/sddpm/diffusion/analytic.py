@@ -11,10 +11,10 @@ import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from sddpm.diffusion.moments import Moments
+from sddpm.diffusion.noise import step_noise
 from sddpm.diffusion.objectives import predict_x0
 from sddpm.diffusion.reverse_variance import (
     ancestral_variance,
@@ -142,7 +142,7 @@ class AnalyticDPMScheduler(SchedulerMixin, ConfigMixin):
         # 2. mean of the step, and fresh noise of the optimal variance
         alpha_prev = self.alphas_cumprod[self.timesteps[index + 1]].item()
         forward, variance = self._forward[index].item(), self._variance[index].item()
-        noise = randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
+        noise = step_noise(sample, generator)
         mean = alpha_prev**0.5 * x0 + max(1 - alpha_prev - forward, 0.0) ** 0.5 * epsilon
         prev_sample = mean + variance**0.5 * noise
         return DDPMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)

@@ -2,9 +2,11 @@
 generators are on the CPU)."""
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from sddpm.errors import UserError
@@ -13,8 +15,10 @@ MAX_SEED = 2**32 - 1  # torch's CPU generator (mt19937) uses 32 bits: a larger s
 
 
 def check_seeds(seeds: Iterable[int]) -> None:
-    """Raise UserError if a seed is outside 0 .. 2^32 - 1."""
+    """Raise UserError if a seed is not a whole number from 0 to 2^32 - 1."""
     for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+            raise UserError(f"a seed must be a whole number, not {seed!r}")
         if not 0 <= seed <= MAX_SEED:
             raise UserError(f"seed {seed} is out of range: seeds go from 0 to {MAX_SEED}")
 
@@ -35,7 +39,7 @@ def generators_for(seeds: Sequence[int]) -> list[torch.Generator]:
     """One fresh CPU generator per seed.
 
     Raises:
-        UserError: a seed outside 0 .. 2^32 - 1.
+        UserError: a seed that is not a whole number from 0 to 2^32 - 1.
     """
     check_seeds(seeds)
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
@@ -67,6 +71,16 @@ def seeded_noise(
     """Standard normal noise [len(seeds), *shape_of_one]: the x_T of each seed.
 
     Raises:
-        UserError: a seed outside 0 .. 2^32 - 1.
+        UserError: a seed that is not a whole number from 0 to 2^32 - 1.
     """
     return draw_noise(generators_for(seeds), shape_of_one, dtype, device)
+
+
+def step_noise(like: Tensor, generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
+    """Standard normal noise for one step of a solver, of the shape, precision and device of `like`.
+
+    Drawn in float32 and then cast, as in `draw_noise`. (The solvers ddpm and sde-dpm++ are diffusers' and draw in the
+    precision of the samples: theirs differ in float64.)
+    """
+    drawn = randn_tensor(like.shape, generator=generator, device=like.device, dtype=torch.float32)  # type: ignore[arg-type]
+    return drawn.to(like.dtype)

@@ -19,10 +19,12 @@ def resampling_walk(steps: int, jump_length: int, resamplings: int) -> list[int]
     a segment adds noise in one go. One resampling is the plain reverse process.
 
     Raises:
-        UserError: a segment length or a number of resamplings below 1.
+        UserError: a segment length or a number of resamplings that is not a whole number of at least 1.
     """
-    if jump_length < 1 or resamplings < 1:
-        raise UserError(f"jump length and resamplings must be at least 1, not {jump_length} and {resamplings}")
+    if any(type(value) is not int or value < 1 for value in (jump_length, resamplings)):
+        raise UserError(
+            f"jump length and resamplings must be whole numbers of at least 1, not {jump_length!r} and {resamplings!r}"
+        )
     levels = [0]
     for start in range(0, steps, jump_length):
         end = min(start + jump_length, steps)

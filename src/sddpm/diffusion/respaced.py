@@ -22,10 +22,10 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput  # noqa: F401  see above
-from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from sddpm.diffusion.analytic import AnalyticDPMScheduler, KeptSettings
+from sddpm.diffusion.noise import step_noise
 from sddpm.diffusion.objectives import predict_epsilon, predict_x0
 from sddpm.diffusion.timesteps import respaced_timesteps, timesteps_for
 
@@ -124,9 +124,7 @@ class RespacedDDIMScheduler(_Respaced, DDIMScheduler):
         prev_sample = _step_to(alpha_prev, x0, epsilon, sigma)
         if eta > 0:
             if variance_noise is None:
-                variance_noise = randn_tensor(
-                    model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
-                )
+                variance_noise = step_noise(model_output, generator)
             prev_sample = prev_sample + sigma * variance_noise
         return DDIMSchedulerOutput(prev_sample, x0) if return_dict else (prev_sample, x0)
 

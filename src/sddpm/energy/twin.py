@@ -10,7 +10,10 @@ from sddpm.energy.measure import measure_network
 from sddpm.models import ANNUNet2DModel
 from sddpm.pipelines import SpikingDiffusionPipeline
 
-SHARED = ("sample_size", "in_channels", "out_channels", "base_channels", "channel_mult", "num_res_blocks", "patch_size")
+SHARED = (
+    *("sample_size", "in_channels", "out_channels", "base_channels", "channel_mult", "num_res_blocks", "patch_size"),
+    "num_train_timesteps",
+)
 
 
 def ann_twin(config: Mapping[str, Any], middle_attention: bool = False) -> ANNUNet2DModel:

@@ -31,6 +31,11 @@ class Estimate:
         """Whether it is significantly above zero: the whole interval is."""
         return self.interval[0] > 0
 
+    @property
+    def interval_in_words(self) -> str:
+        """Such as "-0.2 to +0.1"."""
+        return "{:+.4g} to {:+.4g}".format(*self.interval)
+
 
 def draw_weights(count: int, resamples: int, seed: int) -> Tensor:
     """How often each of `count` samples is drawn in each resample, float64 [resamples, count]; fixed by the seed."""

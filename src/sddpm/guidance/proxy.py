@@ -62,7 +62,7 @@ def noise_losses(pipeline: Any, noisy: NoisyImages, thresholds: PlainThresholds)
     else:
         parts = [(torch.arange(len(t)), thresholds)]
     for members, values in parts:
-        for chosen in members.split(_BATCH):
+        for chosen in members.split(_BATCH) if len(members) else ():  # an empty tensor would be split in one part
             found[chosen] = _losses(pipeline, noisy, chosen, t[chosen], values)
     return found.reshape(count, BINS)
 

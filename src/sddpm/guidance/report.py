@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sddpm.guidance.bootstrap import Estimate
 from sddpm.guidance.results import GuidanceReport
 from sddpm.guidance.space import Point
 
@@ -21,7 +20,7 @@ def table(report: GuidanceReport) -> str:
     for each in sorted(report.trials, key=lambda each: each.point):
         trained = each.point == report.space.origin
         row = [f"{x:g}" for x in report.space.values(each.point)] + [f"{each.value:.6g}"]
-        row += ["trained", ""] if trained else [f"{each.difference.value:+.4g}", _interval(each.difference)]
+        row += ["trained", ""] if trained else [f"{each.difference.value:+.4g}", each.difference.interval_in_words]
         row += ["" if trained else f"{one.value:+.4g}" for one in each.differences] if sets > 1 else []
         if losses:
             loss = losses[each.point]
@@ -47,7 +46,7 @@ def verdict(report: GuidanceReport) -> list[str]:
     lines = [
         f"chosen: {name(report.chosen)}. On fresh seeds ({sets} x {count:,} samples): {report.label} "
         f"{found.value:.6g}, {found.trained_value:.6g} as trained, difference {found.difference.value:+.4g}, "
-        f"95 % interval {_interval(found.difference)}"
+        f"95 % interval {found.difference.interval_in_words}"
         + (f", by seed set {', '.join(f'{one.value:+.4g}' for one in found.differences)}" if sets > 1 else "")
     ]
     if found.difference.below_zero:
@@ -67,7 +66,7 @@ def in_words(guidance: Mapping[str, Any]) -> str:
         words = ", ".join(stages).translate(str.maketrans("", "", "{}'"))
         words += f" (early: t >= {plain['boundary']})" if "boundary" in plain else ""
     else:
-        words = f"threshold {plain:g}"
+        words = f"threshold {plain if isinstance(plain, str) else f'{plain:g}'}"
     if not {"metric", "value", "trained_value", "interval_95", "beats_trained"} <= set(guidance):
         return words
     low, high = guidance["interval_95"]
@@ -105,10 +104,6 @@ def _proxy(report: GuidanceReport) -> list[str]:
 
 def _value(report: GuidanceReport, point: Point) -> float:
     return next(each.value for each in report.trials if each.point == point)
-
-
-def _interval(estimate: Estimate) -> str:
-    return "{:+.4g} to {:+.4g}".format(*estimate.interval)
 
 
 def draw(report: GuidanceReport) -> Any:

@@ -18,7 +18,7 @@ def sampler_table(report: SamplerReport) -> str:
     for each in sorted(report.trials, key=lambda each: each.value):
         own = each.point == report.space.origin
         difference = "own" if own else f"{each.difference.value:+.4g}"
-        interval = "" if own else _interval(each.difference)
+        interval = "" if own else each.difference.interval_in_words
         mark = "*" if each.point == report.chosen else " "
         words = report.space.describe(each.point)
         lines.append(f"{mark} {each.value:12.6g}  {difference:>12}  {interval:>24}  {words}")
@@ -37,14 +37,14 @@ def sampler_verdict(report: SamplerReport) -> list[str]:
         lines.append(
             f"on fresh seeds ({sets} x {report.samples:,} samples): {report.label} {found.value:.6g}, "
             f"{found.trained_value:.6g} of {own}: difference {found.difference.value:+.4g}, 95 % interval "
-            f"{_interval(found.difference)}"
+            f"{found.difference.interval_in_words}"
         )
         word = "beats" if found.difference.below_zero else "is worse than" if found.difference.above_zero else ""
         lines.append(f"verdict: it {word or 'is not better than'} {own} beyond noise")
     now = report.against_now
     lines.append(
         f"as it samples now ({space.describe(space.present)}): {report.label} {now.trained_value:.6g} on the same "
-        f"seeds, difference {now.difference.value:+.4g}, 95 % interval {_interval(now.difference)}"
+        f"seeds, difference {now.difference.value:+.4g}, 95 % interval {now.difference.interval_in_words}"
     )
     return lines
 
@@ -98,7 +98,3 @@ def _comparison(report: SamplerReport, each: Comparison) -> dict[str, Any]:
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "interval_95": list(estimate.interval)}
-
-
-def _interval(estimate: Estimate) -> str:
-    return "{:+.4g} to {:+.4g}".format(*estimate.interval)

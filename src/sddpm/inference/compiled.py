@@ -11,7 +11,7 @@ from sddpm.errors import UserError
 from sddpm.inference.arithmetic import arithmetic_for
 from sddpm.inference.network import FoldedUNet
 from sddpm.inference.support import Snapshot, unsupported
-from sddpm.models.config import check_sample, labels_for
+from sddpm.models.config import check_sample, labels_for, steps_for
 from sddpm.models.thresholds import Thresholds
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
 from sddpm.neurons import SpikingNeuron
@@ -73,14 +73,13 @@ class CompiledUNet(nn.Module):
         one after the other.
 
         Raises:
-            UserError: a sample of the wrong shape, or a model that cannot be compiled any more, for example because it
-                has a forward hook, which would not be called here.
+            UserError: as in `SpikingUNet2DModel`, and for a model that cannot be compiled any more, for example because
+                it has a forward hook, which would not be called here.
         """
         check_sample(self.config, sample.shape)
         folded = self._folded
         network = folded[1] if folded and folded[0].holds() else self.refresh()
-        t = timestep if isinstance(timestep, Tensor) else torch.tensor(timestep, device="cpu")
-        t = t.expand(len(sample)).tolist()
+        t = steps_for(self.config, timestep, len(sample)).tolist()
         labels = labels_for(self.config, class_labels, sample)
         points = list(zip(t, [None] * len(t) if labels is None else labels.tolist(), strict=True))
         if len(set(points)) == 1:

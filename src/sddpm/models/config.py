@@ -153,4 +153,24 @@ def labels_for(config: Mapping, class_labels: Tensor | None, sample: Tensor) -> 
         raise UserError("class_labels were given, but this model has no classes: it was built without num_classes")
     if class_labels.shape != (len(sample),):
         raise UserError(f"{len(sample)} samples need class_labels [{len(sample)}], got {list(class_labels.shape)}")
+    _check_rows("class_labels", class_labels, config["num_classes"])
     return class_labels.to(sample.device).long()
+
+
+def steps_for(config: Mapping, timestep: Tensor | int, count: int) -> Tensor:
+    """The diffusion steps of `count` samples as a LongTensor [count]; those of a number are on the CPU. Raises
+    `UserError` for steps outside the network's schedule."""
+    t = timestep if isinstance(timestep, Tensor) else torch.tensor(timestep, device="cpu")
+    _check_rows("diffusion steps", t, config["num_train_timesteps"] - 1)
+    return t.long().expand(count)
+
+
+def _check_rows(what: str, rows: Tensor, last: int) -> None:
+    """Raise `UserError` for numbers outside 0 to `last`. Those on another device than the CPU are not checked, because
+    the check would wait for them."""
+    if rows.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_compiling():  # pyright: ignore[reportPrivateImportUsage]
+        return
+    values = rows.tolist()  # compared in Python, so that an export records no comparison
+    for value in values if isinstance(values, list) else [values]:
+        if not 0 <= value <= last:
+            raise UserError(f"{what} must be from 0 to {last}, got {value}")

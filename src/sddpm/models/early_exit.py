@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sddpm.errors import UserError
-from sddpm.models.config import labels_for
+from sddpm.models.config import labels_for, steps_for
 from sddpm.models.layers import ModulatedStepConv2d
 from sddpm.models.thresholds import Thresholds
 from sddpm.models.unet import SpikingUNet2DModel, SpikingUNet2DOutput
@@ -76,7 +76,7 @@ class EarlyExit(nn.Module):
             )
         T, decay = self.config["T"], self.config["readout_decay"]
         weights = torch.pow(decay, torch.arange(T - 1, -1, -1, device=sample.device)).to(sample.dtype)
-        x, t = sample, torch.as_tensor(timestep, device=sample.device).long().expand(sample.shape[0])
+        x, t = sample, steps_for(self.config, timestep, len(sample)).to(sample.device)
         labels = labels_for(self.config, class_labels, sample)
         rows = torch.arange(len(sample), device=sample.device)  # of the samples that have not exited yet
         prediction, taken = None, torch.full_like(rows, T)

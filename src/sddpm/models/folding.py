@@ -11,7 +11,8 @@ from sddpm.models.unet import SpikingUNet2DModel
 
 @torch.no_grad()
 def fold_time(model: SpikingUNet2DModel) -> SpikingUNet2DModel:
-    """A copy for inference whose time embedding is a table: one row of biases per diffusion step in each block.
+    """A copy for inference whose time embedding is a table: one row of biases per diffusion step in each block. It
+    cannot be saved.
 
     The time embedding and its projections depend only on t and the class, so their multiplications are done here, once
     for every t (and for every class and for no class). In the copy, the embeddings add up to a row number, and each

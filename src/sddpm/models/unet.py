@@ -32,6 +32,7 @@ from sddpm.models.config import (
     check_sample,
     first_step,
     labels_for,
+    steps_for,
 )
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
@@ -226,13 +227,13 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
 
         Raises:
             UserError: a sample with the wrong number of channels or with a size that the levels cannot halve; classes
-                for an unconditional model.
+                for an unconditional model; steps or classes that the model does not have, if they are on the CPU.
         """
         image = first_step(self.config, sample)
         check_sample(self.config, image.shape)
         labels = labels_for(self.config, class_labels, image)
         # 1. time, and class
-        t = torch.as_tensor(timestep, device=sample.device).long().expand(image.shape[0])
+        t = steps_for(self.config, timestep, len(image)).to(sample.device)
         emb = self.time_embedding(t)
         if self.class_embedding is not None:
             emb = emb + self.class_embedding(labels)
@@ -296,8 +297,10 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         }
 
     def save_config(self, *args: Any, **kwargs: Any) -> None:
-        """As in diffusers. Raises `UserError` for neurons that were inserted by hand: loading would not restore
-        them."""
+        """As in diffusers. Raises `UserError` for neurons that were inserted by hand and for a folded time embedding:
+        loading would not restore them."""
+        if not isinstance(self.time_embedding, TimeEmbedding):
+            raise UserError("a model whose time embedding is folded cannot be saved: save the model before fold_time")
         if foreign := self.foreign_neurons():
             name, neuron = next(iter(foreign.items()))
             raise UserError(

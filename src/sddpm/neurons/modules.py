@@ -29,7 +29,7 @@ class SpikingNeuron(nn.Module):
         self.v_threshold = float(v_threshold)
         self.register_parameter("w", None)  # kernels look for PLIF's
         for name, first in dynamics.definition.parameters.items():
-            self.register_parameter(name, nn.Parameter(torch.tensor(first(dynamics))))
+            self.register_parameter(name, nn.Parameter(torch.tensor(float(first(dynamics)))))
 
     @property
     def learned(self) -> dict[str, Tensor]:

@@ -59,6 +59,11 @@ class Surrogate:
 SURROGATES: dict[str, Surrogate] = {}
 
 
+def _check_alpha(what: str, alpha: object) -> None:
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        raise UserError(f"{what} must be a finite number above 0, got {alpha!r}")
+
+
 def register_surrogate(
     name: str, vjp: Callable[[Tensor, Tensor, float], Tensor], default_alpha: float, *, description: str = ""
 ) -> None:
@@ -74,12 +79,11 @@ def register_surrogate(
         description: one line, for help texts.
 
     Raises:
-        UserError: an invalid name, one that is taken, or an alpha that is not above 0.
+        UserError: an invalid name, one that is taken, or an alpha that is not a finite number above 0.
     """
     if not callable(vjp):
         raise UserError(f"surrogate {name!r} needs a function (grad, u, alpha) -> gradient, not {vjp!r}")
-    if isinstance(default_alpha, bool) or not isinstance(default_alpha, int | float) or not default_alpha > 0:
-        raise UserError(f"default_alpha of surrogate {name!r} must be positive, got {default_alpha!r}")
+    _check_alpha(f"default_alpha of surrogate {name!r}", default_alpha)
     register(SURROGATES, "surrogate", name, Surrogate(vjp, float(default_alpha), description))
 
 
@@ -93,11 +97,13 @@ register_surrogate(
 
 
 def resolve_surrogate(name: str, alpha: float | None) -> float:
-    """The alpha to use: the surrogate's default for None. Raises `UserError` for an unknown name or alpha <= 0."""
+    """The alpha to use: the surrogate's default for None. Raises `UserError` for an unknown name, or an alpha that is
+    not a finite number above 0."""
     surrogate = registered(SURROGATES, "surrogate", name)
-    if alpha is not None and not alpha > 0:
-        raise UserError(f"surrogate_alpha, the inverse width, must be positive, got {alpha}")
-    return surrogate.default_alpha if alpha is None else float(alpha)
+    if alpha is None:
+        return surrogate.default_alpha
+    _check_alpha("surrogate_alpha, the inverse width,", alpha)
+    return float(alpha)
 
 
 class _Spike(torch.autograd.Function):

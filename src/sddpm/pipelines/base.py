@@ -58,7 +58,7 @@ class Prepared:
 
 
 class SamplingPipeline(DiffusionPipeline):
-    """The base of `SpikingDiffusionPipeline`, without the sampling methods; same arguments."""
+    """The base of `SpikingDiffusionPipeline`, without the sampling methods; same arguments and errors."""
 
     model_cpu_offload_seq = "unet"
 
@@ -78,6 +78,7 @@ class SamplingPipeline(DiffusionPipeline):
         self.unet: Any
         self.scheduler: Any
         self.register_modules(unet=unet, scheduler=scheduler)
+        check_fit(unet, scheduler, class_names)
         self._engines = Engines()
         self._interrupt = False  # a callback_on_step_end sets it to stop, as in diffusers
         kept_thresholds(threshold_guidance)  # for its checks
@@ -86,7 +87,7 @@ class SamplingPipeline(DiffusionPipeline):
         if class_names is not None:
             self.register_to_config(class_names=list(class_names))
         if signal_range is not None:
-            self.register_to_config(signal_range=list(signal_range))
+            self.register_to_config(signal_range=[float(value) for value in signal_range])
         if x0_scale is not None:
             check_x0_scale(x0_scale)
             self.register_to_config(x0_scale=x0_scale)
@@ -139,8 +140,10 @@ class SamplingPipeline(DiffusionPipeline):
 
     @property
     def num_inference_steps(self) -> int:
-        """The default number of solver steps: the number saved with the model, else 50."""
-        return self.config.get("num_inference_steps") or own_steps(self.scheduler.config) or DEFAULT_STEPS
+        """The default number of solver steps: the number saved with the model, else 50, or all that there are."""
+        noise = self.scheduler.config
+        default = min(DEFAULT_STEPS, noise.num_train_timesteps)
+        return self.config.get("num_inference_steps") or own_steps(noise) or default
 
     @property
     def timesteps(self) -> tuple[int, ...] | None:
@@ -280,6 +283,13 @@ class SamplingPipeline(DiffusionPipeline):
     def _shape_of_one(self) -> tuple[int, ...]:
         return sample_shape(self.unet.config)
 
+    def _check_output_type(self, output_type: str) -> None:
+        """Raise `UserError` unless `output_type` is one of `OUTPUT_TYPES` that this model's samples can have."""
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        channels = self._shape_of_one[0]
+        if output_type == "pil" and self.signal_range is None and channels not in (1, 3):
+            raise UserError(f"images of {channels} channels cannot be 'pil': choose the output_type 'np' or 'pt'")
+
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         dtype = torch.float64 if self.unet.dtype == torch.float64 else torch.float32
         return draw_noise(generators, self._shape_of_one, dtype, self._execution_device)
@@ -320,6 +330,17 @@ class SamplingPipeline(DiffusionPipeline):
         return ImagePipelineOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))
 
 
+def check_fit(unet: Any, scheduler: Any, class_names: Sequence[str] | None) -> None:
+    """Raise `UserError` for another number of time steps in the network than in the scheduler, or for more names than
+    classes. (The last classes need no names: a network may have more classes than its data.)"""
+    rows, steps = unet.config.get("num_train_timesteps"), scheduler.config.num_train_timesteps
+    if rows not in (None, steps):
+        raise UserError(f"the network has {rows} time steps, but its scheduler {steps}: both need the same number")
+    named, classes = len(class_names or ()), unet.config.get("num_classes") or 0
+    if named > classes:
+        raise UserError(f"{named} class_names, but the network has {classes} classes: give one name for each class")
+
+
 def check_own_steps(num_inference_steps: Any, scheduler: Any) -> None:
     """Raise `UserError` for a number of steps that is invalid for a model with that scheduler."""
     if is_distilled(scheduler.config) and num_inference_steps != (known := own_steps(scheduler.config)):
@@ -332,11 +353,6 @@ def check_own_steps(num_inference_steps: Any, scheduler: Any) -> None:
         )
     if (kept := kept_timesteps(scheduler.config)) is not None:
         check_count(num_inference_steps, kept)
-
-
-def check_output_type(output_type: str) -> None:
-    """Raise `UserError` unless `output_type` is one of `OUTPUT_TYPES`."""
-    check_choice("output_type", output_type, OUTPUT_TYPES)
 
 
 def split_batches(items: Sequence[Any], batch_size: int | None) -> list[list[Any]]:

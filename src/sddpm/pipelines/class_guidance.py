@@ -1,12 +1,12 @@
 """Images of a class: names of classes, and classifier-free guidance towards a class."""
 
 import hashlib
-import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from sddpm.choices import did_you_mean
 from sddpm.errors import UserError
 
 ClassLabel = int | str
-ClassLabels = ClassLabel | Sequence[ClassLabel] | Tensor | None
+ClassLabels = ClassLabel | Sequence[ClassLabel] | Tensor | np.ndarray | None
 NO_CLASS, RANDOM = "none", "random"
 
 
@@ -43,11 +43,9 @@ class ClassGuidance:
 
 
 def check_guidance(num_classes: int | None, class_labels: ClassLabels, scale: float) -> None:
-    """Raise `UserError` for classes of an unconditional model, or a guidance scale that is invalid or has no effect."""
+    """Raise `UserError` for classes of an unconditional model, or a guidance scale that has no effect."""
     if class_labels is not None and num_classes is None:
         raise UserError("this model has no classes: it was trained without model.num_classes")
-    if not (0 <= scale < math.inf):
-        raise UserError(f"the guidance scale must be a number of at least 0, not {scale}")
     if class_labels is None and scale != 1:
         kind = "a model that was trained with classes" if num_classes is None else "class labels"
         raise UserError(f"a guidance scale needs {kind}: it guides towards a class")
@@ -80,7 +78,7 @@ def resolve_labels(
     """
     labels = listed_labels(class_labels)
     if labels is None:
-        one: Any = class_labels.item() if isinstance(class_labels, Tensor) else class_labels
+        one: Any = class_labels.item() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
         labels = [NO_CLASS if one is None else one] * len(seeds)
     if len(labels) != len(seeds):
         raise UserError(f"{len(seeds)} {of}, but {len(labels)} class labels: give {len(seeds)} or 1")
@@ -91,8 +89,8 @@ def resolve_labels(
 
 
 def listed_labels(class_labels: ClassLabels) -> list[ClassLabel] | None:
-    """The labels of a list or of a tensor [N]; None if there is one label or none for all."""
-    if isinstance(class_labels, Tensor):
+    """The labels of a list, or of a tensor or array [N]; None if there is one label or none for all."""
+    if isinstance(class_labels, Tensor | np.ndarray):
         return class_labels.tolist() if class_labels.ndim else None
     if class_labels is None or isinstance(class_labels, str) or not isinstance(class_labels, Sequence):
         return None

@@ -140,10 +140,13 @@ def as_mask(mask: Tensor | Image.Image, shape: tuple[int, ...]) -> Tensor:
     of bool or of 0 and 1.
 
     Raises:
-        UserError: another size than the model's, values between 0 and 1, or a mask that repaints nothing.
+        UserError: something else, another size than the model's, values between 0 and 1, or a mask that repaints
+            nothing.
     """
     if isinstance(mask, Image.Image):
         mask = torch.from_numpy(np.asarray(mask.convert("L")) > 127)
+    if not isinstance(mask, Tensor):
+        raise UserError(f"the mask must be an image or a tensor, not {mask!r}")
     if mask.ndim == 2:
         mask = mask[None, None]
     if mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[2:] != shape[1:]:

@@ -51,7 +51,9 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise UserError(f"{folder / INDEX_NAME} is damaged: class_names must be a list of names, not {names!r}")
     spread = index.get("signal_range")
-    if spread is not None and not (isinstance(spread, list) and list(map(type, spread)) == [float, float]):
+    if spread is not None and not (
+        isinstance(spread, list) and len(spread) == 2 and all(type(value) in (int, float) for value in spread)
+    ):
         raise UserError(f"{folder / INDEX_NAME} is damaged: signal_range must be two numbers, not {spread!r}")
     x0_scale = index.get("x0_scale")
     try:

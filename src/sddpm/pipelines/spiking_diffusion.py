@@ -17,7 +17,7 @@ from sddpm.diffusion.noise import check_seeds, generators_for
 from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise
 from sddpm.errors import UserError
-from sddpm.pipelines.base import SamplingPipeline, check_output_type, split_batches
+from sddpm.pipelines.base import SamplingPipeline, split_batches
 from sddpm.pipelines.class_guidance import ClassGuidance, ClassLabels, check_guidance, resolve_labels
 from sddpm.pipelines.denoise import DenoisingStep, denoise
 from sddpm.pipelines.diffusers_call import (
@@ -56,10 +56,14 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         scheduler: a diffusers scheduler; its config has the noise schedule of the model's training.
         threshold_guidance: default firing thresholds for sampling, under "v_threshold", and how they were found: what
             `sddpm guide` saves with a model.
-        class_names: one for each class of the model, if it has classes and they have names.
+        class_names: one for each class of the model, if it has classes and they have names; the last may have none.
         signal_range: for a model of signals, the values of -1 and 1 in the units of its data.
         x0_scale, num_inference_steps: defaults for sampling; see `SamplingOptions`.
         samplers, sampler: named samplers, {name: as in `Sampler.to_dict`}, and the name of the default one.
+
+    Raises:
+        UserError: a default that is invalid for the model; another number of time steps in the network than in the
+            scheduler; more names than classes.
     """
 
     def __call__(
@@ -90,8 +94,9 @@ class SpikingDiffusionPipeline(SamplingPipeline):
             class_labels: the classes of the images, if the model has classes: one for all, or one for each image; by
                 number or name, "none" for no class, or "random" for one drawn from the seed. None is "none".
             options: how images are drawn.
-            output_type: "pil" for images, "np" for a float array [N, H, W, C] or "pt" for a float tensor [N, C, H, W]
-                on the CPU, both in [0, 1]. Signals are an array, or a tensor, [N, C, L] in the units of their data.
+            output_type: "pil" for images, if they are grey or RGB, "np" for a float array [N, H, W, C] or "pt" for a
+                float tensor [N, C, H, W] on the CPU, both in [0, 1]. Signals are an array, or a tensor, [N, C, L] in
+                the units of their data.
             callback: called with a `DenoisingStep` after every evaluation; index starts again at 0 for each further
                 batch of seeds.
             progress: whether to show a progress bar; `set_progress_bar_config(disable=True)` turns off all bars.
@@ -116,7 +121,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         Raises:
             UserError: an invalid value; a model that predicts NaN.
         """
-        check_output_type(output_type)
+        self._check_output_type(output_type)
         refuse_foreign(keywords)
         options = with_keywords(options, keywords, batch_size)
         if latents is not None:
@@ -156,10 +161,10 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         Raises:
             UserError: as for a call, and for a solver whose steps add noise.
         """
-        check_output_type(output_type)
+        self._check_output_type(output_type)
         self.require_images()
-        if len(seeds) < 2 or frames < 2:
-            raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames}")
+        if len(seeds) < 2 or type(frames) is not int or frames < 2:
+            raise UserError(f"interpolation needs at least 2 seeds and 2 frames, not {len(seeds)} and {frames!r}")
         check_seeds(seeds)
         options = with_keywords(_or_ddim(options, keywords), keywords, batch_size)
         pairs = list(pairwise(seeds))
@@ -212,7 +217,7 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         Raises:
             UserError: as for a call, and for images or a mask that do not fit the model or each other.
         """
-        check_output_type(output_type)
+        self._check_output_type(output_type)
         self.require_images()
         kept, unknown = as_images(images, self._shape_of_one), as_mask(mask, self._shape_of_one)
         seeds = range(len(kept)) if seeds is None else seeds
