@@ -22,8 +22,7 @@ TASK = "unconditional-image-generation"
 class CardFacts:
     """The contents of a card. stages: the model's history, its own training last; steps: of its solver, None if a named
     sampler is the default; samplers: the named ones in words, and sampler, the default one. timesteps: those that its
-    scheduler keeps. picture: what samples.png shows; classes: their names or numbers,
-    empty for a model without classes."""
+    scheduler keeps. picture: what samples.png shows; classes: their names or numbers, empty for a model without."""
 
     name: str
     config: Config
