@@ -138,7 +138,7 @@ def test_plif_module_starts_at_tau():
         ({"neuron": "lif", "tau": float("nan")}, "at least 1"),
         ({"neuron": "plif", "tau": 1.0}, "above 1"),
         ({"surrogate": "box"}, "rectangle"),
-        ({"surrogate_alpha": 0.0}, "positive"),
+        ({"surrogate_alpha": 0.0}, "above 0"),
     ],
 )
 def test_bad_dynamics(options, message):

@@ -222,8 +222,7 @@ def test_a_device_without_kernels(monkeypatch):
     assert kernels.multi_step(x, Dynamics()).shape == x.shape
     assert kernels.describe("meta") == "plain PyTorch"
     monkeypatch.setenv(kernels.VARIABLE, "fused")
-    with pytest.raises(UserError, match="none for meta"):
-        kernels.multi_step(x, Dynamics())
+    assert kernels.multi_step(x, Dynamics()).shape == x.shape  # a shape alone: no kernel is needed for it
 
 
 def test_torch_compile_takes_the_definition(dispatched):
