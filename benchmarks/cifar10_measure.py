@@ -6,7 +6,7 @@ evaluations.
 DATA: folder with cifar10 and the 2015 Inception weights. RUNS: the folder runs/ of long_run.sh; models not trained yet
 are left out. RESULTS gets cifar10.json, {"spiking": {"fid768": [value, low, high], "kid768": [...], "images": n,
 "core_hours": h}, "twin": ..., "paper": ..., "ours_2h": ..., "shipped": ...}, and cifar10_details.json with the rest:
-the choice of solver and x0_scale, precision, recall, near copies, energy, leg A with no class, threshold guidance, TSM,
+the choice of sampler, precision, recall, near copies, energy, leg A with no class, threshold guidance, TSM,
 Analytic-DPM, guidance scales. Both are updated after every task. WORK keeps samples, features, the classifier and every
 command's JSON, so that a stopped measurement continues. Only commands with other options or weights are run again.
 About ten core-hours.
@@ -15,7 +15,7 @@ About ten core-hours.
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cifar10_tasks as tasks
@@ -77,7 +77,7 @@ class Measurement:
             choice, tried = choose(self.bench, name, self.run(name))
             samples = self.bench.many if model.many else self.bench.few
             found = tasks.quality(self.bench, name, self.run(name), choice, samples)
-            about = {"samples": samples, "solver": choice.solver, "x0_scale": choice.x0_scale, "tried": tried}
+            about = {"samples": samples, "steps": self.bench.steps, **asdict(choice), "tried": tried}
             yield name, found | about | cost(self.bench.runs, model)
 
     def no_class(self) -> Iterator[tuple[str, Found]]:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ from sddpm.data import unit_to_uint8
 from sddpm.files import atomic_path
 
 Found = dict[str, Any]
-SOLVERS = ("dpm++", "sde-dpm++", "unipc", "ddim")
-SCALES = (1.005, 1.01, 1.02)
+SCALES = (1.005, 1.01)
 GUIDANCE_SCALES = (1.0, 1.5, 2.0, 3.0)
 CHOICE_SEED = 1_000_000  # first seed of the samples for choosing; those for the scores begin at 0
 
@@ -68,29 +67,48 @@ class Bench:
 
 @dataclass(frozen=True)
 class Choice:
-    """A solver and an x0_scale, chosen for a model."""
+    """A solver, an x0_scale and a bound of the initial noise (None: none), chosen for a model."""
 
     solver: str
     x0_scale: float = 1.0
+    noise_clip: float | None = None
 
     def options(self, steps: int) -> list[object]:
-        return ["--steps", steps, "--solver", self.solver, "--x0-scale", self.x0_scale]
+        return [*self.unscaled(steps), "--x0-scale", self.x0_scale]
+
+    def unscaled(self, steps: int) -> list[object]:
+        options: list[object] = ["--steps", steps, "--solver", self.solver]
+        return options if self.noise_clip is None else [*options, "--noise-clip", self.noise_clip]
+
+    def label(self) -> str:
+        clip = "" if self.noise_clip is None else f"-clip-{self.noise_clip:g}"
+        return f"{self.solver}-{self.x0_scale:g}{clip}"
+
+
+SAMPLERS = (  # a solver that adds noise takes no bound of the initial one
+    Choice("dpm++"),
+    Choice("dpm++", noise_clip=1.7),
+    Choice("unipc"),
+    Choice("unipc", noise_clip=1.7),
+    Choice("sde-dpm++"),
+)
 
 
 def choose(bench: Bench, name: str, run: Path) -> tuple[Choice, dict[str, float]]:
-    """The solver, then the x0_scale, with the lowest KID (unbiased for few samples) against training images."""
+    """The solver and bound of the noise, then the x0_scale, with the lowest KID (unbiased for few samples) against
+    training images."""
     tried: dict[str, float] = {}
 
     def kid(choice: Choice) -> float:
-        label = f"{choice.solver}-{choice.x0_scale:g}"
+        label = choice.label()
         common = ["--metric", "kid", "--samples", bench.search, "--seed", CHOICE_SEED, "--no-copies"]
         common += [*bench.reference("train"), *bench.inception_options(), *choice.options(bench.steps)]
         found = bench.command(f"choice-{name}-{label}", "evaluate", run, *common)
         tried[label] = found["metrics"]["kid"]["value"]
         return tried[label]
 
-    best = min((Choice(solver) for solver in SOLVERS), key=kid)
-    return min((best, *(Choice(best.solver, scale) for scale in SCALES)), key=kid), tried
+    best = min(SAMPLERS, key=kid)
+    return min((best, *(replace(best, x0_scale=scale) for scale in SCALES)), key=kid), tried
 
 
 def scores(found: Found) -> Found:
@@ -132,7 +150,7 @@ def thresholds(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
     ones, each with its difference to the trained model."""
     common = [*bench.reference("test"), *bench.inception_options(), "--metric", "fid", "--samples", bench.search]
     search = ["--grid", "0.98,0.99,1,1.01", "--refine", 0, "--seed-sets", 1, "--validation-sets", 2]
-    fixed = ["--steps", bench.steps, "--solver", choice.solver, "--proxy-images", 0, "--no-store"]
+    fixed = [*choice.unscaled(bench.steps), "--proxy-images", 0, "--no-store"]
     found = bench.command(f"thresholds-{name}", "guide", run, *common, *search, *fixed)
     rows = [
         {"multiple": trial["multiples"][0], "fid": trial["value"], "less_trained": trial["difference"]["interval_95"]}
@@ -169,6 +187,8 @@ def draw_classes(run: Path, out: Path, count: int, choice: Choice, steps: int, s
     pipeline = load_pipeline(run)
     labels = [seed % 10 for seed in range(count)]
     options: Any = {"solver": choice.solver, "x0_scale": choice.x0_scale, "num_inference_steps": steps}
+    if choice.noise_clip is not None:
+        options["noise_clip"] = choice.noise_clip
     stream = pipeline.stream(range(count), class_labels=labels, guidance_scale=scale, batch_size=50, **options)
     images = torch.cat([unit_to_uint8(batch) for _, batch in stream]).permute(0, 2, 3, 1).numpy()
     with atomic_path(out) as temporary, temporary.open("wb") as file:
@@ -185,7 +205,7 @@ def class_guidance(bench: Bench, name: str, run: Path, choice: Choice) -> Found:
     network = load_classifier(bench.classifier)
     found: Found = {"model": name, "classifier_accuracy": accuracy, "scales": {}}
     for scale in GUIDANCE_SCALES:
-        about = f"{bench.few}-{choice.solver}-{bench.steps}-{choice.x0_scale:g}-{weights(run)}"
+        about = f"{bench.few}-{choice.label()}-{bench.steps}-{weights(run)}"
         samples = bench.work / f"{name}-scale-{scale:g}-{about}.npz"
         if not samples.is_file():
             samples.parent.mkdir(parents=True, exist_ok=True)

@@ -42,12 +42,28 @@ def test_energy_is_that_of_the_sampler_whose_quality_is_measured(measure, monkey
         return found
 
     monkeypatch.setattr(tasks, "kept_json", kept_json)
-    bench, choice = tasks.Bench(*(tmp_path,) * 5), tasks.Choice("unipc", 1.01)
+    bench, choice = tasks.Bench(*(tmp_path,) * 5), tasks.Choice("unipc", 1.01, 1.7)
     tasks.quality(bench, "twin", tmp_path, choice, 70)
     tasks.energy(bench, "twin", tmp_path, choice)
     for words in called:
-        assert {"--solver unipc", "--x0-scale 1.01", "--steps 20"} <= {" ".join(pair) for pair in pairwise(words)}
+        pairs = {" ".join(pair) for pair in pairwise(words)}
+        assert {"--solver unipc", "--x0-scale 1.01", "--steps 20", "--noise-clip 1.7"} <= pairs
     assert [words[0] for words in called] == ["evaluate", "energy"]
+
+
+def test_scale_is_chosen_for_the_best_solver_and_noise(measure, monkeypatch, tmp_path):
+    import cifar10_tasks as tasks
+
+    def kid(words):
+        options = dict(pairwise(words))
+        value = {"dpm++": 3.0, "unipc": 2.5, "sde-dpm++": 2.4}[options["--solver"]]
+        value -= 1.0 * ("--noise-clip" in options) + 0.1 * (options["--x0-scale"] == 1.01)
+        return {"metrics": {"kid": {"value": value}}}
+
+    monkeypatch.setattr(tasks, "kept_json", lambda kept, option, *words: kid(words))
+    choice, tried = tasks.choose(tasks.Bench(*(tmp_path,) * 5), "twin", tmp_path)
+    assert choice == tasks.Choice("unipc", 1.01, 1.7)
+    assert min(tried, key=tried.__getitem__) == "unipc-1.01-clip-1.7" and len(tried) == 7
 
 
 @pytest.mark.slow
@@ -78,7 +94,7 @@ def test_tiny_runs_are_measured_once(measure, monkeypatch, shared_dir, tmp_path,
         assert code == 0, err
 
     monkeypatch.setattr(tasks.subprocess, "run", run)
-    monkeypatch.setattr(tasks, "SOLVERS", ("ddim", "dpm++"))
+    monkeypatch.setattr(tasks, "SAMPLERS", (tasks.Choice("ddim"), tasks.Choice("dpm++", noise_clip=1.7)))
     monkeypatch.setattr(tasks, "SCALES", (1.01,))
     monkeypatch.setattr(tasks, "GUIDANCE_SCALES", (1.0, 2.0))
     counts = {"--many": 70, "--few": 70, "--search": 70, "--references": 70, "--steps": 2, "--dim": 64, "--moments": 4}
