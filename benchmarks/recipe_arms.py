@@ -124,6 +124,7 @@ TABLES = {
         "as it is",
         {
             "as it is": arm(),
+            "input skip": arm("model.input_skip=true"),
             "Muon": arm(MUON),
             "Muon, lr 3e-3": arm(MUON, "train.lr=3e-3"),
             **LOG_NORMAL,

@@ -28,6 +28,7 @@ VARIANTS = {
     "T=1, colour": {"T": 1, "in_channels": 3, "out_channels": 3},
     "thresholds by layer": {"v_threshold": {"*": 1.0, "up.*": 0.9, "encoder.neuron": 0.7}},
     "pure, classes": {"pure": True, "num_classes": 3},
+    "input skip, classes": {"input_skip": True, "num_classes": 3, "patch_size": 2, "sample_size": 16},
     "attention": {"attention_resolutions": (4,)},
     "signals": {"dims": 1, "patch_size": 2, "sample_size": 16},
     "currents": {"pure": True, "synaptic_currents": True},

@@ -24,6 +24,7 @@ VARIANTS = {
     "deep": {"channel_mult": (1, 2, 3), "num_res_blocks": 2},
     "one level": {"channel_mult": (2,), "base_channels": 6},
     "pure": {"pure": True},
+    "input skip": {"input_skip": True, "in_channels": 3, "out_channels": 3},
     "pure tsm": {"pure": True, "temporal_modulation": True},
 }
 

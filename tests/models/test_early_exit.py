@@ -56,7 +56,7 @@ def test_without_exits_it_is_the_reference_network(case_and_model):
 @pytest.mark.parametrize(
     "overrides",
     [{"neuron": "lif", "tau": 3.0}, {"neuron": "plif", "decay_input": False}, {"v_reset": None}, {"v_reset": -0.2},
-     {"pure": True}, {"temporal_modulation": True}, {"patch_size": 2}, {"T": 1}],
+     {"pure": True}, {"temporal_modulation": True}, {"patch_size": 2}, {"T": 1}, {"input_skip": True}],
     ids=str,
 )  # fmt: skip
 def test_without_exits_it_is_the_network(overrides):

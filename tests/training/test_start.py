@@ -1,4 +1,4 @@
-"""--init-from a network that lacks what starts without effect: classes and attention."""
+"""--init-from a network that lacks what starts without effect: classes, attention and the input skip."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def saved(model, folder):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("added", [{"num_classes": 3}, {"attention_resolutions": (4, 8)}])
+@pytest.mark.parametrize("added", [{"num_classes": 3}, {"attention_resolutions": (4, 8)}, {"input_skip": True}])
 def test_it_answers_as_its_source_and_keeps_what_it_has_more(tmp_path, added):
     source, model = network(1), network(2, **added)
     assert load_weights(model, saved(source, tmp_path)) == []

@@ -25,6 +25,7 @@ LAYOUT: dict[str, Any] = {
     "patch_size": 1,
     "attention_resolutions": (),
     "synaptic_currents": False,
+    "input_skip": False,
 }
 
 

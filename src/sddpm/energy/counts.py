@@ -30,7 +30,7 @@ class _Count:
 class SynapticCount(_Count):
     """Counts of a layer with synapses: its inputs, and the resulting operations.
 
-    kind: "conv", "linear", "product" (of spikes with spikes, in attention) or "other".
+    kind: "conv", "linear", "product" (of spikes with spikes, in attention) or "other" (products of activations).
     macs: dense multiply-accumulates for one image and time step as usually reported, including those on zero padding.
     synapses: the same without those on padding, which need no operation.
     inputs: number of inputs for one image and time step.

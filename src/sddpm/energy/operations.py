@@ -12,6 +12,7 @@ from sddpm.energy.fanout import product_operations, synapses, synaptic_operation
 from sddpm.errors import UserError
 from sddpm.models.attention import SpikeProduct
 from sddpm.models.config import sample_shape
+from sddpm.models.input_skip import InputSkip
 from sddpm.neurons import NEURONS, SpikingNeuron
 
 
@@ -74,6 +75,26 @@ class OperationCounter:
                 sops=tuple(product_operations(layer, *inputs)) if binary else none,
                 multiplications=none if binary else (macs * out.shape[1],) * len(out),
                 binary=binary,
+            )
+        )
+
+    def skip(self, name: str, x: Tensor) -> None:
+        """Count the linear path from x_t to the prediction: each value times a gain, once for all T."""
+        size = x[0].numel()
+        self._add(
+            SynapticCount(
+                name=name,
+                kind="other",
+                shape=tuple(x.shape[1:]),
+                parameters=0,  # those of its gains are in their own layer
+                macs=size,
+                synapses=size,
+                inputs=size,
+                images=(len(x),),
+                active=look(x.unsqueeze(0))[0],
+                sops=(0,),
+                multiplications=(x.numel(),),
+                binary=False,
             )
         )
 
@@ -152,6 +173,9 @@ def counting(model: nn.Module) -> Iterator[OperationCounter]:
     def product(name: str):
         return lambda layer, inputs, out: counter.product(name, layer, inputs, out)
 
+    def skip(name: str):
+        return lambda _layer, inputs, _out: counter.skip(name, inputs[0])
+
     def neurons(name: str):
         return lambda layer, _inputs, out: counter.neurons(name, layer, out)
 
@@ -162,6 +186,8 @@ def counting(model: nn.Module) -> Iterator[OperationCounter]:
                 stack.callback(layer.register_forward_hook(synaptic(name)).remove)
             elif isinstance(layer, SpikeProduct):
                 stack.callback(layer.register_forward_hook(product(name)).remove)
+            elif isinstance(layer, InputSkip):
+                stack.callback(layer.register_forward_hook(skip(name)).remove)
             elif isinstance(layer, SpikingNeuron):
                 stack.callback(layer.register_forward_hook(neurons(name)).remove)
         yield counter

@@ -46,6 +46,7 @@ def refusal(unet: nn.Module) -> str | None:
         ),
         (not config["attention_resolutions"], "has no products of spikes: attention_resolutions = [] is needed"),
         (not config["synaptic_currents"], "files do not include the readout: synaptic_currents = false is needed"),
+        (not config["input_skip"], "has no path around the network: input_skip = false is needed"),
         (config["dims"] == 2, "export supports images only: dims = 2 is needed"),
         (
             all(type(n) is SpikingNeuron for n in unet.neurons().values()),

@@ -55,6 +55,7 @@ class FoldedUNet:
             unet.time_embedding,
             unet.class_embedding,
             [block for level in levels for block in level.blocks],
+            unet.skip,
             arithmetic,
         )
 
@@ -70,7 +71,7 @@ class FoldedUNet:
             return self.graphs(sample, *biases, key=tuple(neuron.v_threshold for neuron in self.neurons))
 
     def evaluate(self, sample: Tensor, *time_biases: Tensor) -> Tensor:
-        """The prediction, from x_t and the output of `time_biases` for each residual block."""
+        """The prediction, from x_t and the output of `time_biases`: for each residual block, then the input skip's."""
         biases = iter(time_biases)
         # 2. encode
         h = self.encoder(F.pixel_unshuffle(sample, self.patch_size).permute(0, 2, 3, 1).contiguous())
@@ -93,4 +94,6 @@ class FoldedUNet:
             if level.resample is not None:
                 h = level.resample(h)
         # 6. read out
-        return F.pixel_shuffle(self.readout(h).permute(0, 3, 1, 2), self.patch_size)
+        out = F.pixel_shuffle(self.readout(h).permute(0, 3, 1, 2), self.patch_size)
+        gain = next(biases, None)
+        return out if gain is None else out + sample * gain

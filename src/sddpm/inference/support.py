@@ -13,6 +13,7 @@ from sddpm.models.blocks import (
     SpikingUpsample,
 )
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
+from sddpm.models.input_skip import InputSkip
 from sddpm.models.layers import ModulatedStepConv2d, StepConv2d
 from sddpm.models.level import Level, Levels
 from sddpm.models.readout import PureSpikingReadout, SpikingReadout
@@ -24,7 +25,7 @@ DTYPES = {"exact": (torch.float32, torch.float64), "fast": (torch.float32,)}
 DEVICES = ("cpu", "cuda")
 KNOWN = {
     *(SpikingUNet2DModel, TimeEmbedding, ClassEmbedding, Level, SpikingEncoder, SpikingResBlock, PureSpikingResBlock),
-    *(SpikingDownsample, SpikingUpsample, SpikingReadout, PureSpikingReadout, SpikingNeuron),
+    *(SpikingDownsample, SpikingUpsample, SpikingReadout, PureSpikingReadout, SpikingNeuron, InputSkip),
     *(StepConv2d, ModulatedStepConv2d, StepBatchNorm2d),
     *(Levels, nn.ModuleList, nn.Sequential, nn.Linear, nn.SiLU, nn.Identity),
 }

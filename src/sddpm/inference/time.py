@@ -5,25 +5,32 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sddpm.inference.arithmetic import Arithmetic
 from sddpm.inference.blocks import ResBlock
 from sddpm.inference.folding import double
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
+from sddpm.models.input_skip import InputSkip
 
 MOST_BYTES = 2**28
 
 
 class TimeBiases:
-    """A diffusion step (and a class) -> for each block the bias [S, C] of its hidden layer, including the folded bias.
+    """A diffusion step (and a class) -> for each block the bias [S, C] of its hidden layer, including the folded bias;
+    then, if the network has an input skip, its gains [C, 1, 1].
 
     One product for all blocks, in float64 and rounded once. The biases that were used last are kept, up to
     `MOST_BYTES`.
     """
 
     def __init__(
-        self, embedding: TimeEmbedding, classes: ClassEmbedding | None, blocks: list[ResBlock], arithmetic: Arithmetic
+        self,
+        embedding: TimeEmbedding,
+        classes: ClassEmbedding | None,
+        blocks: list[ResBlock],
+        skip: InputSkip | None,
+        arithmetic: Arithmetic,
     ):
         self.device, self.dtype = arithmetic.device, arithmetic.dtype
         self.table = double(cast("Tensor", embedding.table))
@@ -31,6 +38,8 @@ class TimeBiases:
         self.classes = None if classes is None else double(classes.weight)
         self.weight = torch.cat([double(block.projection.weight) for block in blocks])
         self.bias = torch.cat([double(block.projection.bias) + block.hidden_bias for block in blocks], dim=1)
+        gain = None if skip is None else cast("nn.Linear", skip.gain[1])
+        self.gain = None if gain is None else (double(gain.weight), double(gain.bias))
         self.widths = [block.projection.out_features for block in blocks]
         self.most = max(1, MOST_BYTES // (self.bias.numel() * self.dtype.itemsize))
         self.known: OrderedDict[tuple[int, int | None], list[Tensor]] = OrderedDict()
@@ -48,5 +57,10 @@ class TimeBiases:
         x = weight2 @ F.silu(weight1 @ self.table[t] + bias1) + bias2
         if self.classes is not None:
             x = x + self.classes[label]
-        biases = (self.bias + self.weight @ F.silu(x)).to(self.device, self.dtype)
-        return [part.contiguous() for part in biases.split(self.widths, dim=1)]
+        active = F.silu(x)
+        biases = (self.bias + self.weight @ active).to(self.device, self.dtype)
+        found = [part.contiguous() for part in biases.split(self.widths, dim=1)]
+        if self.gain is not None:
+            weight, bias = self.gain
+            found.append((weight @ active + bias).to(self.device, self.dtype)[:, None, None])
+        return found

@@ -61,6 +61,8 @@ def check_config(config: Mapping) -> None:
         raise UserError("neuron 'quantized_relu' needs pure = true, T = 1 and no temporal modulation")
     if config["synaptic_currents"] and (not config["pure"] or config["num_classes"] is not None or config["dims"] == 1):
         raise UserError("synaptic_currents needs pure = true, num_classes = None and dims = 2")
+    if config["input_skip"] and (config["synaptic_currents"] or config["in_channels"] != config["out_channels"]):
+        raise UserError("input_skip needs synaptic_currents = False and as many out_channels as in_channels")
     check_shape(config)
 
 

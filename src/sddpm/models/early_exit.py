@@ -80,12 +80,15 @@ class EarlyExit(nn.Module):
         labels = labels_for(self.config, class_labels, sample)
         rows = torch.arange(len(sample), device=sample.device)  # of the samples that have not exited yet
         prediction, taken = None, torch.full_like(rows, T)
+        past = sample.new_zeros(len(sample), *[1] * (sample.ndim - 1))
+        if self.unet.skip is not None:  # once; the rest is evaluated at every time step
+            past = self.unet.skip(sample, self.unet.embed(t, labels))
         with _one_step_at_a_time(self.unet) as state:
             sofar, previous = 0.0, None
             for n in range(T):
                 out = self.unet(x, t, labels).sample
                 sofar = sofar + weights[n] * out
-                estimate = sofar + weights[n + 1 :].sum() * out
+                estimate = past + sofar + weights[n + 1 :].sum() * out
                 prediction = torch.zeros_like(estimate) if prediction is None else prediction
                 prediction[rows], taken[rows] = estimate, n + 1
                 change = _norm(estimate - previous) if n else torch.zeros_like(_norm(estimate))
@@ -93,7 +96,7 @@ class EarlyExit(nn.Module):
                 if n == T - 1 or not going.any():
                     break
                 state.advance(going)
-                x, t, rows, sofar, previous = (each[going] for each in (x, t, rows, sofar, estimate))
+                x, t, rows, sofar, previous, past = (each[going] for each in (x, t, rows, sofar, estimate, past))
                 labels = None if labels is None else labels[going]
         self.snn_steps = taken
         return SpikingUNet2DOutput(sample=prediction)  # type: ignore[arg-type]
@@ -148,13 +151,13 @@ def _select(state: State, going: Tensor) -> State:
 @contextmanager
 def _one_step_at_a_time(unet: SpikingUNet2DModel) -> Iterator[_Steps]:
     """Inside the block every call of `unet` computes its next SNN time step and returns out[n] instead of the
-    readout."""
-    steps = _Steps(unet)
-    unet.encoder.source = steps.first_current
+    readout, without the input skip."""
+    steps, skip = _Steps(unet), unet.skip
+    unet.encoder.source, unet.skip = steps.first_current, None
     steps.go_to(0)
     try:
         with carried_states(steps.neurons.values()):
             yield steps
     finally:
-        unet.encoder.source = None
+        unet.encoder.source, unet.skip = None, skip
         steps.go_to(None)

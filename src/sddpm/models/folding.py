@@ -29,6 +29,8 @@ def fold_time(model: SpikingUNet2DModel) -> SpikingUNet2DModel:
         if isinstance(block, SpikingResBlock):
             rows = block.time_projection(embedding)
             block.time_projection = nn.Embedding.from_pretrained(rows)  # type: ignore[assignment]
+    if folded.skip is not None:
+        folded.skip.gain = nn.Embedding.from_pretrained(folded.skip.gain(embedding))  # type: ignore[assignment]
     folded.time_embedding = _RowOfStep(1 if classes is None else len(classes.weight))  # type: ignore[assignment]
     folded.class_embedding = None if classes is None else nn.Identity()  # type: ignore[assignment]
     return folded

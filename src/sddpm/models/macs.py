@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sddpm.models.attention import SpikeProduct
 from sddpm.models.config import sample_shape
+from sddpm.models.input_skip import InputSkip
 
 
 def layer_macs(model: nn.Module) -> dict[str, int]:
@@ -34,11 +35,19 @@ def layer_macs(model: nn.Module) -> dict[str, int]:
 
         return hook
 
+    def count_skip(name: str):
+        def hook(_skip: InputSkip, _inputs: tuple[Tensor, ...], out: Tensor) -> None:
+            macs[name] = out[0].numel()
+
+        return hook
+
     for name, layer in ghost.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             layer.register_forward_hook(count(name))
         elif isinstance(layer, SpikeProduct):
             layer.register_forward_hook(count_product(name))
+        elif isinstance(layer, InputSkip):
+            layer.register_forward_hook(count_skip(name))
     sample = torch.zeros(1, *sample_shape(config), device="meta")
     with torch.no_grad():
         ghost(sample, torch.zeros(1, dtype=torch.long, device="meta"))

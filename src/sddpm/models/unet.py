@@ -36,6 +36,7 @@ from sddpm.models.config import (
 )
 from sddpm.models.embeddings import ClassEmbedding, TimeEmbedding
 from sddpm.models.initialization import initialize
+from sddpm.models.input_skip import InputSkip
 from sddpm.models.layers import make_conv
 from sddpm.models.level import Level, Levels
 from sddpm.models.patches import from_patches, to_patches
@@ -92,6 +93,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         synaptic_currents: denoise the currents of the T time steps instead of the image, which is their mean. Nothing
             has to be decoded between diffusion steps (FSDDIM; Watanabe et al., 2023, arXiv 2312.01742).
         neuron_options: further options of a registered neuron, {name: value}; None for its defaults.
+        input_skip: add x_t to the prediction, times a gain learned for each channel, diffusion step and class.
 
     Raises:
         UserError: the configuration is invalid.
@@ -132,6 +134,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         dims: int = 2,
         synaptic_currents: bool = False,
         neuron_options: dict[str, Option] | None = None,
+        input_skip: bool = False,
     ):
         super().__init__()
         check_config(self.config)
@@ -202,6 +205,8 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
             self.readout = PureSpikingReadout(*ends, readout_decay, conv, spiking)
         else:
             self.readout = SpikingReadout(*ends, readout_decay, conv)
+        with torch.random.fork_rng(devices=[]):  # all other weights equal those of a network without it
+            self.skip = InputSkip(in_channels, time_channels) if input_skip else None
 
         initialize(self)
         if not quantized:
@@ -234,9 +239,7 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         labels = labels_for(self.config, class_labels, image)
         # 1. time, and class
         t = steps_for(self.config, timestep, len(image)).to(sample.device)
-        emb = self.time_embedding(t)
-        if self.class_embedding is not None:
-            emb = emb + self.class_embedding(labels)
+        emb = self.embed(t, labels)
         # 2. encode
         h = self.encoder(to_patches(sample, self.config["patch_size"]))
         # 3. down
@@ -261,7 +264,14 @@ class SpikingUNet2DModel(Checked, ModelMixin, ConfigMixin):
         out = from_patches(self.readout(h), self.config["patch_size"], self.config["dims"])
         if self.config["synaptic_currents"] and sample.ndim == 4:
             out = out.mean(0)
+        if self.skip is not None:
+            out = out + self.skip(sample, emb)
         return SpikingUNet2DOutput(sample=out) if return_dict else (out,)
+
+    def embed(self, t: Tensor, labels: Tensor | None) -> Tensor:
+        """The embedding [B, time_channels] of diffusion steps and classes, both LongTensor [B]."""
+        emb = self.time_embedding(t)
+        return emb if self.class_embedding is None else emb + self.class_embedding(labels)
 
     def enable_gradient_checkpointing(self, levels: Iterable[int] | None = None) -> None:  # type: ignore[override]
         """Keep fewer activations for the backward pass, which then recomputes the blocks of these levels.

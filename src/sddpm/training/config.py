@@ -121,6 +121,9 @@ class SpikingConfig(ModelSection):
     num_classes: int | None = spiking(
         "num_classes", gt=0, description="Classes of the data to learn; null: none, unconditional"
     )
+    input_skip: bool = spiking(
+        "input_skip", description="Add x_t to the prediction, times a learned gain: a linear path around the spikes"
+    )
 
 
 class AnnConfig(ModelSection):
@@ -186,6 +189,9 @@ class QuantizedConfig(ModelSection):
     )
     num_classes: int | None = spiking(
         "num_classes", gt=0, description="Classes of the data to learn; null: none, unconditional"
+    )
+    input_skip: bool = spiking(
+        "input_skip", description="Add x_t to the prediction, times a learned gain: a linear path around the spikes"
     )
 
 

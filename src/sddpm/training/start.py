@@ -10,15 +10,17 @@ from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import load_pipeline
 
 SECOND_OF_TAIL = ("readout.out_conv.", "readout.out_norm.")
-ADDED = ("temporal_modulation", "num_classes", "attention_resolutions")  # these do not change predictions at the start
+# These do not change predictions at the start.
+ADDED = ("temporal_modulation", "num_classes", "attention_resolutions", "input_skip")
 
 
 def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     """Copy the weights of a saved model or a run into `model`.
 
-    A model with temporal modulation, classes or attention can start from one without: its scales are then 1 (SDM,
-    arXiv 2408.16467), its class embeddings 0 and its attention adds 0, so that predictions are the same. A model with
-    pure wiring can start from one without. It has no second convolution in its readout and loads only the first one.
+    A model with temporal modulation, classes, attention or an input skip can start from one without: its scales are
+    then 1 (SDM, arXiv 2408.16467), its class embeddings and gains 0 and its attention adds 0, so that predictions are
+    the same. A model with pure wiring can start from one without. It has no second convolution in its readout and
+    loads only the first one.
 
     Returns:
         Remaining differences of the two networks, such as "T = 8 (there 4)": the weights fit but predictions change.
@@ -33,7 +35,7 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     places = {_unwrapped(name): name for name in own}
     weights = {_place(name, places): weight for name, weight in weights.items()}
     added = {f"{name}.p" for name in modulation_scales(model)}
-    added |= {name for name in own if ".attention." in name or "class_embedding." in name}
+    added |= {name for name in own if ".attention." in name or name.startswith(("class_embedding.", "skip."))}
     missing = [name for name in own if name not in weights and name not in added]
     surplus = [name for name in weights if name not in own]
     other = [
