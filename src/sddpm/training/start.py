@@ -35,7 +35,7 @@ def load_weights(model: ModelMixin, source: str | Path) -> list[str]:
     places = {_unwrapped(name): name for name in own}
     weights = {_place(name, places): weight for name, weight in weights.items()}
     added = {f"{name}.p" for name in modulation_scales(model)}
-    added |= {name for name in own if ".attention." in name or name.startswith(("class_embedding.", "skip."))}
+    added |= {name for name in own if ".attention." in name or "class_embedding." in name or name.startswith("skip.")}
     missing = [name for name in own if name not in weights and name not in added]
     surplus = [name for name in weights if name not in own]
     other = [
