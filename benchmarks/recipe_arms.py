@@ -125,6 +125,7 @@ TABLES = {
         {
             "as it is": arm(),
             "input skip": arm("model.input_skip=true"),
+            "input skip, Muon": arm("model.input_skip=true", MUON),
             "Muon": arm(MUON),
             "Muon, lr 3e-3": arm(MUON, "train.lr=3e-3"),
             **LOG_NORMAL,
