@@ -86,6 +86,17 @@ def test_a_folder_that_changes_meanwhile_is_noticed(tmp_path, blobs):
     assert Watched.of(str(tmp_path / "nowhere")) is Watched.of(None) is None
 
 
+def test_changes_behind_a_link_are_noticed(tmp_path, blobs):
+    folder, other = write_folder(tmp_path / "images", blobs(3, 0)), write_folder(tmp_path / "other", blobs(2, 1))
+    (folder / "more").symlink_to(other)
+    (other / "back").symlink_to(folder)
+    assert [name for name, *_ in snapshot(folder)] == ["000.png", "001.png", "002.png", "more/000.png", "more/001.png"]
+    watched = Watched.of(str(folder))
+    (other / "001.png").unlink()
+    with pytest.raises(UserError, match=r"1 files changed, such as more/001\.png"):
+        watched.refuse_changes()
+
+
 def test_a_folder_with_a_half_written_image_is_being_written_to(tmp_path, blobs):
     folder = write_folder(tmp_path / "images", blobs(3, 0))
     (folder / ".000004.png.abcd").mkdir()
