@@ -21,6 +21,7 @@ from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.shards import Shards
+from sddpm.files.scratch import is_abandoned
 from sddpm.opening.files import user_path
 from sddpm.opening.folders import walk
 
@@ -183,8 +184,11 @@ def snapshot(path: Path) -> list[tuple[str, int, int]]:
     for folder, folders, names in walk(path):
         inside = folder.relative_to(path)
         for name in (*folders, *names):
-            if name.startswith(".") and ".png." in name:
-                raise UserError(f"{path} is being written to ({inside / name}): wait until it is complete")
+            if name.startswith(".") and ".png." in name and not is_abandoned(folder / name):
+                raise UserError(
+                    f"{path} is being written to ({inside / name}): wait until it is complete, or delete "
+                    f"{folder / name} if nothing writes there"
+                )
         for name in names:
             if os.path.splitext(name)[1].lower() in EXTENSIONS:
                 with suppress(FileNotFoundError):  # deleted in the meantime; the next snapshot will show it
