@@ -41,7 +41,7 @@ def test_files_and_folders_are_replaced_and_nothing_else_is_left(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "model"]
 
 
-@pytest.mark.parametrize("name", ["owner.json", "before", "new", "x" * 255, "ä" * 127, "[a]*?"])
+@pytest.mark.parametrize("name", ["owner.json", "before", "new", "x" * 255, "ä" * 127, "[a]*?", os.fsdecode(b"z\xe9")])
 def test_any_name_will_do(tmp_path, name):
     write(tmp_path / name, "content")
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "content"

@@ -78,6 +78,12 @@ def test_a_run_that_ended_before_its_first_checkpoint_starts_again(stillborn, ti
     assert [row["step"] for row in read_metrics(run)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_run_folder_whose_name_is_not_utf8_is_refused_at_once(tiny, tmp_path):
+    with pytest.raises(UserError, match="is not UTF-8: choose another one"):
+        train(tiny(), tmp_path / os.fsdecode(b"z\xe9"), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def keep_a_config(run):
     (run / "metrics.jsonl").unlink()
     (run / "config.yaml").write_text("# my best settings\ntrain: {steps: 6}\n")

@@ -19,7 +19,7 @@ OWNER, BEFORE = "owner.json", "before"  # the writing process; the old content o
 def scratch_path(path: Path) -> Path:
     """The path of a new scratch folder for the content of `path`. Nothing is made yet, so that an interrupted
     `make_scratch` can be undone."""
-    short = path.name.encode()[:100].decode(errors="ignore")  # the system limits names to 255 bytes
+    short = os.fsencode(path.name)[:100].decode(errors="ignore")  # the system limits names to 255 bytes
     return path.parent / f".{short}.{token_hex(8)}"
 
 

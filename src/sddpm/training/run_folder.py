@@ -15,6 +15,7 @@ from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 from sddpm.files.kinds import RUN_PARTS
 from sddpm.files.lock import LOCK
+from sddpm.files.outputs import check_utf8
 from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.training.checkpoint import list_checkpoints, remove_unfinished
@@ -24,7 +25,8 @@ from sddpm.training.metrics import read_metrics
 
 
 def check_run_folder(run_dir: Path, config: Config, resume: bool) -> None:
-    """Raise `UserError` if a new run of this config would mix with existing files."""
+    """Raise `UserError` if a new run of this config would mix with existing files, or its folder cannot be written."""
+    check_utf8(run_dir)
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir} is a file; a run needs a folder")
     if resume or not run_dir.is_dir():
