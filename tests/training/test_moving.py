@@ -246,6 +246,19 @@ def test_sizes_that_are_none(text):
         parse_size(text)
 
 
+def test_parts_that_would_be_too_many_are_refused(run, tmp_path):
+    size = sum(pack_run(run, tmp_path / "whole").sizes)
+    least = -(-size // 999)
+    for wrong in (60, least - 1, 0, -1):
+        with pytest.raises(UserError, match=f"`max_part` must be at least {least:,} bytes, not {wrong:,}:"):
+            pack_run(run, tmp_path / "pack", max_part=wrong)
+        assert not (tmp_path / "pack").exists()
+    sizes = pack_run(run, tmp_path / "pack", max_part=least).sizes
+    assert sum(sizes) == size and 990 < len(sizes) <= 999
+    names = [path.name for path in sorted((tmp_path / "pack").glob("part-*"))]
+    assert names == [part["name"] for part in read_manifest(tmp_path / "pack")["parts"]]
+
+
 def test_the_command_line(run, tmp_path, start):
     def sddpm(*arguments):
         process = start(["-m", "sddpm", *arguments])

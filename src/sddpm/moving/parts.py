@@ -14,6 +14,7 @@ from sddpm.hashes import sha256_of
 from sddpm.opening.json_files import read_json
 
 MANIFEST = "manifest.json"
+MOST_PARTS = 999  # the names of more would not be in the order of the stream
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -27,6 +28,15 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise UserError(f"a part must hold at least one byte, not {text!r}")
     return size
+
+
+def check_part_size(limit: int, size: int) -> None:
+    """Raise `UserError` if a stream of `size` bytes would be more than 999 parts of at most `limit` bytes."""
+    if limit < 1 or size > limit * MOST_PARTS:
+        raise UserError(
+            f"`max_part` must be at least {-(-size // MOST_PARTS):,} bytes, not {limit:,}: there can be {MOST_PARTS} "
+            "parts"
+        )
 
 
 class PartWriter:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sddpm.errors import UserError, reason
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.files.lock import LOCK, locked
-from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, read_manifest
+from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, check_part_size, read_manifest
 from sddpm.opening.json_files import read_json
 from sddpm.opening.tensors import read_safetensors, safetensors_shapes
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -75,13 +75,13 @@ def pack_run(
     Args:
         run_dir: the folder of a run.
         out: the folder to write.
-        max_part: maximum bytes of a part; None for one part.
+        max_part: maximum bytes of a part, enough for at most 999 parts; None for one part.
         half: whether to round weights to float16 and leave out Adam's moments.
         force: whether to replace `out` if it exists.
         progress: whether to show a progress bar after one second.
 
     Raises:
-        UserError: nothing to pack, a damaged checkpoint, or a full disk.
+        UserError: nothing to pack, a damaged checkpoint, parts that are too small, or a full disk.
     """
     run_dir, out = Path(run_dir), Path(out)
     check_outputs([Output(out, folder=("pack",))], inputs=[run_dir], force=force)
@@ -101,9 +101,12 @@ def pack_run(
             for name in (name for name in tensor_files if name != MOMENTS):
                 files[name] = Path(scratch, name)
                 save_file(_halved(read_safetensors(checkpoint / name), checkpoint / MOMENTS), files[name])
+        size = _archive_size(files.values())
+        if max_part is not None:
+            check_part_size(max_part, size)
         writer = PartWriter(folder, max_part)
         with (
-            _shown(writer, "write", _archive_size(files.values()), "packing", progress) as stream,
+            _shown(writer, "write", size, "packing", progress) as stream,
             tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
         ):
             for name, path in files.items():
