@@ -1,7 +1,9 @@
 """Packing and unpacking: bit for bit, or in half precision and with a warm-up; parts that are missing are named."""
 
+import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -244,6 +246,19 @@ def test_sizes(text, size):
 def test_sizes_that_are_none(text):
     with pytest.raises(UserError, match=r"size|at least one byte"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "No space left on device in "), (errno.EIO, "cannot un")])
+def test_a_full_temporary_disk_is_not_a_bad_pack(run, tmp_path, monkeypatch, number, words):
+    pack_run(run, tmp_path / "pack")
+
+    def full(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("sddpm.moving.runs.shutil.copyfileobj", full)
+    with pytest.raises(UserError, match=f"^{words}") as caught:
+        unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
+    assert os.strerror(number) in str(caught.value) and not (tmp_path / "elsewhere").exists()
 
 
 def test_parts_that_would_be_too_many_are_refused(run, tmp_path):

@@ -6,6 +6,7 @@ norm; batch norm and its statistics stay float32), and Adam's moments are left o
 moments and a warm-up (`optim.optimizer_warmup`).
 """
 
+import errno
 import shutil
 import tarfile
 import tempfile
@@ -123,7 +124,8 @@ def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True
     `progress` as in `pack_run`.
 
     Raises:
-        UserError: parts that are missing or damaged; a folder with other content, or with a later checkpoint.
+        UserError: parts that are missing or damaged; a folder with other content, or with a later checkpoint; a full
+            disk.
     """
     source, run_dir = Path(source), Path(run_dir)
     if run_dir.exists() and not run_dir.is_dir():
@@ -238,7 +240,14 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: 
                     raise UserError(f"{source} holds {member.name!r}, which is not a part of a run")
                 with (folder / member.name).open("wb") as file:
                     shutil.copyfileobj(content, file)
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{error.strerror} in {folder.parent}, where {source} is unpacked first: set TMPDIR to a folder on a "
+                "disk with more space"
+            ) from error
+        raise UserError(f"cannot unpack {source}: {error.strerror}") from error
+    except (tarfile.TarError, ValueError, EOFError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{source} was not written by `sddpm pack`: {reason(error)}") from error
