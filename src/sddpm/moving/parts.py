@@ -92,16 +92,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} has no {MANIFEST}: give the folder that `sddpm pack` wrote")
     try:
         manifest = read_json(folder / MANIFEST)
-        parts = [(_text(part["name"]), _text(part["sha256"])) for part in manifest["parts"]]
-        [_count(part["bytes"]) for part in manifest["parts"]]
+        parts = [(_text(part["name"]), _text(part["sha256"]), _count(part["bytes"])) for part in manifest["parts"]]
     except (UserError, KeyError, TypeError) as error:
         raise UserError(f"{folder / MANIFEST} is damaged: copy it again ({error})") from error
-    if any(Path(name).name != name or name in ("", "..") for name, _ in parts):
+    if any(Path(name).name != name or name in ("", "..") for name, *_ in parts):
         raise UserError(f"{folder / MANIFEST} names parts outside its folder")
-    missing = [name for name, _ in parts if not (folder / name).is_file()]
+    missing = [name for name, *_ in parts if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{', '.join(missing)} of {len(parts)} parts missing in {folder}: copy them there")
-    damaged = [name for name, value in parts if sha256_of(folder / name) != value]
+    damaged = [
+        name
+        for name, value, size in parts
+        if (folder / name).stat().st_size != size or sha256_of(folder / name) != value
+    ]
     if damaged:
         raise UserError(f"{', '.join(damaged)} in {folder} damaged: copy them again")
     return manifest

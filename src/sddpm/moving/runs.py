@@ -41,6 +41,9 @@ from sddpm.training.checkpoint import (
 )
 from sddpm.training.config import Config
 from sddpm.training.config_files import changed_keys, load_config
+from sddpm.training.history import HISTORY, read_history
+from sddpm.training.metrics import FILE_NAME as METRICS
+from sddpm.training.metrics import read_metrics
 from sddpm.training.run_folder import save_model
 from sddpm.training.state import build_model, make_pipeline
 
@@ -48,7 +51,7 @@ FORMAT = 1
 WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
 ALL_TENSORS = (*TENSOR_FILES, POWER_FILE)
 ABOUT = ("class_names", "signal_range")  # facts about the data that a pipeline saves
-RUN_FILES = ("config.yaml", "metrics.jsonl", "history.yaml")
+RUN_FILES = ("config.yaml", METRICS, HISTORY)
 DELAY = 1.0  # seconds after which a progress bar is shown
 ROUNDING = 2.0**-10  # maximum error of a tensor in float16, relative to its norm
 
@@ -145,6 +148,7 @@ def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True
             check_description(description)
         except (KeyError, TypeError) as error:
             raise UserError(f"{source} was not written by `sddpm pack`: {STATE_FILE} is damaged ({error})") from error
+        _check_records(source, folder)
         _check_destination(run_dir, description, folder / "config.yaml")
         tensors = {name: read_safetensors(folder / name) for name in ALL_TENSORS if (folder / name).is_file()}
         if manifest["half"]:
@@ -235,9 +239,12 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: 
             tarfile.open(fileobj=stream, mode="r|") as archive,
         ):
             for member in archive:
-                content = archive.extractfile(member)
+                # A sparse file could be larger than the whole archive.
+                content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
                 if member.name not in known or content is None:
                     raise UserError(f"{source} holds {member.name!r}, which is not a part of a run")
+                if not 0 <= member.size <= size:
+                    raise UserError(f"{source} has {size:,} bytes, but {member.name} claims {member.size:,}")
                 with (folder / member.name).open("wb") as file:
                     shutil.copyfileobj(content, file)
     except OSError as error:
@@ -254,6 +261,16 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: 
     needed = {"config.yaml", *WEIGHTS, STATE_FILE} | (set() if manifest["half"] else {MOMENTS})
     if absent := sorted(name for name in needed if not (folder / name).is_file()):
         raise UserError(f"{source} lacks {', '.join(absent)}: pack the run again")
+
+
+def _check_records(source: Path, folder: Path) -> None:
+    """Raise `UserError` unless the metrics and the history in a folder can be read."""
+    try:
+        if (folder / METRICS).is_file():
+            read_metrics(folder)
+        read_history(folder)
+    except UserError as error:
+        raise UserError(f"the metrics or the history in {source} cannot be read: pack the run again") from error
 
 
 def _check_destination(run_dir: Path, description: Mapping[str, Any], config: Path) -> None:
