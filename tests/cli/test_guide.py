@@ -145,6 +145,15 @@ def test_bad_input_is_one_line_and_code_2(sddpm, model, tmp_path, arguments, mes
     assert message in lines[-1] and lines[-1].startswith("error: ") and len(lines) == 1
 
 
+@pytest.mark.parametrize("option", ["--fad-statistics", "--held-out", "--reference", "--fad-weights"])
+@pytest.mark.parametrize("output", ["--out", "--figure"])
+def test_no_input_is_replaced(sddpm, model, tmp_path, option, output):
+    (tmp_path / "x.png").write_text("precious")
+    code, out, err = sddpm("guide", model, *QUICK, option, "x.png", output, "x.png", "--force")
+    assert (code, out) == (2, "") and f"{output} x.png is also an input" in err
+    assert (tmp_path / "x.png").read_text() == "precious"
+
+
 def test_grids():
     assert parse_grid("paper,wide") == DEFAULT_GRID
     assert parse_grid("1.05, 0.5") == (0.5, 1.05)

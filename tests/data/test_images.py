@@ -1,10 +1,13 @@
 """Folders and zips: order, labels, archives together, and bad input of every kind."""
 
+import errno
 import json
 import logging
+import os
 import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,6 +272,58 @@ def test_labels_that_number_no_class(tmp_path, pictures, encode, make_zip, label
     ds = open_dataset(make_zip(tmp_path / "x.zip", {"0.png": encode(pictures[0]), "dataset.json": content}))
     with pytest.raises(UserError, match=f"has the label {label}: classes are numbered from 0"):
         check_labels(ds, 10)
+
+
+def test_class_folders_that_are_links_are_read(tmp_path, pictures, encode, make_folder):
+    files = {f"{name}/{i}.png": encode(pictures[i]) for i, name in enumerate(["dog", "cat"])}
+    folder = make_folder(tmp_path / "x", files)
+    make_folder(tmp_path / "elsewhere", {"2.png": encode(pictures[2])})
+    (folder / "ant").symlink_to(tmp_path / "elsewhere")
+    ds = open_dataset(folder)
+    assert ds.names == ["ant/2.png", "cat/1.png", "dog/0.png"] and ds.class_names == ("ant", "cat", "dog")
+    assert torch.equal(ds.images, as_tensor(pictures[[2, 1, 0]]))
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path, pictures, encode, make_folder):
+    """To the folder itself, to one that leads to the first again, and to one above."""
+    folder = make_folder(tmp_path / "x", {"a/0.png": encode(pictures[0])})
+    other = make_folder(tmp_path / "y", {"1.png": encode(pictures[1])})
+    (folder / "a" / "up").symlink_to(folder)
+    (folder / "b").symlink_to(other)
+    (other / "back").symlink_to(folder / "b")
+    (other / "first").symlink_to(folder)
+    (other / "above").symlink_to(tmp_path)
+    assert open_dataset(folder).names == ["a/0.png", "b/1.png"]
+
+
+def test_a_link_to_the_current_folder_may_lead_on(tmp_path, pictures, encode, make_folder, monkeypatch):
+    make_folder(tmp_path / "x", {"0.png": encode(pictures[0])})
+    monkeypatch.chdir(make_folder(tmp_path / "here", {"1.png": encode(pictures[1])}))
+    (tmp_path / "x" / "link").symlink_to(tmp_path / "here")
+    assert open_dataset("../x").names == ["0.png", "link/1.png"]
+
+
+@pytest.mark.parametrize("harm", ["unreadable", "broken link"])
+def test_a_class_is_not_left_out_in_silence(tmp_path, pictures, encode, make_folder, monkeypatch, harm):
+    files = {f"{name}/{i}.png": encode(pictures[i]) for i, name in enumerate(["ant", "cat"])}
+    folder, real = make_folder(tmp_path / "x", files), os.scandir
+    make_folder(folder, {".hidden/1.png": b""})
+
+    def scandir(path):
+        if Path(path).name in ("dog", ".hidden"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    (folder / ".#editor").symlink_to("nowhere")
+    (folder / "3.png").symlink_to("nowhere")
+    assert len(open_dataset(folder)) == 2
+    if harm == "unreadable":
+        (folder / "dog").mkdir()
+    else:
+        (folder / "dog").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"cannot read .*dog: Perm|dog is a link to something that is not there"):
+        open_dataset(folder)
 
 
 def test_class_folders_are_in_natural_order(tmp_path, pictures, encode, make_folder):

@@ -1,5 +1,8 @@
 """Images to be compared: identity by pixels, folders that change meanwhile, and copies."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,7 @@ from sddpm.evaluation.images import (
     snapshot,
 )
 from sddpm.evaluation.npz_images import NpzImages
+from sddpm.files import atomic_path
 
 
 def save(path, array):
@@ -86,12 +90,41 @@ def test_a_folder_that_changes_meanwhile_is_noticed(tmp_path, blobs):
     assert Watched.of(str(tmp_path / "nowhere")) is Watched.of(None) is None
 
 
+def test_changes_behind_a_link_are_noticed(tmp_path, blobs):
+    folder, other = write_folder(tmp_path / "images", blobs(3, 0)), write_folder(tmp_path / "other", blobs(2, 1))
+    (folder / "more").symlink_to(other)
+    (other / "back").symlink_to(folder)
+    assert [name for name, *_ in snapshot(folder)] == ["000.png", "001.png", "002.png", "more/000.png", "more/001.png"]
+    watched = Watched.of(str(folder))
+    (other / "001.png").unlink()
+    with pytest.raises(UserError, match=r"1 files changed, such as more/001\.png"):
+        watched.refuse_changes()
+
+
 def test_a_folder_with_a_half_written_image_is_being_written_to(tmp_path, blobs):
     folder = write_folder(tmp_path / "images", blobs(3, 0))
     (folder / ".000004.png.abcd").mkdir()
     (folder / ".000004.png.abcd" / "000004.png").write_bytes(b"half")
-    with pytest.raises(UserError, match="is being written to"):
+    with pytest.raises(UserError, match=r"is being written to .* or delete .*/\.000004\.png\.abcd if nothing writes"):
         snapshot(folder)
+
+
+def test_what_a_killed_process_left_is_not_being_written_to(tmp_path, blobs):
+    folder = write_folder(tmp_path / "images", blobs(3, 0))
+    before = snapshot(folder)
+    program = (
+        "import os, sys; from pathlib import Path; from sddpm.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, folder / "000004.png"], check=False)
+    assert len(list(folder.glob(".000004.png.*/new/000004.png"))) == 1
+    assert snapshot(folder) == before
+    with atomic_path(folder / "000004.png") as temporary:
+        temporary.write_bytes(b"half")
+        with pytest.raises(UserError, match="is being written to"):
+            snapshot(folder)
 
 
 def test_overlap_of_samples_and_reference(tmp_path, blobs):

@@ -41,7 +41,7 @@ def test_files_and_folders_are_replaced_and_nothing_else_is_left(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "model"]
 
 
-@pytest.mark.parametrize("name", ["owner.json", "before", "new", "x" * 255, "ä" * 127, "[a]*?"])
+@pytest.mark.parametrize("name", ["owner.json", "before", "new", "x" * 255, "ä" * 127, "[a]*?", os.fsdecode(b"z\xe9")])
 def test_any_name_will_do(tmp_path, name):
     write(tmp_path / name, "content")
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "content"
@@ -64,6 +64,30 @@ def test_a_failure_of_either_move_brings_the_old_folder_back(tmp_path, monkeypat
         write_model(model, "new")
     assert (model / "unet" / "weights").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_ctrl_c_while_the_scratch_folder_is_made_leaves_nothing(tmp_path, monkeypatch, step):
+    """After the folder, after its owner and after new/."""
+    (tmp_path / "a.txt").write_text("old")
+    done = []
+
+    def interrupted(real):
+        def call(path, *arguments, **keywords):
+            real(path, *arguments, **keywords)
+            done.append(path)
+            if len(done) > step:
+                raise KeyboardInterrupt
+
+        return call
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", interrupted(Path.write_text))
+        patched.setattr(os, "mkdir", interrupted(os.mkdir))
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "a.txt", "new")
+    assert len(done) == step + 1 and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
 
 
 KILLED = """

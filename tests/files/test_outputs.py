@@ -1,5 +1,6 @@
 """Outputs are checked before work begins: nothing that is read, nor anything foreign, is written over."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ MODEL = ("model",)
         (Output(Path("/proc/x.json")), [], "cannot write /proc/x.json"),
         (Output(Path("x" * 256)), [], "longer than 255 bytes"),
         (Output(Path("ä" * 128)), [], "longer than 255 bytes"),
+        (Output(Path(os.fsdecode(b"z\xe9.json"))), [], r"the name 'z\\udce9\.json' is not UTF-8"),
+        (Output(Path(os.fsdecode(b"z\xe9"), "model"), folder=MODEL), [], "is not UTF-8: choose another one"),
         (Output(Path("y" * 300) / "x.json"), [], "cannot write"),
     ],
 )

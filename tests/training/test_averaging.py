@@ -100,6 +100,8 @@ def test_on_the_command_line(runs, tmp_path, sddpm):
         (["--shares", "0.5"], "there are 2 models and 1 shares"),
         (["--shares", "0.5,0.6"], "must sum to 1, not 1.1"),
         (["--shares", "nan,1"], "must sum to 1, not nan"),
+        (["--shares", "inf,1"], "must sum to 1, not inf"),
+        (["--shares", "3,-2"], "a share must be 0 or more, not -2"),
         (["--shares", "half,half"], "--shares must be numbers separated by commas"),
     ],
 )

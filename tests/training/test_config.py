@@ -279,6 +279,7 @@ def test_one_text_is_one_override():
         ({"train": 30}, r"'train' is not a key"),
         ({"train.": 30}, r"'train\.' is not a key"),
         ({"train.lr.x": 30}, r"'train\.lr\.x' is not a key"),
+        ({"data.path": "z\udce9"}, "a value is not UTF-8: rename the file or folder"),
         ({"train": {"step": 30}}, r"`overrides`: unknown key 'train.step'; did you mean 'train.steps'"),
         ({"train.steps": "30"}, r"`overrides`: train.steps = '30' should be a whole number"),
     ],

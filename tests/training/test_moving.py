@@ -1,10 +1,13 @@
 """Packing and unpacking: bit for bit, or in half precision and with a warm-up; parts that are missing are named."""
 
+import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -244,6 +247,113 @@ def test_sizes(text, size):
 def test_sizes_that_are_none(text):
     with pytest.raises(UserError, match=r"size|at least one byte"):
         parse_size(text)
+
+
+def repacked(pack, out, change):
+    """A pack of the same members, each as `change(archive, member, content)` adds it."""
+    out.mkdir()
+    manifest, writer = read_manifest(pack), PartWriter(out, None)
+    with (
+        tarfile.open(fileobj=PartReader(pack, manifest), mode="r|") as old,
+        tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as new,
+    ):
+        for member in old:
+            change(new, member, old.extractfile(member).read())
+    writer.finish({key: value for key, value in manifest.items() if key != "parts"})
+    return out
+
+
+def sparse(archive, member, content):
+    """The first member claims a terabyte, of which nothing is stored (GNU's sparse format 0.1)."""
+    if member.name == "config.yaml":
+        member.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(2**40),
+                              "GNU.sparse.map": f"{2**40},0", "GNU.sparse.numblocks": "1"}  # fmt: skip
+        member.size, content = 0, b""
+    archive.addfile(member, io.BytesIO(content))
+
+
+def bad_metrics(archive, member, content):
+    content = b'{"step": "three"}\n' if member.name == "metrics.jsonl" else content
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def bad_history(archive, member, content):
+    archive.addfile(member, io.BytesIO(content))
+    if member.name == "config.yaml":
+        history = tarfile.TarInfo("history.yaml")
+        history.size = 8
+        archive.addfile(history, io.BytesIO(b"- what: "))
+
+
+def longer_than_all(archive, member, content):
+    """The last member claims more than the archive holds."""
+    if member.name == "state.json":
+        member.size = 2**30
+        archive.fileobj.write(member.tobuf(tarfile.PAX_FORMAT))
+        archive.fileobj.write(content)
+    else:
+        archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (sparse, "holds 'config.yaml', which is not a part of a run"),
+        (longer_than_all, "bytes, but state.json claims 1,073,741,824"),
+        (bad_metrics, "the metrics or the history in .* cannot be read: pack the run again"),
+        (bad_history, "the metrics or the history in .* cannot be read: pack the run again"),
+    ],
+)
+def test_what_pack_does_not_write_is_refused_before_anything_is_written(run, tmp_path, monkeypatch, change, words):
+    pack_run(run, tmp_path / "pack")
+    pack, real, written = repacked(tmp_path / "pack", tmp_path / "bad", change), shutil.copyfileobj, []
+
+    def copyfileobj(content, file):
+        written.append(Path(file.name).name)
+        real(content, file)
+
+    monkeypatch.setattr("sddpm.moving.runs.shutil.copyfileobj", copyfileobj)
+    with pytest.raises(UserError, match=words):
+        unpack_run(pack, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+    unwritten = {sparse: "config.yaml", longer_than_all: "state.json"}
+    assert unwritten.get(change) not in written
+
+
+def test_a_part_of_another_size_is_damaged(run, tmp_path):
+    pack_run(run, tmp_path / "pack")
+    manifest = json.loads((tmp_path / "pack" / "manifest.json").read_text())
+    manifest["parts"][0]["bytes"] += 1
+    (tmp_path / "pack" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"part-001 in .* damaged"):
+        read_manifest(tmp_path / "pack")
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "No space left on device in "), (errno.EIO, "cannot un")])
+def test_a_full_temporary_disk_is_not_a_bad_pack(run, tmp_path, monkeypatch, number, words):
+    pack_run(run, tmp_path / "pack")
+
+    def full(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("sddpm.moving.runs.shutil.copyfileobj", full)
+    with pytest.raises(UserError, match=f"^{words}") as caught:
+        unpack_run(tmp_path / "pack", tmp_path / "elsewhere")
+    assert os.strerror(number) in str(caught.value) and not (tmp_path / "elsewhere").exists()
+
+
+def test_parts_that_would_be_too_many_are_refused(run, tmp_path):
+    size = sum(pack_run(run, tmp_path / "whole").sizes)
+    least = -(-size // 999)
+    for wrong in (60, least - 1, 0, -1):
+        with pytest.raises(UserError, match=f"`max_part` must be at least {least:,} bytes, not {wrong:,}:"):
+            pack_run(run, tmp_path / "pack", max_part=wrong)
+        assert not (tmp_path / "pack").exists()
+    sizes = pack_run(run, tmp_path / "pack", max_part=least).sizes
+    assert sum(sizes) == size and 990 < len(sizes) <= 999
+    names = [path.name for path in sorted((tmp_path / "pack").glob("part-*"))]
+    assert names == [part["name"] for part in read_manifest(tmp_path / "pack")["parts"]]
 
 
 def test_the_command_line(run, tmp_path, start):

@@ -59,26 +59,56 @@ def test_resuming_a_finished_run_keeps_what_is_stored_with_its_model(finished, t
     assert load_pipeline(run).x0_scale == 1.25
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_starts_again(finished, tiny, tmp_path):
+@pytest.fixture
+def stillborn(finished, tmp_path):
+    """A run that ended before its first checkpoint, which was due at step 3."""
     run = shutil.copytree(finished, tmp_path / "run")
     for part in ("checkpoints", "model"):
         shutil.rmtree(run / part)
+    rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(rows[:3]))
+    return run
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(stillborn, tiny):
+    run = stillborn
     with pytest.raises(UserError, match=r"nothing to resume: .* leave out `resume` to start the run"):
         train(tiny(), run, resume=True, progress=False)
     assert train(tiny(), run, progress=False).step == 6
     assert [row["step"] for row in read_metrics(run)] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("besides", ["model", "notes.txt"])
-def test_a_folder_with_anything_besides_does_not_start_again(finished, tiny, tmp_path, besides):
-    run = shutil.copytree(finished, tmp_path / "run")
-    shutil.rmtree(run / "checkpoints")
-    if besides != "model":
-        shutil.rmtree(run / "model")
-        (run / besides).touch()
+def test_a_run_folder_whose_name_is_not_utf8_is_refused_at_once(tiny, tmp_path):
+    with pytest.raises(UserError, match="is not UTF-8: choose another one"):
+        train(tiny(), tmp_path / os.fsdecode(b"z\xe9"), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def keep_a_config(run):
+    (run / "metrics.jsonl").unlink()
+    (run / "config.yaml").write_text("# my best settings\ntrain: {steps: 6}\n")
+
+
+def train_longer(run):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "loss": 0.5}\n')
+
+
+@pytest.mark.parametrize("change", [keep_a_config, train_longer])
+def test_a_config_or_metrics_of_something_else_are_not_written_over(stillborn, tiny, change):
+    change(stillborn)
+    before = {path: path.read_bytes() for path in stillborn.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match="not empty"):
-        train(tiny(), run, progress=False)
-    assert (run / besides).exists()
+        train(tiny(), stillborn, progress=False)
+    assert {path: path.read_bytes() for path in stillborn.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("besides", ["model", "notes.txt"])
+def test_a_folder_with_anything_besides_does_not_start_again(stillborn, tiny, besides):
+    (stillborn / besides).touch()
+    with pytest.raises(UserError, match="not empty"):
+        train(tiny(), stillborn, progress=False)
+    assert (stillborn / besides).exists()
 
 
 def test_a_locked_run_is_refused_and_left_alone(finished, tiny, tmp_path, start):

@@ -17,7 +17,8 @@ def average(
     shares: Annotated[
         str | None,
         typer.Option(
-            help="Weight of each model, separated by commas, such as 0.6,0.4. (default: equal)", metavar="LIST"
+            help="Weight of each model, 0 or more, separated by commas, such as 0.6,0.4. (default: equal)",
+            metavar="LIST",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,

@@ -148,7 +148,8 @@ def guide(
         metric = "fid" if search != "sampler" else "kid" if fad_weights is None else "kad"
     outputs = [Output(out, "--out")] if out is not None else []
     outputs += [Output(figure, "--figure", FIGURES)] if figure is not None else []
-    check_outputs(outputs, inputs=filter(None, (model, reference, data, inception, fad_weights)), force=force)
+    inputs = (model, reference, data, inception, fad_weights, fad_statistics, held_out)
+    check_outputs(outputs, inputs=filter(None, inputs), force=force)
     if store is not False:
         from sddpm.pipelines.resolving import own_folder
 

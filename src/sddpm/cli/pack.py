@@ -14,7 +14,11 @@ def pack(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the parts.")],
     max_part: Annotated[
         str | None,
-        typer.Option("--max-part", metavar="SIZE", help="Largest size of a part, e.g. 60MB. (default: one part)"),
+        typer.Option(
+            "--max-part",
+            metavar="SIZE",
+            help="Largest size of a part, e.g. 60MB; 999 parts at most. (default: one part)",
+        ),
     ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="A quarter of the size: float16 weights, no optimiser state.")

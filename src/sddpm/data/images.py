@@ -16,6 +16,7 @@ from sddpm.data.lmdb_folder import is_lmdb, open_lmdb
 from sddpm.data.sources import MIB, Source, describe
 from sddpm.errors import UserError, reason
 from sddpm.opening.files import check_file
+from sddpm.opening.folders import walk
 from sddpm.opening.images import MOST_BYTES, decode_image
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def open_images(paths: tuple[Path, ...], *, class_folders: bool = False) -> Sour
     images. There are labels if every path has them: in its dataset.json, or else, with `class_folders`, by folder;
     folders of the same name are one class in all paths. Unusable labels are left out with a warning, and
     `label_problem` gives the reason.
-    Raises `UserError` for a path that is not a folder, complete zip or image, or if there is no image.
+    Raises `UserError` for a path that is not a folder, complete zip or image, for a broken link or a folder inside that
+    cannot be read, or if there is no image.
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError("the same folder or zip is listed twice")
@@ -100,10 +102,20 @@ def _open_part(path: Path) -> _Part:
 
 
 def _open_folder(folder: Path) -> _Part:
-    found = (PurePosixPath(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file())
+    paths = [place / name for place, _, inside in walk(folder) for name in inside]
+    for path in paths:
+        _refuse_broken_link(path)
+    found = (PurePosixPath(path.relative_to(folder).as_posix()) for path in paths if path.is_file())
     names = sorted(str(name) for name in found if _is_image(name))
     info = folder / "dataset.json"
     return _Part(names, _reader(folder), [], info.read_bytes() if info.is_file() else None)
+
+
+def _refuse_broken_link(path: Path) -> None:
+    """Raise `UserError` for a link that may have led to a folder of images, whose class would be missing."""
+    may_be_folder = path.suffix.lower() not in EXTENSIONS and not path.name.startswith(".")
+    if may_be_folder and path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to something that is not there: mend or remove it")
 
 
 def _reader(folder: Path) -> Callable[[str], bytes]:

@@ -21,7 +21,9 @@ from sddpm.data.registry import find_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.npz_images import NpzImages
 from sddpm.evaluation.shards import Shards
+from sddpm.files.scratch import is_abandoned
 from sddpm.opening.files import user_path
+from sddpm.opening.folders import walk
 
 _MEMORY_LIMIT = 1 << 24  # bytes of decoded pixels; beyond this, images are decoded on demand
 _CHUNK = 500
@@ -174,20 +176,23 @@ def snapshot(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of the file at `path`, or of all image files below it.
 
     Raises:
-        UserError: the folder is being written to, as its temporary files show.
+        UserError: the folder is being written to, as its temporary files show; or a folder inside cannot be read.
     """
     if path.is_file():
         return [(path.name, *_state(path.stat()))]
     found = []
-    for folder, _, names in os.walk(path):
-        inside = os.path.relpath(folder, path)
+    for folder, folders, names in walk(path):
+        inside = folder.relative_to(path)
+        for name in (*folders, *names):
+            if name.startswith(".") and ".png." in name and not is_abandoned(folder / name):
+                raise UserError(
+                    f"{path} is being written to ({inside / name}): wait until it is complete, or delete "
+                    f"{folder / name} if nothing writes there"
+                )
         for name in names:
-            where = os.path.normpath(os.path.join(inside, name))
-            if any(part.startswith(".") and ".png." in part for part in where.split(os.sep)):
-                raise UserError(f"{path} is being written to ({where}): wait until it is complete")
             if os.path.splitext(name)[1].lower() in EXTENSIONS:
                 with suppress(FileNotFoundError):  # deleted in the meantime; the next snapshot will show it
-                    found.append((where, *_state(os.stat(os.path.join(folder, name)))))
+                    found.append((str(inside / name), *_state((folder / name).stat())))
     return sorted(found)
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from sddpm.errors import UserError
 from sddpm.files.kinds import folder_kind, foreign_entries
-from sddpm.files.scratch import BEFORE, close_scratch, open_scratch
+from sddpm.files.scratch import BEFORE, close_scratch, make_scratch, scratch_path
 
 
 @contextmanager
@@ -31,12 +31,10 @@ def atomic_path(path: Path, *, owned: bool = False) -> Iterator[Path]:
     path = Path(path)
     if path.name in ("", ".."):
         raise UserError(f"cannot write {path}: a file or folder name is needed")
+    scratch = scratch_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = open_scratch(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
-    try:
+        make_scratch(scratch, path.name)
         # The suffix stays, because some writers choose their format by it.
         temporary = scratch / "new" / path.name
         yield temporary

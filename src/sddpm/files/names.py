@@ -1,4 +1,4 @@
-"""Safe folder names from other names, such as classes, which may come from an untrusted file."""
+"""Names that are safe to write: of folders, from other names such as classes, which may come from an untrusted file."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,6 +24,15 @@ def folder_names(names: Sequence[str]) -> list[str]:
             safe = next(c for c in _numbered(safe.strip("- "), i) if c.casefold() not in taken)
         found.append(safe)
     return found
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written as UTF-8. A path with other bytes cannot, nor be opened by every library."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _numbered(name: str, number: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from sddpm.errors import UserError
 from sddpm.files.atomic import check_replaceable
 from sddpm.files.kinds import MODEL_PARTS, RUN_PARTS, folder_kind
+from sddpm.files.names import is_utf8
 from sddpm.files.scratch import sweep
 
 LONGEST_NAME = 255  # bytes, on nearly all file systems
@@ -49,8 +50,9 @@ def check_outputs(outputs: Iterable[Output], *, inputs: Iterable[str | os.PathLi
         force: whether existing outputs may be replaced.
 
     Raises:
-        UserError: a name with a wrong suffix or too long; two outputs at the same path; a path that cannot be written
-            to; existing content that must not be replaced; an output that is, contains, or is a part of an input.
+        UserError: a name with a wrong suffix, too long or not UTF-8; two outputs at the same path; a path that cannot
+            be written to; existing content that must not be replaced; an output that is, contains, or is a part of an
+            input.
     """
     outputs, inputs = list(outputs), list(inputs)
     for output in outputs:
@@ -69,10 +71,17 @@ def check_outputs(outputs: Iterable[Output], *, inputs: Iterable[str | os.PathLi
             sweep(output.path)
 
 
+def check_utf8(path: Path) -> None:
+    """Raise `UserError` for an output whose path is not UTF-8, which writers of weights and figures do not take."""
+    if not is_utf8(str(path)):
+        raise UserError(f"the name {str(path)!r} is not UTF-8: choose another one")
+
+
 def _check_name(output: Output) -> None:
     path, label = output.path, f"{output.name} {output.path}".strip()
     if output.folder is None and path.name in ("", ".."):
         raise UserError(f"{label} is a folder: a file name is needed")
+    check_utf8(path)
     if len(os.fsencode(path.name)) > LONGEST_NAME:
         raise UserError(f"the name {path.name[:40]}... is longer than {LONGEST_NAME} bytes: choose a shorter one")
     if output.suffixes and path.suffix.lower() not in output.suffixes:

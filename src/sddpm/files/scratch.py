@@ -8,7 +8,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from tempfile import mkdtemp
+from secrets import token_hex
 from typing import Any
 
 from sddpm.files.processes import identity_from, this_process
@@ -16,18 +16,20 @@ from sddpm.files.processes import identity_from, this_process
 OWNER, BEFORE = "owner.json", "before"  # the writing process; the old content of the path during replacement
 
 
-def open_scratch(path: Path) -> Path:
-    """A new scratch folder for the content of `path`, with a folder new/ to write it in. Raises `OSError`."""
-    short = path.name.encode()[:100].decode(errors="ignore")  # the system limits names to 255 bytes
-    scratch = Path(mkdtemp(prefix=f".{short}.", dir=path.parent))
-    try:
-        owner = json.dumps({**this_process().to_dict(), "name": path.name})
-        (scratch / OWNER).write_text(owner, encoding="utf-8")
-        (scratch / "new").mkdir()
-    except OSError:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    return scratch
+def scratch_path(path: Path) -> Path:
+    """The path of a new scratch folder for the content of `path`. Nothing is made yet, so that an interrupted
+    `make_scratch` can be undone."""
+    short = os.fsencode(path.name)[:100].decode(errors="ignore")  # the system limits names to 255 bytes
+    return path.parent / f".{short}.{token_hex(8)}"
+
+
+def make_scratch(scratch: Path, name: str) -> None:
+    """Make a scratch folder for the content of the path with that name, and a folder new/ to write it in. Raises
+    `OSError`."""
+    scratch.mkdir(0o700)
+    owner = json.dumps({**this_process().to_dict(), "name": name})
+    (scratch / OWNER).write_text(owner, encoding="utf-8")
+    (scratch / "new").mkdir()
 
 
 def close_scratch(scratch: Path) -> None:
@@ -59,10 +61,14 @@ def sweep(folder: Path) -> None:
             hidden = [Path(entry.path) for entry in entries if entry.name.startswith(".")]
     except OSError:
         return
-    for scratch in hidden:
-        owner = identity_from(_owner(scratch))
-        if owner is not None and owner.running() is False:
-            close_scratch(scratch)
+    for scratch in filter(is_abandoned, hidden):
+        close_scratch(scratch)
+
+
+def is_abandoned(scratch: Path) -> bool:
+    """Whether this is a scratch folder whose process has certainly ended."""
+    owner = identity_from(_owner(scratch))
+    return owner is not None and owner.running() is False
 
 
 def _owner(scratch: Path) -> dict[str, Any]:

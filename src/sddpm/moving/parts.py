@@ -14,6 +14,7 @@ from sddpm.hashes import sha256_of
 from sddpm.opening.json_files import read_json
 
 MANIFEST = "manifest.json"
+MOST_PARTS = 999  # the names of more would not be in the order of the stream
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -27,6 +28,15 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise UserError(f"a part must hold at least one byte, not {text!r}")
     return size
+
+
+def check_part_size(limit: int, size: int) -> None:
+    """Raise `UserError` if a stream of `size` bytes would be more than 999 parts of at most `limit` bytes."""
+    if limit < 1 or size > limit * MOST_PARTS:
+        raise UserError(
+            f"`max_part` must be at least {-(-size // MOST_PARTS):,} bytes, not {limit:,}: there can be {MOST_PARTS} "
+            "parts"
+        )
 
 
 class PartWriter:
@@ -82,16 +92,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} has no {MANIFEST}: give the folder that `sddpm pack` wrote")
     try:
         manifest = read_json(folder / MANIFEST)
-        parts = [(_text(part["name"]), _text(part["sha256"])) for part in manifest["parts"]]
-        [_count(part["bytes"]) for part in manifest["parts"]]
+        parts = [(_text(part["name"]), _text(part["sha256"]), _count(part["bytes"])) for part in manifest["parts"]]
     except (UserError, KeyError, TypeError) as error:
         raise UserError(f"{folder / MANIFEST} is damaged: copy it again ({error})") from error
-    if any(Path(name).name != name or name in ("", "..") for name, _ in parts):
+    if any(Path(name).name != name or name in ("", "..") for name, *_ in parts):
         raise UserError(f"{folder / MANIFEST} names parts outside its folder")
-    missing = [name for name, _ in parts if not (folder / name).is_file()]
+    missing = [name for name, *_ in parts if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{', '.join(missing)} of {len(parts)} parts missing in {folder}: copy them there")
-    damaged = [name for name, value in parts if sha256_of(folder / name) != value]
+    damaged = [
+        name
+        for name, value, size in parts
+        if (folder / name).stat().st_size != size or sha256_of(folder / name) != value
+    ]
     if damaged:
         raise UserError(f"{', '.join(damaged)} in {folder} damaged: copy them again")
     return manifest

@@ -6,6 +6,7 @@ norm; batch norm and its statistics stay float32), and Adam's moments are left o
 moments and a warm-up (`optim.optimizer_warmup`).
 """
 
+import errno
 import shutil
 import tarfile
 import tempfile
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from sddpm.errors import UserError, reason
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.files.lock import LOCK, locked
-from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, read_manifest
+from sddpm.moving.parts import MANIFEST, PartReader, PartWriter, check_part_size, read_manifest
 from sddpm.opening.json_files import read_json
 from sddpm.opening.tensors import read_safetensors, safetensors_shapes
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -40,6 +41,9 @@ from sddpm.training.checkpoint import (
 )
 from sddpm.training.config import Config
 from sddpm.training.config_files import changed_keys, load_config
+from sddpm.training.history import HISTORY, read_history
+from sddpm.training.metrics import FILE_NAME as METRICS
+from sddpm.training.metrics import read_metrics
 from sddpm.training.run_folder import save_model
 from sddpm.training.state import build_model, make_pipeline
 
@@ -47,7 +51,7 @@ FORMAT = 1
 WEIGHTS, MOMENTS = TENSOR_FILES[:2], TENSOR_FILES[2]
 ALL_TENSORS = (*TENSOR_FILES, POWER_FILE)
 ABOUT = ("class_names", "signal_range")  # facts about the data that a pipeline saves
-RUN_FILES = ("config.yaml", "metrics.jsonl", "history.yaml")
+RUN_FILES = ("config.yaml", METRICS, HISTORY)
 DELAY = 1.0  # seconds after which a progress bar is shown
 ROUNDING = 2.0**-10  # maximum error of a tensor in float16, relative to its norm
 
@@ -75,13 +79,13 @@ def pack_run(
     Args:
         run_dir: the folder of a run.
         out: the folder to write.
-        max_part: maximum bytes of a part; None for one part.
+        max_part: maximum bytes of a part, enough for at most 999 parts; None for one part.
         half: whether to round weights to float16 and leave out Adam's moments.
         force: whether to replace `out` if it exists.
         progress: whether to show a progress bar after one second.
 
     Raises:
-        UserError: nothing to pack, a damaged checkpoint, or a full disk.
+        UserError: nothing to pack, a damaged checkpoint, parts that are too small, or a full disk.
     """
     run_dir, out = Path(run_dir), Path(out)
     check_outputs([Output(out, folder=("pack",))], inputs=[run_dir], force=force)
@@ -101,9 +105,12 @@ def pack_run(
             for name in (name for name in tensor_files if name != MOMENTS):
                 files[name] = Path(scratch, name)
                 save_file(_halved(read_safetensors(checkpoint / name), checkpoint / MOMENTS), files[name])
+        size = _archive_size(files.values())
+        if max_part is not None:
+            check_part_size(max_part, size)
         writer = PartWriter(folder, max_part)
         with (
-            _shown(writer, "write", _archive_size(files.values()), "packing", progress) as stream,
+            _shown(writer, "write", size, "packing", progress) as stream,
             tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
         ):
             for name, path in files.items():
@@ -120,7 +127,8 @@ def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True
     `progress` as in `pack_run`.
 
     Raises:
-        UserError: parts that are missing or damaged; a folder with other content, or with a later checkpoint.
+        UserError: parts that are missing or damaged; a folder with other content, or with a later checkpoint; a full
+            disk.
     """
     source, run_dir = Path(source), Path(run_dir)
     if run_dir.exists() and not run_dir.is_dir():
@@ -140,6 +148,7 @@ def unpack_run(source: str | Path, run_dir: str | Path, *, progress: bool = True
             check_description(description)
         except (KeyError, TypeError) as error:
             raise UserError(f"{source} was not written by `sddpm pack`: {STATE_FILE} is damaged ({error})") from error
+        _check_records(source, folder)
         _check_destination(run_dir, description, folder / "config.yaml")
         tensors = {name: read_safetensors(folder / name) for name in ALL_TENSORS if (folder / name).is_file()}
         if manifest["half"]:
@@ -230,18 +239,38 @@ def _extract(source: Path, manifest: Mapping[str, Any], folder: Path, progress: 
             tarfile.open(fileobj=stream, mode="r|") as archive,
         ):
             for member in archive:
-                content = archive.extractfile(member)
+                # A sparse file could be larger than the whole archive.
+                content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
                 if member.name not in known or content is None:
                     raise UserError(f"{source} holds {member.name!r}, which is not a part of a run")
+                if not 0 <= member.size <= size:
+                    raise UserError(f"{source} has {size:,} bytes, but {member.name} claims {member.size:,}")
                 with (folder / member.name).open("wb") as file:
                     shutil.copyfileobj(content, file)
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{error.strerror} in {folder.parent}, where {source} is unpacked first: set TMPDIR to a folder on a "
+                "disk with more space"
+            ) from error
+        raise UserError(f"cannot unpack {source}: {error.strerror}") from error
+    except (tarfile.TarError, ValueError, EOFError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{source} was not written by `sddpm pack`: {reason(error)}") from error
     needed = {"config.yaml", *WEIGHTS, STATE_FILE} | (set() if manifest["half"] else {MOMENTS})
     if absent := sorted(name for name in needed if not (folder / name).is_file()):
         raise UserError(f"{source} lacks {', '.join(absent)}: pack the run again")
+
+
+def _check_records(source: Path, folder: Path) -> None:
+    """Raise `UserError` unless the metrics and the history in a folder can be read."""
+    try:
+        if (folder / METRICS).is_file():
+            read_metrics(folder)
+        read_history(folder)
+    except UserError as error:
+        raise UserError(f"the metrics or the history in {source} cannot be read: pack the run again") from error
 
 
 def _check_destination(run_dir: Path, description: Mapping[str, Any], config: Path) -> None:

@@ -45,7 +45,7 @@ def average(
     Args:
         models: at least two, trained from one another or from a common start.
         out: a new folder for the model; training with `init_from=out` continues from it.
-        shares: weight of each model, summing to 1; equal by default.
+        shares: weight of each model, 0 or more, summing to 1; equal by default.
 
     Raises:
         UserError: fewer than two models, invalid shares, or models that differ in more than their weights.
@@ -57,7 +57,9 @@ def average(
     shares = [1 / len(models)] * len(models) if shares is None else shares
     if len(shares) != len(models):
         raise UserError(f"there are {len(models)} models and {len(shares)} shares: give one for each")
-    if not abs(sum(shares) - 1) < 1e-6:  # also refuses nan
+    if negative := [share for share in shares if share < 0]:  # the variances of batch norm could become negative
+        raise UserError(f"a share must be 0 or more, not {negative[0]:g}")
+    if not abs(sum(shares) - 1) < 1e-6:  # also refuses nan and inf
         raise UserError(f"the shares must sum to 1, not {sum(shares):g}")
     pipelines = [load_pipeline(model) for model in models]
     for path, pipeline in zip(models[1:], pipelines[1:], strict=True):

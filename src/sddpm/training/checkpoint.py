@@ -154,7 +154,10 @@ def newest_checkpoint(run_dir: Path) -> tuple[Path, dict[str, Any]]:
     """
     checkpoints = list_checkpoints(run_dir)
     if not checkpoints:
-        raise UserError(f"nothing to resume: {run_dir} has no checkpoint; leave out `resume` to start the run")
+        raise UserError(
+            f"nothing to resume: {run_dir} has no checkpoint; leave out `resume` to start the run, in another folder "
+            "if its config has changed"
+        )
     try:
         return checkpoints[-1], read_description(checkpoints[-1])
     except LaterFormat:

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 import sddpm
 from sddpm.choices import did_you_mean, nearest
 from sddpm.errors import UserError
+from sddpm.files.names import is_utf8
 from sddpm.opening.yaml_files import parse_yaml, read_yaml
 from sddpm.training.config import HARMLESS, KINDS, Config, DistillConfig, SpikingConfig
 
@@ -83,6 +84,8 @@ def _without_keys_of_other_kinds(section: Mapping[str, Any], overridden: Contain
 
 def check_config(values: Mapping[str, Any], source: str, overridden: Iterable[str] = ()) -> Config:
     """Validate plain values. Errors name `source`, or `overrides` for the `overridden` keys."""
+    if not is_utf8(json.dumps(values, default=str, ensure_ascii=False)):
+        raise UserError(f"{source}: a value is not UTF-8: rename the file or folder that it names")
     try:
         # Strictly, as JSON: a list is accepted for a tuple, but neither true nor "3" for a number.
         return Config.model_validate_json(json.dumps(values, default=str), strict=True)

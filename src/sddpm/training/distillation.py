@@ -61,8 +61,8 @@ def distill(
         config = student_config(base, teacher, count, given, halving=halve_from is not None, first=i == 0)
         stages.append((config, folders[count]))
     going = [resume and bool(list_checkpoints(folder)) for _, folder in stages]
-    for (_, folder), goes_on in zip(stages, going, strict=True):
-        check_run_folder(folder, goes_on)
+    for (config, folder), goes_on in zip(stages, going, strict=True):
+        check_run_folder(folder, config, goes_on)
     result = None
     for (config, folder), goes_on in zip(stages, going, strict=True):
         start = None if goes_on else config.train.teacher

@@ -202,7 +202,11 @@ class Loop:
         if self.sums.isfinite().all():
             return
         kept = list_checkpoints(self.run_dir)
-        goes_on = f"{kept[-1]} is intact: resume from it" if kept else "there is no checkpoint yet: start again"
+        goes_on = (
+            f"{kept[-1]} is intact: resume from it"
+            if kept
+            else "there is no checkpoint yet: start again in another folder"
+        )
         raise UserError(
             f"the loss is not finite at step {self.state.step + 1}; these weights were not saved; {goes_on} with a "
             f"smaller train.lr (now {self.options.lr:g}) or train.max_grad_norm (now {self.options.max_grad_norm:g})"

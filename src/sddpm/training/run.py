@@ -71,7 +71,8 @@ def train(
 
     Args:
         config: as in `load_config`.
-        run_dir: new or empty folder for config, metrics, samples, checkpoints and the model.
+        run_dir: new or empty folder for config, metrics, samples, checkpoints and the model; or what a run of the same
+            config left that ended before its first checkpoint.
         resume: continue the run in `run_dir` from its newest checkpoint.
         init_from: saved model or run whose weights are the start.
         device: "auto", "cpu", "cuda" or "mps".
@@ -83,7 +84,7 @@ def train(
     run_dir = Path(run_dir)
     if resume and init_from is not None:
         raise UserError("`resume` continues with the run's weights, `init_from` starts from other weights: choose one")
-    check_run_folder(run_dir, resume)
+    check_run_folder(run_dir, config, resume)
     with locked(run_dir) if is_first_process() else nullcontext():
         return _train(config, run_dir, resume=resume, init_from=init_from, device=device, progress=progress)
 
@@ -92,7 +93,7 @@ def _train(
     config: Config, run_dir: Path, *, resume: bool, init_from: str | Path | None, device: str, progress: bool
 ) -> TrainResult:
     """As `train`, in a run folder that no other process writes to."""
-    check_run_folder(run_dir, resume)
+    check_run_folder(run_dir, config, resume)
     checkpoint = newest_checkpoint(run_dir) if resume else None
     if checkpoint and (changed := changed_keys(checkpoint[1]["config"], config.to_dict())):
         raise UserError(f"the run in {run_dir} has other values of {', '.join(changed)}: resume with its config.yaml")

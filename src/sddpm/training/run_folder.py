@@ -15,6 +15,7 @@ from sddpm.figures.signals import signal_grid
 from sddpm.files import atomic_path
 from sddpm.files.kinds import RUN_PARTS
 from sddpm.files.lock import LOCK
+from sddpm.files.outputs import check_utf8
 from sddpm.models.modulation import modulation_scales
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.training.checkpoint import list_checkpoints, remove_unfinished
@@ -23,30 +24,41 @@ from sddpm.training.config_files import to_yaml
 from sddpm.training.metrics import read_metrics
 
 
-def check_run_folder(run_dir: Path, resume: bool) -> None:
-    """Raise `UserError` if a new run would mix with existing files."""
+def check_run_folder(run_dir: Path, config: Config, resume: bool) -> None:
+    """Raise `UserError` if a new run of this config would mix with existing files, or its folder cannot be written."""
+    check_utf8(run_dir)
     if run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"{run_dir} is a file; a run needs a folder")
     if resume or not run_dir.is_dir():
         return
     names = {path.name for path in run_dir.iterdir() if not path.name.startswith(LOCK)}
-    if names and not _stillborn(run_dir, names):
+    if names and not _stillborn(run_dir, names, config):
         raise UserError(
             f"{run_dir} is not empty: add `resume=True` to continue the run in it, or choose another folder"
         )
 
 
-def _stillborn(run_dir: Path, names: set[str]) -> bool:
-    """Whether a folder holds only the files of a run that ended before its first checkpoint, which can start again."""
+def _stillborn(run_dir: Path, names: set[str], config: Config) -> bool:
+    """Whether a folder holds only the files of a run of this config that ended before its first checkpoint, which can
+    start again. Another config, or metrics of later steps, are somebody's own."""
     known = (RUN_PARTS - {"model"}).union(name for name in names if name.startswith("."))
-    return "config.yaml" in names and names <= known and not list_checkpoints(run_dir)
+    if "config.yaml" not in names or not names <= known or list_checkpoints(run_dir):
+        return False
+    rows = read_metrics(run_dir) if "metrics.jsonl" in names else []
+    first = min(config.train.checkpoint_every, config.train.steps)
+    return (run_dir / "config.yaml").read_bytes() == _written(config) and all(row["step"] <= first for row in rows)
+
+
+def _written(config: Config) -> bytes:
+    """The content of a run's config.yaml."""
+    return to_yaml(config).encode()
 
 
 def open_run_folder(run_dir: Path, config: Config) -> None:
     """Remove incomplete files of a killed process, and save the resolved config."""
     remove_unfinished(run_dir)
     with atomic_path(run_dir / "config.yaml") as temporary:
-        temporary.write_text(to_yaml(config), encoding="utf-8")
+        temporary.write_bytes(_written(config))
 
 
 def save_model(run_dir: Path, pipeline: SpikingDiffusionPipeline) -> None:
