@@ -18,12 +18,12 @@ def listed_seeds(text: str, most: int) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and _less(last, first)):
             raise UserError(f"`seeds` {text!r}: {part.strip()!r} is neither a seed nor a range such as 0-63")
-        if len(first) > 20 or len(last) > 20:
-            raise UserError(f"`seeds` must be numbers below 2^63, not {part.strip()[:30]}...")
-        named = range(int(first), int(last or first) + 1)
-        if len(chosen) + len(named) > most:
+        end = last or first
+        if max(len(first), len(end)) > 20 or int(end) >= 2**63:  # Python reads no number of thousands of digits
+            raise UserError(f"`seeds` must be numbers below 2^63, not {part.strip()[:30]}")
+        if len(chosen) + int(end) - int(first) + 1 > most:
             raise UserError(f"`seeds` {text!r} names more than {most:,} seeds: sample them in parts")
-        chosen.extend(named)
+        chosen.extend(range(int(first), int(end) + 1))
     if len(set(chosen)) < len(chosen):
         raise UserError(f"`seeds` {text!r} names a seed twice")
     return chosen

@@ -186,6 +186,19 @@ def test_colour_images_survive_writing(tmp_path):
     assert np.array_equal(pixels, (images[0] * 255).round().byte().permute(1, 2, 0).numpy())
 
 
+@pytest.mark.parametrize("last", [2**63, 10**19, 10**20, "0" * 5000])
+def test_seeds_of_more_than_63_bits_are_refused(last):
+    for seeds in (f"0-{last}", f"5,{last}"):
+        with pytest.raises(UserError, match=r"`seeds` must be numbers below 2\^63, not "):
+            parse_seeds(seeds, None)
+
+
+def test_a_range_of_all_seeds_names_too_many():
+    with pytest.raises(UserError, match="names more than 1,000,000 seeds"):
+        parse_seeds(f"0-{2**63 - 1}", None)
+    assert parse_seeds(f"{2**63 - 2}-{2**63 - 1}", None) == [2**63 - 2, 2**63 - 1]
+
+
 def test_parsing_seeds():
     assert parse_seeds("0-3, 100,5", None) == [0, 1, 2, 3, 100, 5]
     assert parse_seeds(None, 3) == [0, 1, 2]

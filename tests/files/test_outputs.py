@@ -51,6 +51,8 @@ MODEL = ("model",)
         (Output(Path("ä" * 128)), [], "longer than 255 bytes"),
         (Output(Path(os.fsdecode(b"z\xe9.json"))), [], r"the name 'z\\udce9\.json' is not UTF-8"),
         (Output(Path(os.fsdecode(b"z\xe9"), "model"), folder=MODEL), [], "is not UTF-8: choose another one"),
+        (Output(Path("/"), folder=MODEL), [], "cannot write /: a file or folder name is needed"),
+        (Output(Path("/"), "--out"), [], "--out / is a folder: a file name is needed"),
         (Output(Path("y" * 300) / "x.json"), [], "cannot write"),
     ],
 )

@@ -166,6 +166,29 @@ def test_files_that_are_no_evaluation_are_refused(released, tmp_path, text):
         read_evaluations([tmp_path / "x.json"], released)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"), [(None, "there is no such file"), ("{}", "was not written by sddpm evaluate of a model")]
+)
+def test_bad_evaluations_are_found_before_the_model_is_read(run, tmp_path, sddpm, monkeypatch, text, words):
+    if text is not None:
+        (tmp_path / "x.json").write_text(text)
+    loaded = []
+    monkeypatch.setattr("sddpm.release.package.load_pipeline", loaded.append)
+    code, out, err = sddpm("release", run, "out", "--hardware", "a test", "--evaluation", "x.json")
+    assert (code, out, loaded) == (2, "", []) and words in err and "x.json" in err and err.count("\n") == 1
+
+
+def test_scores_of_other_weights_are_found_before_the_energy_is_counted(run, released, tmp_path, monkeypatch):
+    content = evaluation_of(released)
+    content["samples"]["sha256"] = "another"
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    counted = []
+    monkeypatch.setattr("sddpm.release.package.measure_sampling", lambda *_, **__: counted.append(1))
+    with pytest.raises(UserError, match="is of another model"):
+        release(run, tmp_path / "out", hardware="a test", evaluations=[tmp_path / "x.json"])
+    assert not counted
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path, released):
     with pytest.raises(UserError, match=r"not a training run: it has no config\.yaml"):
         release(tmp_path, tmp_path / "out", hardware="a test")

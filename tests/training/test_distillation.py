@@ -269,6 +269,13 @@ def test_packing_and_release_keep_the_time_steps(tiny, tmp_path):
         release(tmp_path / "run", tmp_path / "other", hardware="one core", solver="unipc")
 
 
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_a_folder_without_a_name_is_refused(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^cannot write .*: a folder name is needed"):
+        distill("nothing", out)
+
+
 def test_halving_from_32_needs_no_grid_of_its_own():
     """At 1,000 diffusion steps: each stage's teacher is evaluated where the stage before was trained."""
     base, before = ROOT / "configs" / "mnist_small.yaml", None

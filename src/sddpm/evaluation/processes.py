@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sddpm.choices import number_from_environment
+from sddpm.errors import UserError, reason
 from sddpm.pipelines.devices import pick_device
 
 T = TypeVar("T")
@@ -53,13 +54,23 @@ class Processes:
 
 @contextmanager
 def launched_processes() -> Iterator[Processes]:
-    """The processes that torchrun started, according to its environment variables; a single process without them."""
+    """The processes that torchrun started, according to its environment variables; a single process without them.
+
+    Raises:
+        UserError: variables that are missing or wrong, or processes that cannot be connected.
+    """
     count = number_from_environment("WORLD_SIZE", 1)
     if count == 1:
         yield Processes()
         return
     # gloo, even on GPUs: it is only used to wait, for as long as the slowest process samples.
-    dist.init_process_group("gloo", timeout=timedelta(days=7))
+    try:
+        dist.init_process_group("gloo", timeout=timedelta(days=7))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the {count} processes of WORLD_SIZE cannot be connected: {reason(error)}; start them with `torchrun "
+            f"--nproc-per-node {count} --no-python sddpm ...`, or unset WORLD_SIZE"
+        ) from error
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:

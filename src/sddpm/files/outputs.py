@@ -91,7 +91,7 @@ def _check_name(output: Output) -> None:
 def _check_place(path: Path) -> None:
     """Check whether a file can be made at `path`, before hours of work."""
     try:
-        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        parent = next((folder for folder in path.absolute().parents if folder.exists()), path)  # "/" has no parents
         usable = parent.is_dir()
         if usable:
             with TemporaryFile(dir=parent):

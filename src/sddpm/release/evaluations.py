@@ -8,6 +8,7 @@ from typing import Any
 from sddpm.errors import UserError
 from sddpm.evaluation.protocols import OWN_STATISTICS
 from sddpm.evaluation.sampling import model_digest
+from sddpm.opening.files import check_file
 from sddpm.opening.json_files import read_json
 from sddpm.pipelines.class_guidance import RANDOM
 
@@ -37,16 +38,25 @@ def read_evaluations(files: Iterable[Path], model: Path) -> list[Evaluation]:
     digest = model_digest(model)
     found: list[Evaluation] = []
     for file in files:
-        try:
-            content = read_json(file)
-            of_model = content["samples"].get("sha256")
-            rows = list(_rows(content, content["samples"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{file} was not written by sddpm evaluate of a model") from error
+        of_model, rows = read_result(file)
         if of_model != digest:
             raise UserError(f"{file} is of another model: evaluate the released model")
         found += rows
     return found
+
+
+def read_result(file: Path) -> tuple[str | None, list[Evaluation]]:
+    """The hash of the evaluated model, and the evaluations in a JSON file.
+
+    Raises:
+        UserError: there is no such file, or it is not from `sddpm evaluate`.
+    """
+    check_file(file)
+    try:
+        content = read_json(file)
+        return content["samples"].get("sha256"), list(_rows(content, content["samples"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} was not written by sddpm evaluate of a model") from error
 
 
 def _sampler(samples: dict[str, Any]) -> str:

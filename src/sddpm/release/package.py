@@ -28,7 +28,7 @@ from sddpm.pipelines.hub import make_loadable
 from sddpm.pipelines.loading import WEIGHTS_NAME
 from sddpm.pipelines.samplers import OWN
 from sddpm.release.card import CardFacts, card_text
-from sddpm.release.evaluations import read_evaluations
+from sddpm.release.evaluations import read_evaluations, read_result
 from sddpm.release.picture import classes_of, draw_samples
 from sddpm.release.weights import halve_file
 from sddpm.training import Config, load_config, read_metrics
@@ -78,6 +78,8 @@ def release(
     """
     evaluations = list(evaluations)
     check_outputs([Output(out, folder=("model",))], inputs=[run, *evaluations], force=True)
+    for file in evaluations:
+        read_result(file)  # for its checks, before the long work
     config = _config_of(run)
     stages = stages_of(run)
     averaged = bool(stages) and stages[-1].what == "averaged"
@@ -113,6 +115,7 @@ def release(
         halve_file(weights)
         write_checksums(weights.parent)
         _keep_model(out, temporary)
+        scores = read_evaluations(evaluations, temporary)
         released = load_pipeline(temporary)
         facts = CardFacts(
             name=name or out.name,
@@ -126,7 +129,7 @@ def release(
             samplers={name: str(each) for name, each in released.samplers.items()},
             sampler=released.default_sampler,
             timesteps=released.timesteps,
-            evaluations=read_evaluations(evaluations, temporary),
+            evaluations=scores,
             picture=draw_samples(released, temporary / "samples.png", progress),
             classes=classes_of(released),
             versions=f"sddpm {sddpm.__version__}, diffusers {diffusers.__version__}, torch {torch.__version__}",

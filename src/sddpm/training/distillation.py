@@ -49,9 +49,11 @@ def distill(
 
     Raises:
         UserError: as in `train`; also a model without a config or that predicts epsilon, and evaluations that are
-            invalid, coincide, or cannot be reached by halving.
+            invalid, coincide, or cannot be reached by halving; an `out` without a name.
     """
     out = Path(out)
+    if out.name in ("", ".."):
+        raise UserError(f"cannot write {out}: a folder name is needed")
     folders = {count: out.with_name(f"{out.name}-{count}") for count in stage_counts(evaluations, halve_from)}
     folders[evaluations] = out
     teachers = [named(model), *(str(folder.resolve()) for folder in folders.values())]
