@@ -142,6 +142,23 @@ def test_stats_refuses_what_would_do_nothing(sddpm, tmp_path):
     np.savez(tmp_path / "x.npz", np.zeros((70, 8, 8), np.uint8))
     given = {"--limit": 0, "--crop": "center", "--resize": "box", "--split": "train", "--data": "."}
     for option, value in given.items():
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "kid", "--kid-subsets", "0"], "kid needs at least 1 subset of at least 2 images, not 0 of"),
+        (["--metric", "kid", "--kid-subset-size", "1"], "not 100 of 1"),
+        (["--metric", "is", "--splits", "0"], "at least one sample per split"),
+        (["--metric", "kid", "--v-threshold", "nan"], "v_threshold must be a positive number"),
+        (["--metric", "fid", "--dim", "192"], "70 samples are too few for a Fréchet distance in 192 features"),
+    ],
+)
+def test_options_are_checked_before_weights_are_read(sddpm, model, arguments, message):
+    code, out, err = sddpm(
+        "evaluate", model, "--reference", "digits", "--samples", 70, "--inception", "gone", *arguments
+    )
+    assert (code, out) == (2, "") and message in err and len(err.splitlines()) == 1
+
+
         code, _, err = sddpm("stats", "x.npz", "s.npz", option, value)
         assert code == 2 and option in err and len(err.splitlines()) == 1
 
