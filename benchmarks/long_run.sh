@@ -20,6 +20,14 @@
 # stage's newest checkpoint is packed every PACK_HOURS (8; 0: never) and at its end, in the place of the one before. A
 # quantised stage is done when its spiking one has begun. KEPT/STAGE.steps says how many steps a stage with a time has.
 set -euo pipefail
+stages=(leg-a-quantized leg-a twin paper ours-2h-quantized ours-2h leg-b fashion-twin celeba-quantized celeba celeba-twin
+    tsm tsm-none)
+
+refused() { # reason: it and how the script is called, on stderr
+    echo "long_run.sh: $1" >&2
+    sed -n '/^#   benchmarks/s/^# *//p' "$0" >&2
+    exit 2
+}
 
 cpu_seconds() { # pid -> CPU seconds that it has taken, with its threads
     awk -v tick="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); print ($12 + $13) / tick}' "/proc/$1/stat"
@@ -29,7 +37,7 @@ counted() { # stage, command...: run it; its CPU seconds so far stand in runs/ST
     local stage=$1 pid file began=$SECONDS
     shift
     "$@" & pid=$!
-    trap 'kill -TERM $pid 2>/dev/null; wait $pid || true; exit 143' TERM INT
+    trap 'kill -TERM $pid 2>/dev/null; wait $pid || true; exit 143' TERM INT HUP
     file="$runs/$stage.cpu.d/$(date +%s)-$pid"
     mkdir -p "$runs/$stage.cpu.d"
     while kill -0 $pid 2>/dev/null; do
@@ -40,7 +48,7 @@ counted() { # stage, command...: run it; its CPU seconds so far stand in runs/ST
         fi
         sleep "${POLL_SECONDS:-5}"
     done
-    trap - TERM INT
+    trap - TERM INT HUP
     wait $pid
 }
 
@@ -196,11 +204,13 @@ places() { # HOME: where code, its commands and runs are
 
 case ${1:-} in
 pack)
+    [ $# -eq 5 ] || refused "pack needs DATA HOME KEPT STAGE"
     places "$3"
     kept=$4
     packed "$5"
     exit ;;
 time)
+    [ $# -eq 2 ] || refused "time needs HOME"
     for folder in "$2"/runs/*.cpu.d; do
         stage=$(basename "$folder" .cpu.d)
         hours=$(cat "$folder"/*[0-9] | awk '{s += $1} END {printf "%.2f", s / 3600}')
@@ -208,10 +218,18 @@ time)
     done
     exit ;;
 curve)
+    [ $# -eq 4 ] || refused "curve needs DATA HOME RESULTS"
     places "$3"
     exec "$python" "$code/benchmarks/cifar10_curve.py" "$2" "$runs" "$4" ;;
 esac
 
+[ $# -ge 4 ] || refused "DATA HOME KEPT and a STAGE are needed"
+for stage in "${@:4}"; do # all of them, before hours of the first
+    case " ${stages[*]} " in
+    *" $stage "*) ;;
+    *) refused "unknown stage $stage: the stages are ${stages[*]}" ;;
+    esac
+done
 places "$2"
 data=$(realpath "$1") kept=$3
 pack_seconds=$((${PACK_HOURS:-8} * 3600))

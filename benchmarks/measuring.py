@@ -148,16 +148,19 @@ def in_process(function: Callable[..., float], *args: Any) -> float:
 
 
 class Rows:
-    """Rows of a JSON file, if it exists. Existing rows are not measured again. Other processes can add rows."""
+    """Rows of a JSON file, if it exists. Existing rows are not measured again. Other processes can add rows.
 
-    def __init__(self, path: Path | None):
-        self.path = path
+    earlier: values of fields that rows of earlier versions lack.
+    """
+
+    def __init__(self, path: Path | None, earlier: Row | None = None):
+        self.path, self.earlier = path, earlier or {}
         self.rows: list[Row] = []
         self._read()
 
     def _read(self) -> None:
         if self.path is not None and self.path.exists():
-            self.rows = json.loads(self.path.read_text())
+            self.rows = [self.earlier | row for row in json.loads(self.path.read_text())]
 
     def read(self) -> list[Row]:
         """The rows, including those of other processes."""

@@ -42,6 +42,7 @@ from sddpm.models.batch_norm import StepBatchNorm2d
 from sddpm.training import Config, load_config, read_metrics
 
 SCORES = {"fad": fashion_fad, "kid": colour_kid}
+USUAL = {"references": 10_000, "dim": 768}  # also of rows that do not say them
 
 
 def config_of(table: Table, stage: Stage, before: Path | None, seed: int, data: Path) -> tuple[Config, Path | None]:
@@ -165,8 +166,8 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", metavar="NAME", help="only these of the table")
     parser.add_argument("--samples", type=int, default=1000, help="samples for each score")
     parser.add_argument("--solver-steps", type=int, default=20, help="DDIM steps of a sample")
-    parser.add_argument("--references", type=int, default=10_000, help="training images of a KID")
-    parser.add_argument("--dim", type=int, default=768, help="Inception features of a KID")
+    parser.add_argument("--references", type=int, default=USUAL["references"], help="training images of a KID")
+    parser.add_argument("--dim", type=int, default=USUAL["dim"], help="Inception features of a KID")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="for all arms, before their own settings"
     )
@@ -190,8 +191,8 @@ def main() -> None:
     args.out = args.out / args.table
     args.out.mkdir(parents=True, exist_ok=True)
     settings = {"minutes": args.minutes, "samples": args.samples, "solver_steps": args.solver_steps}
-    settings |= {"set": args.set or None}
-    costs, rows = Rows(args.out / "costs.json"), Rows(args.out / "recipe.json")
+    settings |= {"set": args.set or None} | {name: getattr(args, name) for name in USUAL}
+    costs, rows = Rows(args.out / "costs.json"), Rows(args.out / "recipe.json", USUAL)
     for seed in args.seeds:
         for name in arms:
             key = {"arm": name, "seed": seed, **settings}

@@ -10,7 +10,7 @@ from sddpm.files import atomic_path
 
 UNITS = {
     "fad": ("FAD", 1),
-    "kid": ("KID-768 x 1000", 1000),
+    "kid": ("KID-{dim} x 1000", 1000),
 }  # a metric's name in the table, and its factor there
 
 
@@ -25,6 +25,7 @@ def summarise(rows: list[dict], out: Path, metric: str = "fad", against: str = "
     # A kernel distance can be 0 or below, which has no logarithm.
     positive = {name: {s: row[metric] for s, row in found.items() if row[metric] > 0} for name, found in arms.items()}
     shares = shares_of(against, {name: found for name, found in positive.items() if found})
+    title = title.format(dim=rows[0].get("dim", 768))
     lines = [f"| arm | images | error | {title}, 95 % interval | of `{against}` |", "|---|---|---|---|---|"]
     for name, found in sorted(arms.items(), key=lambda item: statistics.mean(row[metric] for row in item[1].values())):
         seeds = list(found.values())

@@ -3,14 +3,14 @@
     python examples/demo.py [OUT]
 
 The same commands train a larger network (docs/measurements/recipe.md): a network with quantised activations, its
-conversion into spikes, and some steps in spikes. Writes to OUT (out/demo): quantized/ and run/ (the trainings), spikes/
-(the converted network), samples.png (a row for each digit), denoising.png (how four of them come out of noise) and
-nearest.png (each sample beside the training image nearest to it in pixels).
+conversion into spikes, and some steps in spikes. Writes to OUT (out/demo; OUT-2 if OUT has a demo): quantized/ and run/
+(the trainings), spikes/ (the converted network), samples.png (a row for each digit), denoising.png (how four of them
+come out of noise) and nearest.png (each sample beside the training image nearest to it in pixels).
 """
 
-import shutil
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from sddpm.figures.grid import denoising_strip, side_by_side
 from sddpm.pipelines import DenoisingRecorder, load_pipeline
 
 DIGITS = ["6", "2", "8", "3"]
+WRITTEN = ("quantized", "run", "spikes", "samples.png", "denoising.png", "nearest.png")
 SPACIOUS = {"scale": 4, "padding": 6}
 
 
@@ -31,20 +32,23 @@ def sddpm(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "sddpm", *arguments], check=True)
 
 
+def fresh_folder(out: Path) -> Path:
+    """OUT, OUT-2, ...: the first without anything that the demo writes, so that nothing is replaced."""
+    folders = (out if i == 1 else out.with_name(f"{out.name}-{i}") for i in count(1))
+    return next(folder for folder in folders if not any((folder / name).exists() for name in WRITTEN))
+
+
 def main(out: Path) -> None:
+    out = fresh_folder(out)
     quantized, spikes, run = out / "quantized", out / "spikes", out / "run"
-    for folder in (quantized, run):
-        shutil.rmtree(folder, ignore_errors=True)
     # 1. most of the training without time steps, the rest in spikes
     sddpm("train", "digits_quantized", "--out", quantized)
-    sddpm("convert-ann", quantized, spikes, "--T", 4, "--force")
+    sddpm("convert-ann", quantized, spikes, "--T", 4)
     settings = ["--set", "train.steps=150", "--set", "train.lr=5e-4", "--set", "train.warmup_steps=10"]
     sddpm("train", spikes / "config.yaml", "--init-from", spikes, "--out", run, *settings)
     # 2. a row for each digit
     sampler = ["--solver", "dpm++", "--steps", 20, "--guidance-scale", 1.5]
-    sddpm(
-        "sample", run, "--class", "all", "--count", 10, *sampler, "--out", out / "samples.png", "--scale", 3, "--force"
-    )
+    sddpm("sample", run, "--class", "all", "--count", 10, *sampler, "--out", out / "samples.png", "--scale", 3)
     # 3. how they come about, and whether they are copies
     pipeline, real = load_pipeline(run), open_dataset("digits", image_size=16)
     recorder = DenoisingRecorder()

@@ -3,8 +3,8 @@
     python examples/own_neuron.py [OUT] [STEPS]
 
 registers both, trains each for STEPS (200) on the bundled digits, writes its run and a grid samples.png to OUT
-(out/own_neuron), and prints the energy of a sample. A saved model with such a neuron can be loaded after the same
-`register_neuron` was called.
+(out/own_neuron), and prints the energy of a sample. A run that is there is not replaced. A saved model with such a
+neuron can be loaded after the same `register_neuron` was called.
 
     ALIF      h[n] = v[n-1] + (x[n] - v[n-1]) / tau           Bellec et al., NeurIPS 2018, arXiv 1803.09574
               s[n] = 1 if h[n] >= v_threshold + beta a[n-1]   the threshold rises with every spike
@@ -15,7 +15,6 @@ registers both, trains each for STEPS (200) on the bundled digits, writes its ru
 """
 
 import math
-import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +30,8 @@ from sddpm.errors import UserError
 from sddpm.figures.grid import image_grid
 from sddpm.neurons import Dynamics, fire, reset
 from sddpm.training import load_config, train
+
+NEURONS = ("alif", "cuba_lif")
 
 
 class Adapting(NamedTuple):
@@ -97,12 +98,14 @@ def register() -> None:
 
 
 def main(out: Path, steps: int = 200, settings: tuple[str, ...] = ()) -> None:
+    for neuron in NEURONS:
+        if (out / neuron).exists():
+            raise UserError(f"{out / neuron} exists already: give another OUT")
     register()
     warm_up = f"train.warmup_steps={steps // 10}"
-    for neuron in ("alif", "cuba_lif"):
+    for neuron in NEURONS:
         # 1. train: the config names the neuron like any other
         run = out / neuron
-        shutil.rmtree(run, ignore_errors=True)
         names = (f"model.neuron={neuron}", "model.tau=1.5", f"train.steps={steps}", warm_up, "train.sample_every=0")
         train(load_config("digits", (*names, *settings)), run)
 
@@ -118,4 +121,7 @@ def main(out: Path, steps: int = 200, settings: tuple[str, ...] = ()) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/own_neuron"), *map(int, sys.argv[2:3]))
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/own_neuron"), *map(int, sys.argv[2:3]))
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from examples import own_neuron
+from examples import demo, own_neuron
 from sddpm import UserError, load_pipeline
 from sddpm.neurons import Dynamics, steps
 
@@ -61,3 +61,29 @@ def test_the_example(tmp_path, capsys):
         unet = load_pipeline(tmp_path / neuron).unet
         assert unet.config["neuron"] == neuron
         assert learned is None or unet.state_dict()[learned] != -1.0
+
+
+def test_the_examples_delete_nothing(tmp_path, monkeypatch):
+    note = tmp_path / "alif" / "note.txt"
+    note.parent.mkdir()
+    note.write_text("mine")
+    with pytest.raises(UserError, match="alif exists already: give another OUT"):
+        own_neuron.main(tmp_path, 4, SMALLEST)
+    assert note.read_text() == "mine"
+
+    calls = []
+
+    def stop(*words):
+        calls.append(words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "sddpm", stop)
+    (tmp_path / "demo" / "run").mkdir(parents=True)
+    (tmp_path / "demo-2").mkdir()
+    (tmp_path / "demo-2" / "samples.png").write_text("mine")
+    (tmp_path / "demo-3").mkdir()
+    (tmp_path / "demo-3" / "fashion-mnist.png").write_text("of another command")
+    with pytest.raises(KeyboardInterrupt):
+        demo.main(tmp_path / "demo")
+    assert calls == [("train", "digits_quantized", "--out", tmp_path / "demo-3" / "quantized")]
+    assert (tmp_path / "demo" / "run").is_dir() and (tmp_path / "demo-2" / "samples.png").read_text() == "mine"

@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -171,3 +173,42 @@ def test_what_is_packed_is_replaced_and_not_piled_up(long_run, tmp_path):
     code, _ = long_run("leg-a", PACKED=50 * 2**20)
     assert code == 0 and [path.name for path in (tmp_path / "kept").iterdir()] == ["leg-a"]
     assert (tmp_path / "kept/leg-a/part-001").stat().st_size == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "DATA HOME KEPT and a STAGE are needed"),
+        (("data", "home", "kept"), "DATA HOME KEPT and a STAGE are needed"),
+        (("time",), "time needs HOME"),
+        (("pack", "data", "home"), "pack needs DATA HOME KEPT STAGE"),
+        (("curve",), "curve needs DATA HOME RESULTS"),
+        (("data", "home", "kept", "twin", "tiwn"), "unknown stage tiwn: the stages are leg-a-quantized leg-a twin "),
+        (("data", "home", "kept", "packed"), "unknown stage packed: the stages are"),
+    ],
+)
+def test_a_wrong_call_is_refused_before_anything_is_done(tmp_path, arguments, message):
+    done = subprocess.run(["bash", SCRIPT, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    first, *usage = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "") and first.startswith(f"long_run.sh: {message}")
+    assert len(usage) == 4 and usage[0].startswith("benchmarks/long_run.sh DATA HOME KEPT STAGE...")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_ends_the_training_too(long_run, tmp_path, name):
+    (tmp_path / "sddpm").write_text("#!/bin/sh\necho $$ >$NOTED\nexec sleep 100\n")
+    names = {"SDDPM": tmp_path / "sddpm", "PYTHON": tmp_path / "python", "NOTED": tmp_path / "pid", "PACK_HOURS": 0}
+    environment = os.environ | {"POLL_SECONDS": "0.05"} | {key: str(value) for key, value in names.items()}
+    command = ["bash", SCRIPT, tmp_path, tmp_path / "home", tmp_path / "kept", "twin"]
+    script = subprocess.Popen(command, env=environment)
+    for _ in range(600):
+        if (tmp_path / "pid").is_file() and (tmp_path / "home/runs/twin.cpu.d").is_dir():
+            break
+        time.sleep(0.05)
+    time.sleep(0.2)
+    training = int((tmp_path / "pid").read_text())
+    script.send_signal(signal.Signals[name])
+    assert script.wait(timeout=60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(training, 0)

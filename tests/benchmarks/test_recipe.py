@@ -58,6 +58,31 @@ def test_distances_in_other_units_and_without_a_logarithm(recipe, tmp_path):
     ]
 
 
+def test_rows_of_another_score_are_not_taken_for_the_same(monkeypatch, tmp_path):
+    """A row of an earlier version says neither its reference images nor its features: they are the usual ones."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import recipe
+
+    found = {"stages": [{"images": 64}], "error": None, "kid": 0.06, "interval_95": [0.05, 0.07]}
+    earlier = {"arm": "ours", "seed": 0, "minutes": 5.0, "samples": 1000, "solver_steps": 20, "set": None}
+    folder, measured = tmp_path / "cifar10-paper", []
+    folder.mkdir()
+    (folder / "recipe.json").write_text(json.dumps([earlier | found]))
+
+    def train_arm(table, name, seed, costs, args):
+        measured.append((args.references, args.dim))
+        return found
+
+    monkeypatch.setattr(recipe, "train_arm", train_arm)
+    for options in ([], ["--dim", "64"], ["--references", "50", "--dim", "64"], ["--dim", "64"]):
+        command = ["recipe.py", "data", str(tmp_path), "--table", "cifar10-paper", "--arms", "ours", "--seeds", "0"]
+        monkeypatch.setattr(sys, "argv", [*command, *options])
+        recipe.main()
+    assert measured == [(10_000, 64), (50, 64)]
+    table = (folder / "recipe.md").read_text()
+    assert "KID-64 x 1000" in table and table.count("| ours |") == 1
+
+
 @pytest.mark.slow
 def test_a_colour_arm_from_training_to_table(monkeypatch, shared_dir, tmp_path):
     """The smallest run of an arm in two stages: each is trained, the second from the first converted, and measured."""

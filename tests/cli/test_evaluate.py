@@ -117,15 +117,50 @@ def test_bad_input_is_one_line_and_code_2(sddpm, model, options, tmp_path, argum
     assert message in lines[-1] and lines[-1].startswith("error: ") and len(lines) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--data", "."), "--data is only for a data set given by name: leave it out"),
+        (("--download",), "--download is only for a data set given by name: leave it out"),
+        (("--splits", 5), "--splits is only for the metric is: leave it out"),
+        (("--kid-subsets", 5), "--kid-subsets is only for the metric kid or kad: leave it out"),
+        (("--kid-subset-size", 5), "--kid-subset-size is only for the metric kid or kad: leave it out"),
+    ],
+)
+def test_options_without_an_effect_on_two_sets_of_images_are_refused(sddpm, options, tmp_path, given, message):
+    for name in ("a.npz", "b.npz"):
+        np.savez(tmp_path / name, np.zeros((70, 8, 8), np.uint8))
+    code, out, err = sddpm("evaluate", "a.npz", "--reference", "b.npz", *options[:4], *given)
+    assert (code, out, err) == (2, "", f"error: {message}\n")
+
+
 def test_stats_needs_a_name_for_its_file(sddpm):
     assert "ends in .npz" in sddpm("stats", "digits", "digits.txt")[2]
 
 
 def test_stats_refuses_what_would_do_nothing(sddpm, tmp_path):
     np.savez(tmp_path / "x.npz", np.zeros((70, 8, 8), np.uint8))
-    for option, value in (("--limit", 0), ("--crop", "center"), ("--resize", "box")):
+    given = {"--limit": 0, "--crop": "center", "--resize": "box", "--split": "train", "--data": "."}
+    for option, value in given.items():
         code, _, err = sddpm("stats", "x.npz", "s.npz", option, value)
         assert code == 2 and option in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "kid", "--kid-subsets", "0"], "kid needs at least 1 subset of at least 2 images, not 0 of"),
+        (["--metric", "kid", "--kid-subset-size", "1"], "not 100 of 1"),
+        (["--metric", "is", "--splits", "0"], "at least one sample per split"),
+        (["--metric", "kid", "--v-threshold", "nan"], "v_threshold must be a positive number"),
+        (["--metric", "fid", "--dim", "192"], "70 samples are too few for a Fréchet distance in 192 features"),
+    ],
+)
+def test_options_are_checked_before_weights_are_read(sddpm, model, arguments, message):
+    code, out, err = sddpm(
+        "evaluate", model, "--reference", "digits", "--samples", 70, "--inception", "gone", *arguments
+    )
+    assert (code, out) == (2, "") and message in err and len(err.splitlines()) == 1
 
 
 def test_a_run_against_a_statistics_file(sddpm, model, fad, tmp_path):

@@ -123,14 +123,15 @@ def test_what_does_not_win_is_kept_only_if_asked(sddpm, model, tmp_path):
         (["model", "--grid", ","], "--grid needs at least one number"),
         (["model", "--budget", "2"], "--budget 2 is too small"),
         (["model", "--samples", "50"], "50 samples are too few"),
-        (["model", "--search", "layers"], "--budget, the number of choices to try, is needed"),
-        (["model", "--search", "layers", "--budget", "9", "--groups", "x"], "unknown group of layers 'x'"),
         (["model", "--search", "depth"], "unknown search 'depth'"),
-        (["model", "--range", "1"], "two numbers such as"),
+        (["model", "--range", "0.9,1.1"], "--range is only for --method coordinate: leave it out"),
+        (["model", "--groups", "middle"], "--groups is only for --search layers or layers-time: leave it out"),
+        (["model", "--boundary", "9"], "--boundary is only for --search time or layers-time: leave it out"),
+        (["model", "--search", "layers", "--budget", "9"], "--grid is only for --method grid: leave it out"),
+        (["model", "--method", "coordinate", "--budget", "9"], "--grid is only for --method grid: leave it out"),
         (["nothing"], "no model at nothing"),
         (["damaged"], "damaged"),
-        (["nothing", "--clear"], "no model at nothing"),
-        (["model", "--clear", "--search", "depth"], "unknown search 'depth'"),
+        (["model", "--clear"], "is only for a search: leave it out with --clear"),
         (["model", "--metric", "is"], "guidance uses one metric"),
         (["model", "--out", "."], "is a folder"),
         (["model", "--steps", "0"], "steps must be"),
@@ -152,6 +153,37 @@ def test_no_input_is_replaced(sddpm, model, tmp_path, option, output):
     code, out, err = sddpm("guide", model, *QUICK, option, "x.png", output, "x.png", "--force")
     assert (code, out) == (2, "") and f"{output} x.png is also an input" in err
     assert (tmp_path / "x.png").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model", "--search", "layers"], "--budget, the number of choices to try, is needed"),
+        (["model", "--search", "layers", "--budget", "9", "--groups", "x"], "unknown group of layers 'x'"),
+        (["model", "--search", "layers", "--budget", "9", "--refine", "1"], "--refine is only for --method grid"),
+        (["model", "--method", "coordinate", "--range", "1"], "two numbers such as"),
+    ],
+)
+def test_bad_input_to_a_search_without_a_grid(sddpm, model, arguments, message):
+    code, out, err = sddpm("guide", *arguments, "--reference", "digits", *QUICK[:8], "--device", "cpu")
+    assert (code, out) == (2, "") and message in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "no model at nothing"),
+        (["model", "--search", "depth"], "unknown search 'depth'"),
+        (["model", "--search", "sampler"], "unknown sampler 'fast'"),
+        (["model", "--out", "x.json"], "--out is only for a search: leave it out with --clear"),
+        (["model", "--store"], "--store is only for a search"),
+        (["model", "--samples", "9"], "--samples is only for a search"),
+        (["model", "--groups", "x"], "--groups is only for a search"),
+    ],
+)
+def test_what_cannot_be_cleared(sddpm, model, arguments, message):
+    code, out, err = sddpm("guide", *arguments, "--clear")
+    assert (code, out) == (2, "") and message in err and len(err.strip().splitlines()) == 1
 
 
 def test_grids():
@@ -205,7 +237,6 @@ def test_a_sampler_is_found_kept_listed_and_cleared(sddpm, model, tmp_path):
         (["--method", "grid"], "--method is only for the other searches"),
         (["--range", "0.9,1.1"], "--range is only for the other searches"),
         (["--held-out", "digits"], "--held-out is only for the other searches"),
-        (["--clear"], "unknown sampler 'fast'"),
     ],
 )
 def test_what_cannot_be_searched_among_samplers(sddpm, model, arguments, message):

@@ -141,6 +141,8 @@ def test_a_folder_is_never_replaced_by_a_file(sddpm, model, tmp_path):
         (("--device", "tpu"), "not available"),
         (("--scale", 0), "at least 1"),
         (("--strip", "samples.png"), "different names"),
+        (("--scale", 2, "--out", "x"), "--scale is only for a grid or strip: leave it out"),
+        (("--columns", 2, "--out", "x.npz"), "--columns is only for a grid: leave it out"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(sddpm, model, tmp_path, options, message):

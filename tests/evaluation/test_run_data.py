@@ -72,6 +72,8 @@ def test_copies_are_looked_for_among_what_a_run_was_trained_on(tmp_path):
     # The place of another reference is not the place of the training images.
     elsewhere = with_run_data(replace(settings, reference="mnist", data="digits/")).training
     assert elsewhere.data == "faces.zip"
+    alone = with_run_data(replace(settings, metrics=("is",), data="here.zip")).training
+    assert alone.data == "here.zip"
     assert same_images("Fashion_MNIST", "fashion-mnist") and same_images("a/b", "a/b")
     assert not same_images("a", "b") and not same_images("mnist", "cifar10")
 

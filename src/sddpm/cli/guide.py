@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OF_SAMPLERS = frozenset({"evaluations", "proxy_seeds", "proxy_budget", "keep_as"})
 OF_OTHERS = frozenset({"method", "range_", "groups", "boundary", "proxy_images", "held_out", "figure"})
+OF_CLEARING = frozenset({"model", "clear", "search", "keep_as", "force", "quiet", "verbose"})
 
 
 @app.command()
@@ -140,7 +141,9 @@ def guide(
     """
     from sddpm.files import FIGURES, Output, check_outputs
 
-    refuse_foreign_options(ctx, search)
+    if clear:
+        refuse_options(ctx, ctx.params.keys() - OF_CLEARING, "is only for a search: leave it out with --clear")
+    refuse_foreign_options(ctx, search, method)
     if clear:
         clear_sampler(model, keep_as) if search == "sampler" else _clear(model, search)
         return
@@ -219,12 +222,24 @@ def guide(
         _show(ctx, report, model, search, keep, store, out, figure)
 
 
-def refuse_foreign_options(ctx: typer.Context, search: str) -> None:
-    """Raise `UserError` for an option that this kind of search does not use."""
+def refuse_foreign_options(ctx: typer.Context, search: str, method: str | None) -> None:
+    """Raise `UserError` for an option that this kind of search does not use, or for an unknown search."""
+    from sddpm.guidance.settings import default_method
+    from sddpm.guidance.space import SEARCHES
+
+    check_choice("search", search, [*SEARCHES, "sampler"])
     if search == "sampler":
         refuse_options(ctx, OF_OTHERS, "is only for the other searches: leave it out")
+        return
+    refuse_options(ctx, OF_SAMPLERS, "is only for --search sampler: leave it out")
+    if "layers" not in search:
+        refuse_options(ctx, ("groups",), "is only for --search layers or layers-time: leave it out")
+    if "time" not in search:
+        refuse_options(ctx, ("boundary",), "is only for --search time or layers-time: leave it out")
+    if (method or default_method(search)) == "grid":
+        refuse_options(ctx, ("range_",), "is only for --method coordinate: leave it out")
     else:
-        refuse_options(ctx, OF_SAMPLERS, "is only for --search sampler: leave it out")
+        refuse_options(ctx, ("grid", "refine"), "is only for --method grid: leave it out")
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
@@ -253,9 +268,7 @@ def _range(text: str) -> tuple[float, float]:
 
 def _clear(model: Path, search: str) -> None:
     from sddpm.guidance import store_guidance, store_x0_scale
-    from sddpm.guidance.space import SEARCHES
 
-    check_choice("search", search, [*SEARCHES, "sampler"])
     if search == "x0-scale":
         store_x0_scale(model, 1.0)
         typer.echo(f"{model}: now samples without an x0_scale")

@@ -7,7 +7,7 @@ import typer
 
 from sddpm.cli.app import app
 from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
-from sddpm.cli.options import MODEL, Classes, Sampling, with_sampling_options
+from sddpm.cli.options import MODEL, Classes, Sampling, refuse_options, with_sampling_options
 from sddpm.cli.sample import output_format
 from sddpm.errors import UserError
 
@@ -20,6 +20,7 @@ GREY = 128  # shown for the unknown part in the picture of the known part
 @app.command()
 @with_sampling_options("exit_tolerance", solver="ddim")
 def inpaint(
+    ctx: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     images: Annotated[
         str,
@@ -46,6 +47,7 @@ def inpaint(
     *,
     sampling: Sampling,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", metavar="NAME")] = "auto",
+    download: Annotated[bool, typer.Option("--download", help="Download the data set if it is missing.")] = False,
     out: Annotated[
         Path, typer.Option(help="FILE.png with the images; FOLDER, FILE.zip or FILE.npz without.", metavar="PATH")
     ] = Path("inpainted.png"),
@@ -58,6 +60,7 @@ def inpaint(
     known part, and the repaintings. Files in folders and zips are named by their seed. Without --class, a model with
     classes samples no class; with several classes every image is repainted in each, with the same seeds.
     """
+    from sddpm.data.registry import named_dataset
     from sddpm.files import Output, check_outputs
 
     kind = output_format(out, None)
@@ -66,6 +69,12 @@ def inpaint(
     for option, value in {"--draws": draws, "--count": count, "--draws times --count": draws * count}.items():
         check_range(option, value, 1, MOST_SAMPLES)
     check_range("--scale", scale, 1, MOST_SCALE)
+    if kind != "grid":
+        refuse_options(ctx, ("scale",), "is only for FILE.png: leave it out")
+    if is_image(images):
+        refuse_options(ctx, ("count",), f"is only for several images: leave it out, {images} is one")
+    if not named_dataset(images)[1]:
+        refuse_options(ctx, ("data", "download"), "is only for a data set given by name: leave it out")
 
     import torch
 
@@ -85,7 +94,7 @@ def inpaint(
             f"{model} makes images of {channels} channels, {size} pixels: inpaint needs square grey or RGB images"
         )
     options = pipeline.resolve_options(SamplingOptions(**sampling))
-    known = read_images(images, data, count, channels, size)
+    known = read_images(images, data, download, count, channels, size)
     where = read_mask(mask, size)
     wanted = wanted_images(pipeline, list(range(seed, seed + len(known) * draws)), classes or [], "none")
     kinds = len(wanted.rows or [None])
@@ -117,24 +126,37 @@ def inpaint(
     typer.echo(f"{out}: {len(known)} images, each repainted {times}, {pipeline.sampler(options)} x {resamplings}")
 
 
-def read_images(images: str, data: str | None, count: int, channels: int, size: int) -> "Tensor":
+def is_image(images: str) -> bool:
+    """Whether this is the path of one image."""
+    from sddpm.opening.files import user_path
+
+    path = user_path(images)
+    return path.exists() and not path.is_dir() and path.suffix.lower() not in (".zip", ".npz")
+
+
+def read_images(images: str, data: str | None, download: bool, count: int, channels: int, size: int) -> "Tensor":
     """The first `count` images, uint8 [N, C, H, W], in the size and colour of the model."""
     import torch
 
     from sddpm.data.pixels import PixelSpec, prepare
-    from sddpm.data.registry import find_dataset
+    from sddpm.data.registry import named_dataset
     from sddpm.evaluation.images import open_images
     from sddpm.opening.files import user_path
     from sddpm.opening.images import open_image
 
     path = user_path(images)
-    if path.exists() and not path.is_dir() and path.suffix.lower() not in (".zip", ".npz"):
+    if is_image(images):
         with open_image(path) as image:
             return torch.from_numpy(prepare(image, PixelSpec(channels, size)).copy())[None]
-    name, _, split = images.partition(":")
-    named = not path.exists() and find_dataset(name) is not None
+    name, named, split = named_dataset(images)
     dataset = open_images(
-        name if named else str(path), data=data, split=split or "train", image_size=size, channels=channels, limit=count
+        name if named else str(path),
+        data=data,
+        split=split or "train",
+        image_size=size,
+        channels=channels,
+        limit=count,
+        download=download,
     )
     return dataset.gather(list(range(min(count, len(dataset)))))
 

@@ -9,7 +9,7 @@ import typer
 from sddpm.choices import check_choice
 from sddpm.cli.app import app
 from sddpm.cli.numbers import MOST_SAMPLES, MOST_SCALE, check_grid, check_range
-from sddpm.cli.options import MODEL_OR_ONNX, Classes, Sampling, with_sampling_options
+from sddpm.cli.options import MODEL_OR_ONNX, Classes, Sampling, refuse_options, with_sampling_options
 from sddpm.errors import UserError
 from sddpm.written import listed_seeds
 
@@ -26,6 +26,7 @@ FORMATS = ("grid", "folder", "zip", "npz")
 @app.command()
 @with_sampling_options()
 def sample(
+    ctx: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_OR_ONNX)],
     count: Annotated[int | None, typer.Option(help="Number of images, with the seeds 0, 1, ... (default: 16)")] = None,
     seeds: Annotated[str | None, typer.Option(help="One seed per image, such as 0-63,100.", metavar="RANGES")] = None,
@@ -74,6 +75,8 @@ def sample(
     check_outputs(outputs, inputs=[model], force=force)
     check_range("--scale", scale, 1, MOST_SCALE)
     check_range("--columns", columns, 1, MOST_SAMPLES)
+    if kind != "grid" and strip is None:
+        refuse_options(ctx, ("scale",), "is only for a grid or strip: leave it out")
 
     from sddpm.cli.models import open_model
     from sddpm.cli.sample_outputs import plot_beside, write_images, write_signals
@@ -87,6 +90,8 @@ def sample(
     if pipeline.signal_range is None and channels not in (1, 3) and (kind != "npz" or strip is not None):
         raise UserError(f"images of {channels} channels can only be written as .npz")
     signals = pipeline.signal_range is not None
+    if kind != "grid" and not signals:  # the signals of an .npz are also plotted
+        refuse_options(ctx, ("columns",), "is only for a grid: leave it out")
     if signals:
         refuse_for_signals(kind, out, strip)
         outputs.append(Output(plot_beside(out), "the plot beside --out"))

@@ -17,7 +17,9 @@ def stats(
     data: Annotated[
         str | None, typer.Option(help="Location of a data set given by name.", metavar="FOLDER|ZIP")
     ] = None,
-    split: Annotated[str, typer.Option(help="train or test.")] = "train",
+    split: Annotated[
+        str | None, typer.Option(help="train or test, for a data set given by name. (default: train)")
+    ] = None,
     dim: Annotated[int, typer.Option(help="Inception features: 64, 192, 768 or 2048.")] = 2048,
     sfid: Annotated[bool, typer.Option("--sfid", help="Add mu_s and sigma_s of the spatial features.")] = False,
     preprocessing: Annotated[str, typer.Option(help="pytorch-fid or clean-fid.", metavar="NAME")] = "pytorch-fid",

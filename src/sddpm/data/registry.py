@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sddpm.choices import nearest
 from sddpm.errors import UserError
+from sddpm.opening.files import user_path
 from sddpm.registry import register
 
 if TYPE_CHECKING:
@@ -207,6 +208,13 @@ def find_dataset(name: str) -> Entry | None:
     """The entry with this name, ignoring case and hyphens ("Fashion_MNIST", "CIFAR-10"); None if there is none."""
     plain = _plain(name)
     return next((entry for key, entry in DATASETS.items() if _plain(key) == plain), None)
+
+
+def named_dataset(source: str) -> tuple[str, bool, str]:
+    """(name, whether it is that of a data set, split or "") of images given as a path or as NAME:SPLIT. A path that
+    exists has priority."""
+    name, _, split = source.partition(":")
+    return name, not user_path(source).exists() and find_dataset(name) is not None, split
 
 
 def unknown_dataset(name: str) -> UserError:

@@ -14,18 +14,19 @@ from sddpm.evaluation.metrics.score import Features
 from sddpm.evaluation.processes import launched_processes, local_device
 from sddpm.evaluation.reduction import sum_moments
 from sddpm.evaluation.settings import check_dim, default_work
-from sddpm.evaluation.sources import refuse_preparation
+from sddpm.evaluation.sources import refuse_options_of_names, refuse_preparation
 from sddpm.evaluation.statistics_files import StatisticsFile, write_statistics
 
 
 @dataclass(frozen=True)
 class StatisticsSettings:
-    """The options of `sddpm stats`. With `fad_weights` the features are FSVAE's latents instead of Inception's."""
+    """The options of `sddpm stats`. With `fad_weights` the features are FSVAE's latents instead of Inception's. A split
+    of None is the training split."""
 
     images: str
     out: Path
     data: str | None = None
-    split: str = "train"
+    split: str | None = None
     dim: int = 2048
     sfid: bool = False
     preprocessing: str = "pytorch-fid"
@@ -54,14 +55,15 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
     if settings.fad_weights is not None:
         refuse_inception_options(settings)
     refuse_preparation(settings, settings.images)
+    refuse_options_of_names(settings, ("data", "split", "download"), settings.images)
     device = local_device(settings.device)
-    entry = find_dataset(settings.images)
+    entry, split = find_dataset(settings.images), settings.split or "train"
     with launched_processes() as processes:
         watched = Watched.of(settings.images if entry is None else settings.data)
         dataset = open_images(
             settings.images,
             data=settings.data,
-            split=settings.split,
+            split=split,
             image_size=settings.image_size,
             channels=settings.channels,
             crop=settings.crop,
@@ -91,7 +93,7 @@ def build_statistics(settings: StatisticsSettings) -> StatisticsFile | None:
             return None
     about: dict[str, Any] = extractor.about | {
         "images": settings.images,
-        "split": settings.split if entry is not None else None,
+        "split": split if entry is not None else None,
         "image_size": dataset.image_size,
         "channels": dataset.channels,
         "crop": settings.crop or (entry.crop if entry is not None else None),

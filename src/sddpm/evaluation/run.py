@@ -17,7 +17,7 @@ from sddpm.evaluation.protocols import Conditions, departures
 from sddpm.evaluation.run_data import with_run_data
 from sddpm.evaluation.settings import EvaluationSettings, Plan, make_plan
 from sddpm.evaluation.sides import Sides, open_sides, with_moments
-from sddpm.evaluation.sources import open_training, other_crop
+from sddpm.evaluation.sources import open_training, other_crop, refuse_idle_place
 from sddpm.hashes import sha256_of
 
 GRID = 64
@@ -60,9 +60,10 @@ def evaluate(what: EvaluationSettings | str | Path, **options: Any) -> Evaluatio
     Raises:
         UserError: anything that cannot be measured.
     """
-    settings = what if isinstance(what, EvaluationSettings) else EvaluationSettings(str(what), **options)
-    settings = with_run_data(settings)
+    given = what if isinstance(what, EvaluationSettings) else EvaluationSettings(str(what), **options)
+    settings = with_run_data(given)
     plan = make_plan(settings)
+    refuse_idle_place(given, settings)
     device = local_device(settings.device)
     with launched_processes() as processes:
         sides = open_sides(settings, plan, device)

@@ -27,7 +27,9 @@ def with_run_data(settings: EvaluationSettings) -> EvaluationSettings:
     compared = any(metric.against != "nothing" for metric in find_metrics(settings.metrics or protocol.metrics))
     reference = settings.reference or (trained.images if compared else None)
     same = reference is not None and same_images(reference, trained.images)
-    training = settings.training or TrainingData(trained.images, settings.data if same else None, required=False)
+    elsewhere = reference is not None and not same and find_dataset(reference) is not None  # `data` is the reference's
+    place = None if elsewhere else settings.data
+    training = settings.training or TrainingData(trained.images, place, required=False)
     if same_images(training.images, trained.images):
         training = replace(trained, data=training.data or trained.data, required=training.required)
     if reference is None or not same:

@@ -1,11 +1,11 @@
 """The settings of an evaluation."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from sddpm.data.download import default_cache
 from sddpm.errors import UserError
-from sddpm.evaluation.metrics.registry import Metric, find_metrics
+from sddpm.evaluation.metrics.registry import METRICS, Metric, find_metrics
 from sddpm.evaluation.protocols import Protocol, find_protocol
 from sddpm.evaluation.sampling import SamplingSettings
 
@@ -127,6 +127,7 @@ def make_plan(settings: EvaluationSettings) -> Plan:
         if (value := getattr(settings, name)) is not None and value < 1:
             raise UserError(f"`{name}` must be at least 1, not {value}")
     metrics = find_metrics(settings.metrics or protocol.metrics)
+    refuse_idle_options(settings, metrics)
     for metric in metrics:
         if metric.network == "fad" and settings.fad_weights is None:
             raise UserError(f"{metric.name} needs `fad_weights=PATH`, FSVAE's autoencoder for this data set")
@@ -145,3 +146,12 @@ def make_plan(settings: EvaluationSettings) -> Plan:
         dim,
         settings.work or default_work(),
     )
+
+
+def refuse_idle_options(settings: EvaluationSettings, metrics: list[Metric]) -> None:
+    """Raise `UserError` for options of metrics that are not measured."""
+    used = {name for metric in metrics for name in metric.options.values()}
+    for option in fields(EvaluationSettings):
+        owners = [metric.name for metric in METRICS.values() if option.name in metric.options.values()]
+        if owners and option.name not in used and getattr(settings, option.name) != option.default:
+            raise UserError(f"`{option.name}` is only for the metric {' or '.join(owners)}: leave it out")

@@ -9,7 +9,7 @@ import torch
 
 from sddpm.errors import UserError
 from sddpm.evaluation.extraction import extract
-from sddpm.evaluation.features.extractor import Extractor, fad_extractor, inception_extractor
+from sddpm.evaluation.features.extractor import LENGTHS, NETWORKS, Extractor, fad_extractor, inception_extractor
 from sddpm.evaluation.images import ImageSet
 from sddpm.evaluation.metrics import Counts, Features, Metric
 from sddpm.evaluation.metrics.frechet import check_enough
@@ -96,12 +96,11 @@ def open_sides(settings: EvaluationSettings, plan: Plan, device: torch.device) -
         UserError: sides, weights or statistics that do not fit together, or too few images.
     """
     samples = open_samples(settings, plan, device)
-    reference = open_reference(settings, plan, samples)  # before weights are downloaded
+    reference = open_reference(settings, plan, samples)
+    known = known_statistics(settings, plan, reference)
+    check_counts(settings, plan, samples, reference, known)  # before weights are downloaded
     extractors = open_extractors(settings, plan, samples, device)
-    known = known_statistics(settings, plan, reference, extractors)
-    sides = Sides(settings, plan, samples, reference, extractors, known)
-    check_counts(sides)
-    return sides
+    return Sides(settings, plan, samples, reference, extractors, known)
 
 
 def open_extractors(
@@ -119,9 +118,7 @@ def open_extractors(
     return found
 
 
-def known_statistics(
-    settings: EvaluationSettings, plan: Plan, reference: Reference, extractors: Mapping[str, Extractor]
-) -> dict[str, Known]:
+def known_statistics(settings: EvaluationSettings, plan: Plan, reference: Reference) -> dict[str, Known]:
     """{feature: `Known`} from the statistics files that metrics need, checked against the features.
 
     Raises:
@@ -149,17 +146,16 @@ def known_statistics(
         if metric.against != "statistics" or name in known:
             continue
         if name in files:
-            known[name] = _fitting(files[name], name, metric, extractors)
+            known[name] = _fitting(files[name], name, metric)
         elif reference.images is None:
             where = "`fad_statistics` is" if name == "fad" else "images, or mu_s and sigma_s in the file, are"
             raise UserError(f"{metric.name} cannot be measured against {settings.reference} alone: {where} needed")
     return known
 
 
-def _fitting(known: Known, name: str, metric: Metric, extractors: Mapping[str, Extractor]) -> Known:
+def _fitting(known: Known, name: str, metric: Metric) -> Known:
     gaussian, about = known
-    extractor = next(each for each in extractors.values() if name in each.lengths)
-    length, network = extractor.lengths[name], extractor.about["network"]
+    length, network = LENGTHS[name], NETWORKS[str(metric.network)]
     if about.get("network", network) != network:
         raise UserError(
             f"the statistics file for {metric.name} has features of {about['network']}, not of {network}: "
@@ -175,26 +171,27 @@ def _fitting(known: Known, name: str, metric: Metric, extractors: Mapping[str, E
     return known
 
 
-def check_counts(sides: Sides) -> None:
+def check_counts(
+    settings: EvaluationSettings, plan: Plan, samples: Samples, reference: Reference, known: Mapping[str, Known]
+) -> None:
     """Raise `UserError` if there are fewer samples or reference images than a metric needs, or the classes that a
     metric needs are unknown."""
-    samples, reference, settings = sides.samples, sides.reference.images, sides.settings
     if settings.interval:
         check_interval(samples.count)
-    lengths = {"pixels": samples.channels * samples.image_size**2}
-    for extractor in sides.extractors.values():
-        lengths |= extractor.lengths
-    for metric in sides.plan.metrics:
-        compared = reference if metric.against != "nothing" and not sides.knows(metric) else None
+    lengths = LENGTHS | {"pixels": samples.channels * samples.image_size**2}
+    for metric in plan.metrics:
+        name = metric.feature(plan.dim)
+        from_images = metric.against != "nothing" and not (metric.against == "statistics" and name in known)
+        compared = reference.images if from_images else None
         images = None if compared is None else compared.count
-        counts = Counts(metric.name, samples.count, images, lengths[sides.feature(metric)], metric.minimum)
+        counts = Counts(metric.name, samples.count, images, lengths[name], metric.minimum)
         metric.check(counts, **metric.keywords(settings))
         if metric.labels:
-            for what, known in (
+            for what, labelled in (
                 ("samples", samples.labelled),
                 ("reference", compared is None or compared.labels is not None),
             ):
-                if not known:
+                if not labelled:
                     raise UserError(f"{metric.name} needs the classes of the images: those of the {what} are not known")
 
 

@@ -1,6 +1,6 @@
 """The two sides of a comparison: the samples, which are made first if needed, and the reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sddpm.data.dataset import ImageDataset
-from sddpm.data.registry import find_dataset
+from sddpm.data.registry import find_dataset, named_dataset
 from sddpm.errors import UserError
 from sddpm.evaluation.images import ImageSet, Watched, check_alike, open_images
 from sddpm.evaluation.npz_images import NpzImages
@@ -77,8 +77,7 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
     for option in fields(SamplingSettings):
         if getattr(settings.sampling, option.name) != option.default:
             raise UserError(f"`{option.name}` is only for models: leave it out, {settings.source} holds images")
-    name, _, split = settings.source.partition(":")
-    named = not path.exists() and find_dataset(name) is not None
+    name, named, split = named_dataset(settings.source)
     watched = Watched.of(settings.data if named else str(path))
     dataset = open_images(
         name if named else str(path),
@@ -164,6 +163,25 @@ def refuse_preparation(settings: Any, *sides: str | None) -> None:
         )
 
 
+def refuse_options_of_names(settings: Any, options: Sequence[str], *names: str | None) -> None:
+    """Raise `UserError` if one of these options, which are for data sets given by name, is given but no data set is."""
+    if any(name is not None and find_dataset(name) is not None for name in names):
+        return
+    for option in options:
+        if getattr(settings, option) not in (None, False):
+            raise UserError(f"`{option}` is only for a data set given by name: leave it out")
+
+
+def refuse_idle_place(given: EvaluationSettings, settings: EvaluationSettings) -> None:
+    """Raise `UserError` if the place of a data set, or its download, is given but nothing is a data set.
+
+    settings: the given settings, completed from a run.
+    """
+    name, named, _ = named_dataset(settings.source)
+    copied = settings.training.images if settings.copies and settings.training is not None else None
+    refuse_options_of_names(given, ("data", "download"), name if named else None, settings.reference, copied)
+
+
 def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -> Reference:
     """The reference, in the size of the samples if it is a data set given by name.
 
@@ -187,10 +205,7 @@ def open_reference(settings: EvaluationSettings, plan: Plan, samples: Samples) -
         images = _images_beside(path, samples) if holds_images(path) else None
         return Reference(about, images, statistics, statistics.about.get("split"), statistics.about.get("crop"))
     entry = find_dataset(settings.reference)
-    if entry is None and settings.split is not None:
-        raise UserError(
-            f"`split` is only for a data set given by name: leave it out, {settings.reference} has no splits"
-        )
+    refuse_options_of_names(settings, ("split",), settings.reference)
     watched = Watched.of(str(path) if entry is None else settings.data)
     dataset = open_reference_images(settings, plan.split, samples, settings.limit_reference)
     count = min(len(dataset), settings.limit_reference or len(dataset))

@@ -72,6 +72,11 @@ def guiding_metrics() -> list[str]:
     return [name for name, metric in METRICS.items() if metric.distance is not None]
 
 
+def default_method(search: str) -> str:
+    """The method of a search if none is given: a grid for one free number."""
+    return "grid" if search in ("scalar", "x0-scale") else "coordinate"
+
+
 def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPlan:
     """Fill in the defaults.
 
@@ -83,7 +88,7 @@ def plan_search(settings: GuidanceSettings, axes: int, samples: int) -> SearchPl
     Raises:
         UserError: values out of range.
     """
-    method = settings.method or ("grid" if settings.search in ("scalar", "x0-scale") else "coordinate")
+    method = settings.method or default_method(settings.search)
     check_choice("method", method, METHODS)
     if method == "grid" and axes > 1:
         raise UserError(f"a grid searches one number, not {axes}: choose `method=coordinate`")

@@ -26,6 +26,7 @@ from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
 from sddpm.models.config import sample_shape
 from sddpm.models.early_exit import EarlyExit
+from sddpm.models.thresholds import resolve_thresholds, spiking_neurons
 from sddpm.opening.checksums import write_checksums
 from sddpm.pipelines.denoise import DenoisingStep, prepare_scheduler
 from sddpm.pipelines.hub import make_loadable, send_model
@@ -265,6 +266,9 @@ class SamplingPipeline(DiffusionPipeline):
             v_threshold=self.guided_thresholds,
             x0_scale=self.x0_scale,
         )
+        present = {name: neuron.v_threshold for name, neuron in spiking_neurons(self.unet).items()}
+        if present and options.v_threshold is not None and not callable(options.v_threshold):
+            resolve_thresholds(present, options.v_threshold)  # for its checks
         wanted = options.engine  # "auto" is resolved for each batch: the model may get a hook in between
         options = replace(
             options,

@@ -18,6 +18,11 @@ from sddpm.evaluation.features.weights import inception_weights, load_weights
 from sddpm.hashes import sha256_of
 from sddpm.inference.torch_ops import without_tf32
 
+NETWORKS = {"inception": "inception-2015-12-05", "fad": "fsvae-autoencoder"}
+"""The identity of each feature network, as statistics files name it."""
+LENGTHS = {"fad": FAD_DIM} | {name: length for name, (_, length) in FEATURES.items()}
+"""{feature: its length}, known without the weights."""
+
 
 @dataclass(frozen=True)
 class Extractor:
@@ -77,8 +82,8 @@ def inception_extractor(
         return network(x.contiguous(memory_format=torch.channels_last))
 
     return Extractor(
-        {name: FEATURES[name][1] for name in features},
-        {"network": "inception-2015-12-05", "preprocessing": preprocessing, "sha256": sha256_of(path)},
+        {name: LENGTHS[name] for name in features},
+        {"network": NETWORKS["inception"], "preprocessing": preprocessing, "sha256": sha256_of(path)},
         path,
         compute,
         batch_size or (8 if torch.device(device).type == "cpu" else 64),
@@ -94,7 +99,7 @@ def fad_extractor(
         UserError: weights that are missing, damaged, or for another number of channels.
     """
     network = FadEncoder(channels)
-    about = {"network": "fsvae-autoencoder", "preprocessing": "bilinear-32", "sha256": sha256_of(weights)}
+    about = {"network": NETWORKS["fad"], "preprocessing": "bilinear-32", "sha256": sha256_of(weights)}
     load_weights(network, weights, f"FAD of images with {channels} channel{'s' if channels > 1 else ''}")
     network.to(device)
     return Extractor(
