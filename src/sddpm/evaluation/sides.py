@@ -187,11 +187,11 @@ def check_counts(
         counts = Counts(metric.name, samples.count, images, lengths[name], metric.minimum)
         metric.check(counts, **metric.keywords(settings))
         if metric.labels:
-            for what, known in (
+            for what, labelled in (
                 ("samples", samples.labelled),
                 ("reference", compared is None or compared.labels is not None),
             ):
-                if not known:
+                if not labelled:
                     raise UserError(f"{metric.name} needs the classes of the images: those of the {what} are not known")
 
 
