@@ -93,6 +93,10 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
         (["MODEL", "--reference", "digits", "--out", "."], "is a folder"),
         (
             ["MODEL", "--reference", "digits", "--out", "x.png", "--grid", "./x.png"],
+        (
+            ["MODEL", "--reference", "digits", "--grid", "x.jpg"],
+            "--grid x.jpg: a file name that ends in .png",
+        ),
             "--out and --grid need different names",
         ),
         (["MODEL", "--reference", "digits", "--limit-reference", "0"], "--limit-reference must be at least 1, not 0"),

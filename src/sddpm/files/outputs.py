@@ -13,6 +13,7 @@ from sddpm.files.kinds import MODEL_PARTS, RUN_PARTS, folder_kind
 from sddpm.files.scratch import sweep
 
 LONGEST_NAME = 255  # bytes, on nearly all file systems
+PICTURE = (".png",)
 FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")  # common image formats that matplotlib writes
 
 
