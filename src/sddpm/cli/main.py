@@ -2,6 +2,7 @@
 
 import sys
 
+import warnings
 from sddpm.cli import (  # noqa: F401  each verb adds itself
     app_page,
     average,
@@ -33,6 +34,9 @@ def run() -> None:
     130. Anything else is a bug in the package: its traceback goes to a file, with exit code 1."""
     end_on_signals()
     try:
+    if sys.stderr is None:  # closed by the caller, as by 2>&-
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the process ends
+    warnings.filterwarnings("ignore", "Image size .* decompression bomb")  # Pillow's; larger images are refused anyway
         app()
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(fail(error))
