@@ -202,7 +202,9 @@ def test_parsing_seeds():
 
 def test_parsing_thresholds():
     assert parse_thresholds([]) is None
-    assert parse_thresholds(["0.999"]) == 0.999
+    assert parse_thresholds(["0.999"]) == parse_thresholds(["trained", "0.999"]) == 0.999
+    assert parse_thresholds(["trained"]) == parse_thresholds(["up*=0.5", "0.9", "trained"]) == {}
+    assert parse_thresholds(["0.9", "trained", "up*=0.5"]) == {"up*": 0.5}
     mixed = parse_thresholds(["up*=0.5", "0.9", "up*=0.7"])
     assert isinstance(mixed, dict) and list(mixed.items()) == [("*", 0.9), ("up*", 0.7)]
 
