@@ -30,16 +30,19 @@ def listed_seeds(text: str, most: int) -> list[int]:
 
 
 def listed_thresholds(values: Sequence[str]) -> Any:
-    """Thresholds, as in `sddpm.models.thresholds`, from "0.999", "0.999x" and "LAYERS=0.999"; "trained" alone for the
-    trained ones, which is {}; None for an empty list.
+    """Thresholds, as in `sddpm.models.thresholds`, from "0.999", "0.999x", "LAYERS=0.999" and "trained", where later
+    ones win; {} for the trained ones; None for an empty list.
 
     Raises:
         UserError: not a number.
     """
-    if list(values) == ["trained"]:
-        return {}
+    if not values:
+        return None
     thresholds: dict[str, float | str] = {}
     for value in values:
+        if value == "trained":
+            thresholds.clear()
+            continue
         pattern, equals, number = value.rpartition("=")
         try:
             threshold = number if number.endswith("x") else float(number)
@@ -51,8 +54,6 @@ def listed_thresholds(values: Sequence[str]) -> Any:
         pattern = pattern if equals else "*"
         thresholds.pop(pattern, None)  # so that a repeated pattern moves to the end
         thresholds[pattern] = threshold
-    if not thresholds:
-        return None
     return thresholds["*"] if list(thresholds) == ["*"] else thresholds
 
 

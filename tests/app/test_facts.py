@@ -3,6 +3,7 @@
 from sddpm.app.facts import facts_of
 from sddpm.app.settings import Settings
 from sddpm.app.tabs.fields import solver_choices, steps_choice
+from sddpm.pipelines.class_guidance import class_name
 from tests.helpers.small_pipeline import pipeline_of
 
 
@@ -13,7 +14,7 @@ def test_every_class_that_is_chosen_is_drawn():
         choices = facts_of(pipeline).classes[3:]
         wanted = [Settings("tiny", seeds="0", label=value).wanted(pipeline).labels for _, value in choices]
         assert wanted == [[0], [1], [2]], choices
-        assert [text for text, _ in choices[: len(names or [])]] == (names or [])
+        assert [text for text, _ in choices] == [class_name(i, names) for i in range(3)]
 
 
 def test_the_default_is_that_of_a_picture_without_choices():

@@ -10,7 +10,8 @@ import torch
 from sddpm import load_pipeline
 from sddpm.conversion import from_reference
 from sddpm.diffusion.solvers import make_scheduler
-from sddpm.pipelines import SpikingDiffusionPipeline
+from sddpm.guidance import store_sampler
+from sddpm.pipelines import Sampler, SpikingDiffusionPipeline
 from tests.helpers.small_pipeline import pipeline_of
 
 
@@ -105,6 +106,17 @@ def test_a_model_that_would_lose_something_is_not_converted_back(sddpm, converte
     assert not (converted.parent / "back.pt").exists()
     (converted / file).write_text(json.dumps(content))
     assert sddpm("convert", "model", "back.pt")[0] == 0
+
+
+def test_samplers_that_are_not_converted_back_are_named(sddpm, converted):
+    assert "samplers" not in sddpm("convert", "model", "without.pt")[1]
+    store_sampler(converted, "fast", Sampler("dpm++", 8))
+    store_sampler(converted, "best", Sampler("ddim", 50))
+    code, out, _ = sddpm("convert", "model", "back.pt")
+    assert (
+        code == 0
+        and "back.pt does not have the samplers of model, for which its layout has no place: best, fast\n" in out
+    )
 
 
 def test_layers_of_a_model_with_attention_are_listed(sddpm, tmp_path):

@@ -88,9 +88,15 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
         (["MODEL"], "give --reference"),
         (["MODEL", "--reference", "cut.npz"], "cut.npz"),
         (["nan.npz", "--reference", "digits"], "2 of 2 images hold NaN"),
+        (["x.npy", "--reference", "digits"], "evaluate does not read .npy files: give an .npz of images in arr_0"),
+        (["x.onnx", "--reference", "digits"], "give the model that was exported, or samples: sddpm sample FILE.onnx"),
         (["MODEL", "--reference", "colour.npz"], "samples are grey 8x8, the reference (colour) colour 8x8"),
         (["MODEL", "--reference", "digits", "--inception", "no.pth", "--metric", "kid"], "no Inception weights"),
         (["MODEL", "--reference", "digits", "--out", "."], "is a folder"),
+        (
+            ["MODEL", "--reference", "digits", "--grid", "x.jpg"],
+            "--grid x.jpg: a file name that ends in .png",
+        ),
         (
             ["MODEL", "--reference", "digits", "--out", "x.png", "--grid", "./x.png"],
             "--out and --grid need different names",
@@ -106,10 +112,12 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
 def test_bad_input_is_one_line_and_code_2(sddpm, model, options, tmp_path, arguments, message):
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
     np.savez(tmp_path / "nan.npz", np.full((2, 8, 8), np.nan))
+    np.save(tmp_path / "x.npy", np.zeros((70, 8, 8), np.uint8))
+    (tmp_path / "x.onnx").write_bytes(b"a network")
     np.savez(tmp_path / "grey.npz", np.zeros((70, 8, 8), np.uint8))
     np.savez(tmp_path / "colour.npz", np.zeros((70, 8, 8, 3), np.uint8))
     arguments = [model if word == "MODEL" else word for word in arguments]
-    if "nan.npz" in arguments:
+    if arguments[0] in ("nan.npz", "x.npy", "x.onnx"):
         options = options[:4]
     code, out, err = sddpm("evaluate", arguments[0], *options, *arguments[1:])
     lines = [line for line in err.splitlines() if line]
@@ -134,18 +142,6 @@ def test_options_without_an_effect_on_two_sets_of_images_are_refused(sddpm, opti
     assert (code, out, err) == (2, "", f"error: {message}\n")
 
 
-def test_stats_needs_a_name_for_its_file(sddpm):
-    assert "ends in .npz" in sddpm("stats", "digits", "digits.txt")[2]
-
-
-def test_stats_refuses_what_would_do_nothing(sddpm, tmp_path):
-    np.savez(tmp_path / "x.npz", np.zeros((70, 8, 8), np.uint8))
-    given = {"--limit": 0, "--crop": "center", "--resize": "box", "--split": "train", "--data": "."}
-    for option, value in given.items():
-        code, _, err = sddpm("stats", "x.npz", "s.npz", option, value)
-        assert code == 2 and option in err and len(err.splitlines()) == 1
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -161,6 +157,18 @@ def test_options_are_checked_before_weights_are_read(sddpm, model, arguments, me
         "evaluate", model, "--reference", "digits", "--samples", 70, "--inception", "gone", *arguments
     )
     assert (code, out) == (2, "") and message in err and len(err.splitlines()) == 1
+
+
+def test_stats_needs_a_name_for_its_file(sddpm):
+    assert "ends in .npz" in sddpm("stats", "digits", "digits.txt")[2]
+
+
+def test_stats_refuses_what_would_do_nothing(sddpm, tmp_path):
+    np.savez(tmp_path / "x.npz", np.zeros((70, 8, 8), np.uint8))
+    given = {"--limit": 0, "--crop": "center", "--resize": "box", "--split": "train", "--data": "."}
+    for option, value in given.items():
+        code, _, err = sddpm("stats", "x.npz", "s.npz", option, value)
+        assert code == 2 and option in err and len(err.splitlines()) == 1
 
 
 def test_a_run_against_a_statistics_file(sddpm, model, fad, tmp_path):

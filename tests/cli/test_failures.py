@@ -89,3 +89,10 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, name):
     process.send_signal(signal.Signals[name])
     assert process.wait(timeout=60) == 128 + signal.Signals[name]
     assert os.listdir(tmp_path) == ["out"] and (tmp_path / "out").read_text() == "old"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("list solvers --quiet", 0), ("info nothing", 2)])
+def test_a_closed_stderr_changes_nothing_else(arguments, code):
+    command = ["sh", "-c", f"{sys.executable} -m sddpm {arguments} 2>&-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and ("ddim" in done.stdout) == (code == 0) and "error" not in done.stdout

@@ -174,7 +174,7 @@ def test_bad_input_to_a_search_without_a_grid(sddpm, model, arguments, message):
     [
         (["nothing"], "no model at nothing"),
         (["model", "--search", "depth"], "unknown search 'depth'"),
-        (["model", "--search", "sampler"], "unknown sampler 'fast'"),
+        (["model", "--search", "sampler"], "model has no saved sampler to remove"),
         (["model", "--out", "x.json"], "--out is only for a search: leave it out with --clear"),
         (["model", "--store"], "--store is only for a search"),
         (["model", "--samples", "9"], "--samples is only for a search"),

@@ -1,6 +1,7 @@
 """`sddpm inpaint` and `sddpm interpolate` on a small untrained model."""
 
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -115,3 +116,14 @@ def test_bad_input_is_one_line_and_writes_nothing(sddpm, model, photo, tmp_path,
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith("error: ") and message in err.splitlines()[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"photo.png", "photo.txt"}
+
+
+@pytest.mark.parametrize(("side", "message"), [(9500, "9500x9500 pixels, more"), (14000, "more than the 50,000,000")])
+def test_a_huge_image_is_refused_without_a_warning(sddpm, model, tmp_path, side, message):
+    """Pillow warns of images above 89 million pixels, and refuses twice as many itself."""
+    Image.new("1", (side, side)).save(tmp_path / "huge.png")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        code, out, err = sddpm("inpaint", model, "huge.png", "--mask", "left")
+    assert (code, out) == (2, "") and message in err and len(err.splitlines()) == 1
+    assert not [each for each in found if issubclass(each.category, Image.DecompressionBombWarning)]

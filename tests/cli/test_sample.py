@@ -141,6 +141,9 @@ def test_a_folder_is_never_replaced_by_a_file(sddpm, model, tmp_path):
         (("--device", "tpu"), "not available"),
         (("--scale", 0), "at least 1"),
         (("--strip", "samples.png"), "different names"),
+        (("--strip", "x.jpg"), "--strip x.jpg: a file name that ends in .png is needed"),
+        (("--format", "grid", "--out", "x.jpg"), "--out x.jpg: a file name that ends in .png is needed"),
+        (("--device", "cpu:"), "device 'cpu:' is not available here"),
         (("--scale", 2, "--out", "x"), "--scale is only for a grid or strip: leave it out"),
         (("--columns", 2, "--out", "x.npz"), "--columns is only for a grid: leave it out"),
     ],
@@ -212,7 +215,9 @@ def test_parsing_seeds():
 
 def test_parsing_thresholds():
     assert parse_thresholds([]) is None
-    assert parse_thresholds(["0.999"]) == 0.999
+    assert parse_thresholds(["0.999"]) == parse_thresholds(["trained", "0.999"]) == 0.999
+    assert parse_thresholds(["trained"]) == parse_thresholds(["up*=0.5", "0.9", "trained"]) == {}
+    assert parse_thresholds(["0.9", "trained", "up*=0.5"]) == {"up*": 0.5}
     mixed = parse_thresholds(["up*=0.5", "0.9", "up*=0.7"])
     assert isinstance(mixed, dict) and list(mixed.items()) == [("*", 0.9), ("up*", 0.7)]
 

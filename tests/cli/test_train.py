@@ -49,6 +49,19 @@ def test_trains_and_resumes_without_naming_the_config(sddpm, tmp_path):
     assert load_config(run / "config.yaml").train.steps == 3
 
 
+def test_a_run_that_is_not_there_cannot_be_resumed(sddpm, tmp_path):
+    assert_one_error(
+        sddpm("--resume", "--out", tmp_path / "run"), r"no run to resume in \S+run: give the folder of a run"
+    )
+
+
+def test_signals_are_not_called_images(sddpm):
+    settings = ["--set", "model.base_channels=8", "--set", "model.channel_mult=[1,2]", "--set", "model.T=2"]
+    code, out, _ = sddpm("gaussian_process", "--dry-run", *settings, "--set", "train.batch_size=4")
+    assert code == 0 and "10,000 signals of 1 x 64 from gaussian-process" in out and "steps of 4 signals" in out
+    assert "images" not in out.partition("\ndata      ")[2]
+
+
 def test_init_from(sddpm, tmp_path):
     assert sddpm("digits", "--out", tmp_path / "a", *SETTINGS)[0] == 0
     assert sddpm("digits", "--out", tmp_path / "b", "--init-from", tmp_path / "a", *SETTINGS)[0] == 0

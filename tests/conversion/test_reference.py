@@ -11,6 +11,7 @@ import torch
 
 from sddpm import SpikingUNet2DModel, UserError
 from sddpm.conversion import from_reference, save_reference, to_reference
+from sddpm.conversion.checkpoints import infer_config
 
 CASES = ["sddpm_rgb16_T4", "sddpm_grey32_T8", "sdm_tsm_rgb16_T4"]
 
@@ -203,3 +204,10 @@ def test_a_full_disk_leaves_what_was_there(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left on device"):
         save_reference(model, target)
     assert target.read_bytes() == path.read_bytes() and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_checkpoint_without_channels_is_refused():
+    shapes = {"time_embedding.timembedding.0.weight": (10, 4), "conv.weight": (0, 1, 3, 3)}
+    shapes |= {"tail_conv.weight": (1, 4, 3, 3), "downblocks.0.bn1.weight": (4,)}
+    with pytest.raises(UserError, match="a convolution has no channels"):
+        infer_config({name: torch.zeros(shape) for name, shape in shapes.items()})

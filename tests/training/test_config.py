@@ -9,6 +9,7 @@ from sddpm.errors import UserError
 from sddpm.neurons import NEURONS
 from sddpm.registry import one_of
 from sddpm.training import Config, load_config
+from sddpm.training.config import KINDS
 from sddpm.training.config_files import changed_keys, config_names, to_yaml
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
@@ -125,7 +126,7 @@ def test_networks_can_be_built_for_their_images(name):
         ("train.tensorboard=1", ["train.tensorboard", "boolean"]),
         ("model.T=0", ["model.T", "0", "greater than 0"]),
         ("model.neuron=relu", ["model.neuron", "'relu'", one_of(NEURONS)]),
-        ("model.kind=dnn", ["model.kind", "'dnn'", "spiking, or ann"]),
+        ("model.kind=dnn", ["model.kind", "'dnn'", *KINDS]),
         ("train.modulation_lr=0.1", ["train.modulation_lr needs model.temporal_modulation=true"]),
         ("train.betas=[0.9]", ["train.betas", "[0.9]"]),
         ("train.ema_decay=1", ["train.ema_decay", "less than 1"]),

@@ -6,6 +6,7 @@ from sddpm.diffusion.solver_registry import SOLVERS
 from sddpm.diffusion.timesteps import is_distilled
 from sddpm.models.thresholds import spiking_neurons
 from sddpm.pipelines import SamplingOptions, SpikingDiffusionPipeline
+from sddpm.pipelines.class_guidance import class_name
 
 ANY, ALL, NONE = "random", "all", "none"
 
@@ -35,7 +36,7 @@ def facts_of(pipeline: SpikingDiffusionPipeline) -> Facts:
     layers = list(spiking_neurons(pipeline.unet))
     classes: list[tuple[str, str]] = []
     if count is not None:
-        called = [names[i] if i < len(names) else f"class {i}" for i in range(count)]
+        called = [class_name(i, names) for i in range(count)]
         classes = [("any, drawn from the seed", ANY), ("all, one row each", ALL), ("none", NONE)]
         classes += [(name, name if str(i) in names else str(i)) for i, name in enumerate(called)]  # names win
     config = pipeline.scheduler.config

@@ -72,6 +72,9 @@ def _export(source: Path, out: Path, given: dict[str, Any]) -> None:
         raise UserError(f"{source} holds a {type(unet).__name__}; the reference's layout needs a spiking U-Net")
     _check_nothing_is_lost(pipeline, source)
     save_reference(unet, out)
+    if pipeline.samplers:
+        names = ", ".join(pipeline.samplers)
+        print(f"{out} does not have the samplers of {source}, for which its layout has no place: {names}")
     print(f"saved {out} in the reference's layout")
 
 

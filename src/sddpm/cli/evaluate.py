@@ -109,10 +109,12 @@ def evaluate(
     If a number does not follow the protocol, the output says how it differs. Several processes: torchrun
     --nproc-per-node N --no-python sddpm evaluate ...
     """
-    from sddpm.files import Output, check_outputs
+    from sddpm.files import PICTURE, Output, check_outputs
 
+    outputs = [Output(out, "--out")] if out is not None else []
+    outputs += [Output(grid, "--grid", PICTURE)] if grid is not None else []
     check_outputs(
-        [Output(path, option) for option, path in {"--out": out, "--grid": grid}.items() if path is not None],
+        outputs,
         inputs=filter(None, (source, reference, data, training, inception, fad_weights, fad_statistics)),
         force=force,
     )

@@ -31,10 +31,10 @@ def interpolate(
     Each row has one class; with several classes every row is drawn in each. A random class is drawn from the row's
     first seed.
     """
-    from sddpm.files import Output, atomic_path, check_outputs
+    from sddpm.files import PICTURE, Output, atomic_path, check_outputs
 
     chosen = parse_seeds(seeds, None)
-    check_outputs([Output(out, "--out", (".png",))], inputs=[model], force=force)
+    check_outputs([Output(out, "--out", PICTURE)], inputs=[model], force=force)
     check_range("--scale", scale, 1, MOST_SCALE)
     check_range("--frames", frames, 1, MOST_SAMPLES)
 

@@ -82,7 +82,11 @@ SAMPLING: dict[str, Row] = {
         parse_solver,
     ),
     "num_inference_steps": Row(
-        ("--steps", "--num-inference-steps"), int | None, None, "Steps of the solver.", "the model's own, else 50"
+        ("--steps", "--num-inference-steps"),
+        int | None,
+        None,
+        "Steps of the solver.",
+        "the model's own, else 50, or all if fewer",
     ),
     "eta": Row(("--eta",), float, 0.0, "Noise added by ddim: 0 none, 1 as ddpm."),
     "guidance_scale": Row(

@@ -66,12 +66,12 @@ def sample(
     from contextlib import nullcontext
     from time import perf_counter
 
-    from sddpm.files import Output, atomic_path, check_outputs
+    from sddpm.files import PICTURE, Output, atomic_path, check_outputs
 
     chosen = parse_seeds(seeds, count)
     kind = output_format(out, format)
-    outputs = [Output(out, "--out", folder=() if kind == "folder" else None)]
-    outputs += [Output(strip, "--strip")] if strip is not None else []
+    outputs = [Output(out, "--out", PICTURE if kind == "grid" else (), folder=() if kind == "folder" else None)]
+    outputs += [Output(strip, "--strip", PICTURE)] if strip is not None else []
     check_outputs(outputs, inputs=[model], force=force)
     check_range("--scale", scale, 1, MOST_SCALE)
     check_range("--columns", columns, 1, MOST_SAMPLES)

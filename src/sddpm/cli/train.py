@@ -59,9 +59,11 @@ def train(
     """Train a spiking diffusion model. Several processes: torchrun --nproc-per-node N --no-python sddpm train ..."""
     if config is None and not (resume and out is not None):
         raise UserError("CONFIG is missing: give a YAML file or a name, or --resume with --out RUN")
+    run_dir = out or Path("runs") / Path(str(config)).stem
+    if config is None and not (run_dir / "config.yaml").is_file():
+        raise UserError(f"no run to resume in {run_dir}: give the folder of a run, or a CONFIG to begin one")
     from sddpm.training import load_config
 
-    run_dir = out or Path("runs") / Path(str(config)).stem
     settings = list(overrides or [])
     if data is not None:
         settings.append(f"data.path={json.dumps(data)}")

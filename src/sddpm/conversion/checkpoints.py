@@ -59,6 +59,8 @@ def infer_config(weights: dict[str, Tensor]) -> dict[str, Any]:
     table = _shape(weights, ("time_embedding.timembedding.0.weight",), 2)
     stem = _shape(weights, (f"conv{inner}.weight",), 4)
     tail = _shape(weights, (f"tail_conv{inner}.weight",), 4)
+    if 0 in (*stem[:2], tail[0]):
+        raise UserError("this is not an SDDPM checkpoint: a convolution has no channels")
     steps = {tensor.shape[0] for name, tensor in weights.items() if name.endswith(".tsmp") and tensor.ndim}
     if len(steps) > 1:
         raise UserError(f"the TSM parameters have different T, {sorted(steps)}: all must have the same")

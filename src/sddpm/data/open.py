@@ -9,8 +9,8 @@ from sddpm.data.config import DataConfig
 from sddpm.data.dataset import ImageDataset, build_dataset
 from sddpm.data.download import default_cache
 from sddpm.data.pixels import PixelSpec, check_spec
-from sddpm.data.registry import DATASETS, Entry, find_dataset, unknown_dataset
-from sddpm.data.signals import SIGNALS, open_signals
+from sddpm.data.registry import DATASETS, SIGNALS, Entry, find_dataset, unknown_dataset
+from sddpm.data.signals import open_signals
 from sddpm.data.sources import Request, Source
 from sddpm.errors import UserError
 from sddpm.opening.files import user_path

@@ -76,6 +76,7 @@ class Entry:
 
 
 DATASETS: dict[str, Entry] = {}
+SIGNALS = ("signals", "gaussian-process")  # data sets of signals
 
 
 def register_dataset(
@@ -221,11 +222,11 @@ def unknown_dataset(name: str) -> UserError:
     """The error for a name that is neither a data set nor a path, with the nearest name."""
     if os.sep in name or Path(name).suffix:
         return UserError(f"no such folder or zip: {name}")
-    near = nearest(name, DATASETS, cutoff=0.5, spelling=_plain)
+    near = nearest(name, (*DATASETS, *SIGNALS), cutoff=0.5, spelling=_plain)
     hint = "." if near is None else f": did you mean {near}?"
     return UserError(
-        f"unknown data set {name!r}{hint} The data sets are {', '.join(DATASETS)}, or a path to a folder or zip; "
-        f"sddpm.register_dataset({name!r}, ...) adds it"
+        f"unknown data set {name!r}{hint} The data sets are {', '.join(DATASETS)}, or a path to a folder or zip, and "
+        f"of signals {', '.join(SIGNALS)}; sddpm.register_dataset({name!r}, ...) adds it"
     )
 
 

@@ -12,7 +12,6 @@ from sddpm.errors import UserError
 from sddpm.opening.arrays import is_npy, npz_names, read_npy, read_npz
 from sddpm.opening.files import check_file, user_path
 
-SIGNALS = ("signals", "gaussian-process")
 GP_LENGTH, GP_STD, GP_SMOOTHNESS, GP_COUNT = 64, 0.25, 0.5, 10_000
 
 

@@ -30,6 +30,12 @@ from sddpm.opening.files import user_path
 from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
 
+NOT_READ = {
+    ".onnx": "give the model that was exported, or samples: sddpm sample FILE.onnx --out FILE.npz",
+    ".npy": "give an .npz of images in arr_0",
+}
+"""Files that could be taken for samples, and what to give instead."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -73,6 +79,8 @@ def open_samples(settings: EvaluationSettings, plan: Plan, device: torch.device)
     path = find_source(settings.source)
     if is_model(path):
         return _model_samples(path, settings, plan, device)
+    if (kind := path.suffix.lower()) in NOT_READ and path.is_file():
+        raise UserError(f"evaluate does not read {kind} files: {NOT_READ[kind]}")
     refuse_preparation(settings, settings.source, settings.reference)
     for option in fields(SamplingSettings):
         if getattr(settings.sampling, option.name) != option.default:

@@ -14,6 +14,7 @@ from sddpm.files.names import is_utf8
 from sddpm.files.scratch import sweep
 
 LONGEST_NAME = 255  # bytes, on nearly all file systems
+PICTURE = (".png",)
 FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")  # common image formats that matplotlib writes
 
 

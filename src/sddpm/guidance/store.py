@@ -8,6 +8,7 @@ from typing import Any
 from sddpm.choices import check_choice
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.timesteps import refuse_other_samplers
+from sddpm.errors import UserError
 from sddpm.files import atomic_path
 from sddpm.opening.json_files import read_json
 from sddpm.pipelines.moments import CONFIG_FILE
@@ -56,6 +57,8 @@ def store_sampler(model: str | PathLike[str], name: str, sampler: Sampler | None
     index = read_json(folder / INDEX_NAME)
     kept, chosen = dict(index.get("samplers") or {}), index.get("sampler")
     if sampler is None:
+        if not kept:
+            raise UserError(f"{model} has no saved sampler to remove")
         check_choice("sampler", name, kept)
         del kept[name]
         chosen = None if chosen == name else chosen

@@ -36,6 +36,8 @@ def open_image(path: str | os.PathLike[str], what: str = "image") -> Iterator[Im
             yield image
     except UserError:
         raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} has more than the {MOST_PIXELS:,} pixels allowed") from error
     except Exception as error:  # Pillow raises many kinds of errors for damaged files
         why = reason(error)
         why = "not an image of a known format" if why.startswith("cannot identify") else why

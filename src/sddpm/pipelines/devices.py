@@ -18,7 +18,8 @@ def pick_device(name: str = "auto") -> torch.device:
         available.insert(0, "cuda")
     if name == "auto":
         return torch.device(available[0])
-    kind, _, number = name.partition(":")
-    if kind not in available or (number and (not number.isdigit() or int(number) >= torch.cuda.device_count())):
+    kind, colon, number = name.partition(":")
+    numbers = map(str, range(torch.cuda.device_count()))
+    if kind not in available or (colon and number not in numbers):
         raise UserError(f"device {name!r} is not available here: choose auto or one of {', '.join(available)}")
     return torch.device(name)

@@ -25,8 +25,8 @@ class SamplingOptions:
     """How samples are drawn. None means the model's own value unless described otherwise.
 
     Attributes:
-        num_inference_steps: solver steps, 1 to the number of training steps; None for the number saved with the model,
-            else 50. With time steps it is their number.
+        num_inference_steps: solver steps, 1 to the number N of training steps; None for the number saved with the
+            model, else min(50, N). With time steps it is their number.
         solver: a name of `sddpm.diffusion.solvers.SOLVERS`; None for the pipeline's own scheduler.
         eta: DDIM's share of fresh noise, 0 (deterministic) to 1 (ancestral).
         v_threshold: firing threshold for sampling (threshold guidance, SDDPM section 4.3): a number, a multiple of the

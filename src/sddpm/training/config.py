@@ -58,6 +58,12 @@ FiringRate = Annotated[float, Field(ge=0, le=1)]  # spikes per neuron and SNN ti
 RelativeWidth = Annotated[float, Field(gt=0, le=0.2886)]  # sigma_rel of a power-function average
 
 
+KIND = (
+    "Network: spiking, ann (without spikes), quantized (the spiking network's wiring with quantised activations) or"
+    " fsddim (only spikes, also between diffusion steps)"
+)
+
+
 class ModelSection(Section):
     """A network, by its kind. All kinds have `neuron`, `T`, `dims`, `num_classes`, `temporal_modulation` and
     `synaptic_currents`."""
@@ -76,7 +82,7 @@ class SpikingConfig(ModelSection):
     network: ClassVar[type] = SpikingUNet2DModel
     synaptic_currents: ClassVar[bool] = False
 
-    kind: Literal["spiking"] = Field(default="spiking", description="spiking, or ann: the same network without spikes")
+    kind: Literal["spiking"] = Field(default="spiking", description=KIND)
     base_channels: int = spiking("base_channels", gt=0, description="Channels of the first level")
     channel_mult: tuple[int, ...] = spiking("channel_mult", description="Channels of each level, times base_channels")
     num_res_blocks: int = spiking(
@@ -136,7 +142,7 @@ class AnnConfig(ModelSection):
     temporal_modulation: ClassVar[bool] = False
     synaptic_currents: ClassVar[bool] = False
 
-    kind: Literal["ann"] = Field(default="ann", description="spiking, or ann: the same network without spikes")
+    kind: Literal["ann"] = Field(default="ann", description=KIND)
     base_channels: int = ann("base_channels", gt=0, description="Channels of the first level")
     channel_mult: tuple[int, ...] = ann("channel_mult", description="Channels of each level, times base_channels")
     num_res_blocks: int = ann("num_res_blocks", gt=0, description="Residual blocks per level (one more on the way up)")
@@ -165,9 +171,7 @@ class QuantizedConfig(ModelSection):
     temporal_modulation: ClassVar[bool] = False
     synaptic_currents: ClassVar[bool] = False
 
-    kind: Literal["quantized"] = Field(
-        default="quantized", description="quantized: the spiking network's wiring with quantised activations"
-    )
+    kind: Literal["quantized"] = Field(default="quantized", description=KIND)
     base_channels: int = spiking("base_channels", gt=0, description="Channels of the first level")
     channel_mult: tuple[int, ...] = spiking("channel_mult", description="Channels of each level, times base_channels")
     num_res_blocks: int = spiking(
@@ -201,7 +205,7 @@ class FsddimConfig(SpikingConfig):
     synaptic_currents: ClassVar[bool] = True
 
     kind: Literal["fsddim"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
-        default="fsddim", description="fsddim: only spikes, also between diffusion steps"
+        default="fsddim", description=KIND
     )
     neuron: NeuronName = Field(default="lif", description=NEURON)
     v_threshold: float | dict[str, float] = Field(

@@ -14,7 +14,7 @@ from sddpm.training.config_files import to_yaml
 from sddpm.training.objective import make_loss
 from sddpm.training.processes import make_accelerator
 from sddpm.training.progress import duration
-from sddpm.training.run import check_dims
+from sddpm.training.run import check_dims, described
 from sddpm.training.start import load_weights
 from sddpm.training.state import TrainState, build_model, make_state
 from sddpm.training.step import backward
@@ -49,15 +49,15 @@ def describe_run(config: Config, device: str = "auto", init_from: str | Path | N
     averages = [p for average in state.power.values() for p in average.parameters()]
     held = sum(t.nbytes for t in [*weights, *weights, *weights, *weights, *state.ema.parameters(), *averages])
     gigabytes = (held + saved * at_once / len(batch.t)) / 2**30
-    size = dataset.image_size
+    what, shape = described(dataset)
     lines = [
-        f"data      {len(dataset):,} images of {dataset.channels} x {size} x {size} from {dataset.name}",
+        f"data      {len(dataset):,} {what} of {shape} from {dataset.name}",
         f"network   {sum(p.numel() for p in weights):,} parameters{_start(init_from, changes)}",
-        f"training  {options.steps:,} steps of {options.batch_size} images = "
+        f"training  {options.steps:,} steps of {options.batch_size} {what} = "
         f"{options.steps * options.batch_size / len(dataset):,.1f} epochs, processes: {processes} ({kind})",
         f"memory    about {gigabytes:.2g} GiB per process: weights, gradients, moments, average and activations",
-        f"time      about {step_seconds:.3g} s per step ({options.batch_size / step_seconds:.3g} images/s), "
-        f"{duration(options.steps * step_seconds)} in total, estimated from {len(batch.t)} images",
+        f"time      about {step_seconds:.3g} s per step ({options.batch_size / step_seconds:.3g} {what}/s), "
+        f"{duration(options.steps * step_seconds)} in total, estimated from {len(batch.t)} {what}",
     ]
     return to_yaml(config) + "\n" + "\n".join(lines)
 

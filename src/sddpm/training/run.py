@@ -55,6 +55,13 @@ def check_dims(dataset: ImageDataset, config: Config) -> None:
         raise UserError(f"the signals of {dataset.name} have {dataset.image_size} samples: set data.image_size to that")
 
 
+def described(dataset: ImageDataset) -> tuple[str, str]:
+    """What the examples of a data set are, "images" or "signals", and their shape in words."""
+    sides = 1 if isinstance(dataset, SignalDataset) else 2
+    shape = " x ".join(map(str, (dataset.channels, *[dataset.image_size] * sides)))
+    return "signals" if sides == 1 else "images", shape
+
+
 def train(
     config: Config,
     run_dir: str | Path,
@@ -177,12 +184,12 @@ def _train(
 
 def _plan(config: Config, dataset: ImageDataset, model: nn.Module, accelerator: Accelerator, step: int) -> list[str]:
     """The lines printed before training starts."""
-    options, size, count = config.train, dataset.image_size, accelerator.num_processes
-    form = f"{dataset.channels} x {size}" + (f" x {size}" if config.model.dims == 2 else "")
+    options, count = config.train, accelerator.num_processes
+    what, shape = described(dataset)
     lines = [
         f"training {sum(p.numel() for p in model.parameters()):,} parameters on {accelerator.device}"
         + (f" in {count} processes" if count > 1 else "")
-        + f": steps {step + 1:,} to {options.steps:,} of {options.batch_size} images, from {len(dataset):,} of {form} "
+        + f": steps {step + 1:,} to {options.steps:,} of {options.batch_size} {what}, from {len(dataset):,} of {shape} "
         f"({dataset.name})"
     ]
     if options.compile:
