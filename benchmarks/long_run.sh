@@ -11,8 +11,8 @@
 # packed checkpoints.
 #
 # Stages, in this order or on two cores: leg-a-quantized leg-a twin paper ours-2h-quantized ours-2h leg-b fashion-twin
-# celeba-quantized celeba celeba-twin; from leg-a on also tsm and tsm-none. What the arms of recipe.py chose comes in
-# TWIN_RECIPE (options of `sddpm train`), PAPER_BATCH and PAPER_LR.
+# celeba-quantized celeba celeba-twin; from leg-a on also tsm and tsm-none. The arms of recipe.py chose the twin's
+# optimiser; TWIN_RECIPE (options of `sddpm train`), PAPER_BATCH and PAPER_LR give others.
 #
 # One thread, at low priority. A stage that has a run folder is resumed to the same bits; one whose folder is gone goes on
 # from the checkpoint packed in KEPT, not to the same bits: runs/STAGE.unpacked then says from which step. CPU seconds are
@@ -107,8 +107,9 @@ converted() { # stage: the quantised run before it, in spikes at T = 4, for a st
 network="--set model.base_channels=64 --set model.channel_mult=[1,2,2] --set model.num_classes=10
     --set train.ema_decay=0.999 --set train.checkpoint_every=500 --set train.keep_checkpoints=200
     --set train.sample_every=0 --set train.log_every=100"
+skip="--set model.input_skip=true" # found after leg A
 rarely="--set train.checkpoint_every=1000 --set train.keep_checkpoints=50"
-twin_recipe=${TWIN_RECIPE:---set train.lr=1e-3}
+twin_recipe=${TWIN_RECIPE:---set train.optimizer=muon --set train.lr=1e-3}
 
 leg_a_quantized() {
     trained leg-a-quantized cifar10_small --data "$data/cifar10" $network --set model.kind=quantized \
@@ -122,7 +123,7 @@ leg_a() {
 }
 
 leg_b() { # 1.2 million images more, 8 core-hours and more
-    trained leg-b "$runs/leg-a/config.yaml" --data "$data/cifar10" --init-from "$runs/leg-a" \
+    trained leg-b "$runs/leg-a/config.yaml" --data "$data/cifar10" --init-from "$runs/leg-a" $skip \
         --set train.lr=6e-4 --set train.warmup_steps=100 --set train.seed=2 --set train.steps=18500
 }
 
@@ -141,7 +142,7 @@ paper() { # SDDPM's recipe in two core-hours: IF, hard reset, epsilon, spikes fr
 }
 
 ours_2h_quantized() { # our recipe in two core-hours, complete with its decay: two thirds of them
-    local steps options="$network $rarely --set model.kind=quantized --set train.lr=1.5e-3 --set train.warmup_steps=200"
+    local steps options="$network $rarely $skip --set model.kind=quantized --set train.lr=1.5e-3 --set train.warmup_steps=200"
     steps=$(steps_in ours-2h-quantized 4800 cifar10_small $options --set "data.path=$data/cifar10")
     trained ours-2h-quantized cifar10_small --data "$data/cifar10" $options --set train.steps="$steps"
 }
@@ -181,7 +182,7 @@ fashion_twin() { # as many images as the shipped fashion-mnist has seen in all i
 faces="$network $rarely --set model.num_classes=null --set data.limit=8000"
 
 celeba_quantized() {
-    local steps options="$faces --set model.kind=quantized --set train.lr=1.5e-3 --set train.warmup_steps=200"
+    local steps options="$faces $skip --set model.kind=quantized --set train.lr=1.5e-3 --set train.warmup_steps=200"
     steps=$(steps_in celeba-quantized 5400 celeba64_small $options --set "data.path=$data/celeba64")
     trained celeba-quantized celeba64_small --data "$data/celeba64" $options --set train.steps="$steps"
 }

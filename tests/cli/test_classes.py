@@ -96,9 +96,9 @@ def test_a_row_of_interpolation_for_every_class_and_pair(folder, tmp_path):
 
 
 def test_painting_in_every_class_that_is_asked_for(folder, tmp_path):
-    options = ("inpaint", folder, "digits", "--mask", "right", "--count", 2, "--draws", 2, "--steps", 2, "--scale", 1)
+    options = ("inpaint", folder, "digits", "--mask", "right", "--count", 2, "--draws", 2, "--steps", 2)
     options = (*options, "--resamplings", 1, "--class", "dog,none", "--guidance-scale", 3)
-    assert run(*options, "--out", tmp_path / "grid.png").exit_code == 0
+    assert run(*options, "--scale", 1, "--out", tmp_path / "grid.png").exit_code == 0
     assert run(*options, "--out", tmp_path / "all.npz").exit_code == 0
     images, labels = stored(tmp_path / "all.npz")
     assert labels == [2] * 4 + [3] * 4
