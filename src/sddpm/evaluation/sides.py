@@ -46,7 +46,7 @@ class Sides:
 
     def knows(self, metric: Metric) -> bool:
         """Whether a metric needs only the reference's statistics, and they are known."""
-        return metric.against == "statistics" and self.feature(metric) in self.known
+        return needs_statistics_alone(metric, self.plan, self.known)
 
     def features_of_samples(self, processes: Processes, images: ImageSet) -> dict[str, Features]:
         """{feature: vectors of the samples} for all metrics; existing features are reused."""
@@ -87,6 +87,11 @@ class Pixels:
     def __getitem__(self, index: Any) -> np.ndarray:
         wanted = torch.from_numpy(np.arange(self._images.count)[index])
         return self._images.gather(wanted).flatten(1).numpy()
+
+
+def needs_statistics_alone(metric: Metric, plan: Plan, known: Mapping[str, Known]) -> bool:
+    """Whether a metric needs only the reference's statistics, and they are known."""
+    return metric.against == "statistics" and metric.feature(plan.dim) in known
 
 
 def open_sides(settings: EvaluationSettings, plan: Plan, device: torch.device) -> Sides:
@@ -180,11 +185,10 @@ def check_counts(
         check_interval(samples.count)
     lengths = LENGTHS | {"pixels": samples.channels * samples.image_size**2}
     for metric in plan.metrics:
-        name = metric.feature(plan.dim)
-        from_images = metric.against != "nothing" and not (metric.against == "statistics" and name in known)
+        from_images = metric.against != "nothing" and not needs_statistics_alone(metric, plan, known)
         compared = reference.images if from_images else None
         images = None if compared is None else compared.count
-        counts = Counts(metric.name, samples.count, images, lengths[name], metric.minimum)
+        counts = Counts(metric.name, samples.count, images, lengths[metric.feature(plan.dim)], metric.minimum)
         metric.check(counts, **metric.keywords(settings))
         if metric.labels:
             for what, labelled in (
