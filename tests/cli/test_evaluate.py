@@ -89,7 +89,7 @@ def test_stats_and_a_folder_of_samples(sddpm, model, options, fad, tmp_path):
         (["MODEL", "--reference", "cut.npz"], "cut.npz"),
         (["nan.npz", "--reference", "digits"], "2 of 2 images hold NaN"),
         (["x.npy", "--reference", "digits"], "evaluate does not read .npy files: give an .npz of images in arr_0"),
-        (["x.onnx", "--reference", "digits"], "give the model that was exported, or samples: sddpm sample FILE.onnx"),
+        (["x.onnx", "--reference", "digits"], "give the model that was exported, or an .npz of samples"),
         (["MODEL", "--reference", "colour.npz"], "samples are grey 8x8, the reference (colour) colour 8x8"),
         (["MODEL", "--reference", "digits", "--inception", "no.pth", "--metric", "kid"], "no Inception weights"),
         (["MODEL", "--reference", "digits", "--out", "."], "is a folder"),

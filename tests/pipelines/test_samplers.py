@@ -78,7 +78,7 @@ def test_storing_changes_nothing_else_and_can_be_undone(model):
     assert load_pipeline(model).default_sampler is None and list(load_pipeline(model).samplers) == ["best"]
     store_sampler(model, "best", None)
     assert (model / "model_index.json").read_text() == before
-    with pytest.raises(UserError, match="unknown sampler 'best'"):
+    with pytest.raises(UserError, match="has no saved sampler to remove"):
         store_sampler(model, "best", None)
     for name in ("own", "1st", "a b", ""):
         with pytest.raises(UserError, match="name"):

@@ -31,7 +31,7 @@ from sddpm.pipelines import load_pipeline
 from sddpm.pipelines.class_guidance import check_guidance
 
 NOT_READ = {
-    ".onnx": "give the model that was exported, or samples: sddpm sample FILE.onnx --out FILE.npz",
+    ".onnx": "give the model that was exported, or an .npz of samples drawn from it",
     ".npy": "give an .npz of images in arr_0",
 }
 """Files that could be taken for samples, and what to give instead."""
