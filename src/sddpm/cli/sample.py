@@ -78,6 +78,10 @@ def sample(
     if kind != "grid" and strip is None:
         refuse_options(ctx, ("scale",), "is only for a grid or strip: leave it out")
 
+    from sddpm.cli.quick_start import import_diffusers
+
+    import_diffusers()
+
     from sddpm.cli.models import open_model
     from sddpm.cli.sample_outputs import plot_beside, write_images, write_signals
     from sddpm.figures.grid import denoising_strip

@@ -1,10 +1,12 @@
-"""Networks that save hashes of their weights, so that damaged files are detected."""
+"""What all networks add to diffusers' `ModelMixin`."""
 
+import sys
 from functools import wraps
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers.models.modeling_utils import ModelMixin
 
 from sddpm.opening.checksums import write_checksums
@@ -21,3 +23,10 @@ class Checked:
     def save_pretrained(self, save_directory: str | PathLike[str], *arguments: Any, **keywords: Any) -> None:
         super().save_pretrained(save_directory, *arguments, **keywords)  # pyright: ignore[reportAttributeAccessIssue]
         write_checksums(Path(save_directory))
+
+    @property
+    def device(self) -> torch.device:
+        """As in diffusers, whose hooks for moving weights take a second to import: before that, there are none."""
+        if "diffusers.hooks" in sys.modules:
+            return super().device  # pyright: ignore[reportAttributeAccessIssue]
+        return next(self.parameters()).device  # pyright: ignore[reportAttributeAccessIssue]

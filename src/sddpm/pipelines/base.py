@@ -1,41 +1,26 @@
-"""Common to all ways of sampling: model, scheduler and engine, noise by seed, batches in sequence."""
+"""Common to all pipelines: model and scheduler, what is stored with them, and the options of a call."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import torch
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-import sddpm.diffusion.schedulers
-import sddpm.models  # noqa: F401  diffusers loads only classes whose module is imported already
 from sddpm.choices import check_choice
-from sddpm.diffusion.noise import draw_noise
 from sddpm.diffusion.objectives import check_x0_scale
 from sddpm.diffusion.solvers import solver_name, switch_solver
 from sddpm.diffusion.timesteps import check_count, chosen_timesteps, is_distilled, kept_timesteps, own_steps
 from sddpm.errors import UserError
 from sddpm.inference.engine import Engines
-from sddpm.models.config import sample_shape
 from sddpm.models.early_exit import EarlyExit
 from sddpm.models.thresholds import resolve_thresholds, spiking_neurons
-from sddpm.opening.checksums import write_checksums
-from sddpm.pipelines.denoise import DenoisingStep, prepare_scheduler
-from sddpm.pipelines.hub import make_loadable, send_model
-from sddpm.pipelines.options import DEFAULT_BATCH_SIZE, DEFAULT_STEPS, SamplingOptions
-from sddpm.pipelines.resolving import pipeline_folder
+from sddpm.pipelines.denoise import prepare_scheduler
+from sddpm.pipelines.options import DEFAULT_STEPS, SamplingOptions
 from sddpm.pipelines.samplers import OWN, Sampler, read_samplers
 from sddpm.pipelines.threshold_guidance import PlainThresholds, kept_thresholds
 
-OUTPUT_TYPES = ("pil", "np", "pt")
 ABOUT = ("threshold_guidance", "class_names", "signal_range", "x0_scale", "num_inference_steps", "samplers", "sampler")
 Options = TypeVar("Options", bound=SamplingOptions)
 
@@ -58,76 +43,30 @@ class Prepared:
     evaluations: int
 
 
-class SamplingPipeline(DiffusionPipeline):
-    """The base of `SpikingDiffusionPipeline`, without the sampling methods; same arguments and errors."""
+class SamplingPipeline:
+    """A model and a scheduler, and what is stored with them. It does not need diffusers' pipelines, which take seconds
+    to import.
 
-    model_cpu_offload_seq = "unet"
+    Attributes:
+        unet, scheduler: as of `SpikingDiffusionPipeline`.
+        config: a mapping with the values of `about`.
+    """
 
-    def __init__(
-        self,
-        unet: ModelMixin,
-        scheduler: SchedulerMixin,
-        threshold_guidance: Mapping[str, Any] | None = None,
-        class_names: Sequence[str] | None = None,
-        signal_range: Sequence[float] | None = None,
-        x0_scale: float | None = None,
-        num_inference_steps: int | None = None,
-        samplers: Mapping[str, Any] | None = None,
-        sampler: str | None = None,
-    ):
-        super().__init__()
-        self.unet: Any
-        self.scheduler: Any
-        self.register_modules(unet=unet, scheduler=scheduler)
-        check_fit(unet, scheduler, class_names)
+    unet: Any
+    scheduler: Any
+    config: Any
+
+    def _begin(self, about: Mapping[str, Any]) -> None:
+        """Check what is stored, and prepare to sample. Raises `UserError` as `SpikingDiffusionPipeline` does."""
+        check_fit(self.unet, self.scheduler, about["class_names"])
+        kept_thresholds(about["threshold_guidance"])  # for its checks
+        if about["x0_scale"] is not None:
+            check_x0_scale(about["x0_scale"])
+        if about["num_inference_steps"] is not None:
+            check_own_steps(about["num_inference_steps"], self.scheduler)
+        read_samplers(about["samplers"], about["sampler"], self.scheduler.config.num_train_timesteps)  # for its checks
         self._engines = Engines()
         self._interrupt = False  # a callback_on_step_end sets it to stop, as in diffusers
-        kept_thresholds(threshold_guidance)  # for its checks
-        if threshold_guidance is not None:  # a model without guidance is saved in the old format
-            self.register_to_config(threshold_guidance=dict(threshold_guidance))
-        if class_names is not None:
-            self.register_to_config(class_names=list(class_names))
-        if signal_range is not None:
-            self.register_to_config(signal_range=[float(value) for value in signal_range])
-        if x0_scale is not None:
-            check_x0_scale(x0_scale)
-            self.register_to_config(x0_scale=x0_scale)
-        if num_inference_steps is not None:
-            check_own_steps(num_inference_steps, scheduler)
-            self.register_to_config(num_inference_steps=num_inference_steps)
-        read_samplers(samplers, sampler, self.scheduler.config.num_train_timesteps)  # for its checks
-        if samplers is not None:
-            self.register_to_config(samplers=dict(samplers))
-        if sampler is not None:
-            self.register_to_config(sampler=sampler)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
-        """As in diffusers, from everything that `load_pipeline` accepts: the name of a model that comes with the
-        package, a saved model, a run, or user/model on the hub. Code in a model's folder is not executed. Raises
-        `UserError` if there is no such model."""
-        folder = pipeline_folder(pretrained_model_name_or_path)
-        return super().from_pretrained(folder, **kwargs)
-
-    @classmethod
-    def load_config(cls, *arguments: Any, **keywords: Any) -> Any:
-        """As in diffusers, but always for this class, not for one defined by a file in the model's folder."""
-        config: Any = super().load_config(*arguments, **keywords)
-        if isinstance(config, dict) and isinstance(config.get("_class_name"), list):
-            config["_class_name"] = config["_class_name"][-1]
-        return config
-
-    def save_pretrained(
-        self, save_directory: str | PathLike[str], *arguments: Any, push_to_hub: bool = False, **keywords: Any
-    ) -> None:
-        """As in diffusers, and also saves hashes of the weights, which `load_pipeline` compares, and a file with which
-        `DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)` loads the model."""
-        folder, name = Path(save_directory), keywords.pop("repo_id", None)
-        super().save_pretrained(folder, *arguments, **keywords)
-        write_checksums(folder / "unet")
-        make_loadable(folder)
-        if push_to_hub:
-            send_model(folder, name or folder.name)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -283,56 +222,6 @@ class SamplingPipeline(DiffusionPipeline):
             model = partial(EarlyExit, self.unet, options.exit_tolerance)
         return Prepared(model, scheduler, options, evaluations)
 
-    @property
-    def _shape_of_one(self) -> tuple[int, ...]:
-        return sample_shape(self.unet.config)
-
-    def _check_output_type(self, output_type: str) -> None:
-        """Raise `UserError` unless `output_type` is one of `OUTPUT_TYPES` that this model's samples can have."""
-        check_choice("output_type", output_type, OUTPUT_TYPES)
-        channels = self._shape_of_one[0]
-        if output_type == "pil" and self.signal_range is None and channels not in (1, 3):
-            raise UserError(f"images of {channels} channels cannot be 'pil': choose the output_type 'np' or 'pt'")
-
-    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
-        dtype = torch.float64 if self.unet.dtype == torch.float64 else torch.float32
-        return draw_noise(generators, self._shape_of_one, dtype, self._execution_device)
-
-    def _batches(
-        self,
-        chunks: Iterable[list[Any]],
-        begin: Callable[[list[Any]], Iterator[DenoisingStep]],
-        callback: Callable[[DenoisingStep], None] | None,
-        total: int | None,
-    ) -> Iterator[tuple[list[Any], Tensor]]:
-        """Each chunk and its images, [B, C, H, W] in [0, 1] on the CPU: the results of the steps that `begin` returns.
-        Signals [B, C, L] are in the units of their data."""
-        low, high = self.signal_range or (0.0, 1.0)
-        # Uses diffusers' own bar, so that pipe.set_progress_bar_config works; without a total there is no bar.
-        with self.progress_bar(total=total) if total else tqdm(disable=True) as bar:  # type: ignore[misc]
-            done = 0
-            for chunk in chunks:
-                x = torch.tensor(torch.nan)
-                for step in begin(chunk):
-                    x = step.x_prev
-                    if callback is not None:
-                        callback(step)
-                    bar.update()
-                if not x.isfinite().all():
-                    raise UserError(f"the model predicted NaN or infinity in images {done} to {done + len(x) - 1}")
-                done += len(x)
-                unit = (x / 2 + 0.5).clamp(0.0, 1.0).cpu()
-                yield chunk, unit if self.signal_range is None else low + (high - low) * unit
-
-    def _output(self, batches: Iterable[tuple[list[Any], Tensor]], output_type: str) -> ImagePipelineOutput:
-        images = torch.cat([images for _, images in batches])
-        if self.signal_range is not None and output_type != "pt":
-            return ImagePipelineOutput(images=images.numpy())
-        if output_type == "pt":
-            return ImagePipelineOutput(images=images)  # pyright: ignore[reportArgumentType]
-        arrays = images.permute(0, 2, 3, 1).float().numpy()
-        return ImagePipelineOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))
-
 
 def check_fit(unet: Any, scheduler: Any, class_names: Sequence[str] | None) -> None:
     """Raise `UserError` for another number of time steps in the network than in the scheduler, or for more names than
@@ -357,11 +246,3 @@ def check_own_steps(num_inference_steps: Any, scheduler: Any) -> None:
         )
     if (kept := kept_timesteps(scheduler.config)) is not None:
         check_count(num_inference_steps, kept)
-
-
-def split_batches(items: Sequence[Any], batch_size: int | None) -> list[list[Any]]:
-    """Lists of `batch_size` items (64 by default). Raises `UserError` if there are none."""
-    batch_size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
-    if batch_size < 1 or len(items) < 1:
-        raise UserError(f"nothing to sample: {len(items)} seeds, {batch_size} at a time")
-    return [list(items[i : i + batch_size]) for i in range(0, len(items), batch_size)]

@@ -16,7 +16,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from sddpm.errors import UserError
 from sddpm.opening.json_files import read_json
 
-PIPELINE_FILE = "pipeline.py"
+PIPELINE_FILE, PIPELINE_CLASS = "pipeline.py", "SpikingDiffusionPipeline"
 PIPELINE_CODE = '''"""For `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)`, where sddpm is installed."""
 
 from sddpm.pipelines import SpikingDiffusionPipeline
@@ -82,7 +82,7 @@ def make_loadable(folder: Path) -> None:
     """Add the file with which plain diffusers loads a saved `SpikingDiffusionPipeline` with trust_remote_code=True."""
     index = folder / "model_index.json"
     content = read_json(index)
-    content["_class_name"] = [Path(PIPELINE_FILE).stem, "SpikingDiffusionPipeline"]
+    content["_class_name"] = [Path(PIPELINE_FILE).stem, PIPELINE_CLASS]
     index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / PIPELINE_FILE).write_text(PIPELINE_CODE, encoding="utf-8")
 

@@ -1,31 +1,11 @@
-"""Strict loading of a saved pipeline from a folder on this machine, with errors that say what to do."""
+"""Strict loading of a saved pipeline."""
 
-import logging
-import sys
-import threading
 from os import PathLike
-from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils.logging import get_verbosity, set_verbosity
 
-from sddpm.diffusion.objectives import check_x0_scale
-from sddpm.diffusion.timesteps import kept_timesteps
-from sddpm.errors import UserError, reason
-from sddpm.models.config import MOST_TIMESTEPS
-from sddpm.opening.json_files import read_json
-from sddpm.opening.networks import WEIGHTS_NAME, check_network, variant_of
-from sddpm.pipelines.base import ABOUT
-from sddpm.pipelines.hub import PIPELINE_FILE
-from sddpm.pipelines.resolving import pipeline_folder
+from sddpm.pipelines.parts import load_parts
 from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
-from sddpm.pipelines.threshold_guidance import kept_thresholds
-from sddpm.pretrained import INDEX_NAME
-
-_LOADING = threading.Lock()  # verbosity and weight initialisation are settings of the whole process
 
 
 def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu") -> SpikingDiffusionPipeline:
@@ -42,93 +22,7 @@ def load_pipeline(path: str | PathLike[str], device: torch.device | str = "cpu")
     Raises:
         UserError: no such folder, a folder without a pipeline, or files that are damaged or inconsistent.
     """
-    folder = pipeline_folder(path)
-    index = read_json(folder / INDEX_NAME)
-    found, wanted = index.get("_class_name"), SpikingDiffusionPipeline.__name__
-    if found not in (wanted, [Path(PIPELINE_FILE).stem, wanted]):
-        raise UserError(f"{folder} contains a {found}, not a {wanted}")
-    names = index.get("class_names")
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise UserError(f"{folder / INDEX_NAME} is damaged: class_names must be a list of names, not {names!r}")
-    spread = index.get("signal_range")
-    if spread is not None and not (
-        isinstance(spread, list) and len(spread) == 2 and all(type(value) in (int, float) for value in spread)
-    ):
-        raise UserError(f"{folder / INDEX_NAME} is damaged: signal_range must be two numbers, not {spread!r}")
-    x0_scale = index.get("x0_scale")
-    try:
-        if x0_scale is not None:
-            check_x0_scale(x0_scale)
-        kept_thresholds(index.get("threshold_guidance"))
-    except UserError as error:
-        raise UserError(f"{folder / INDEX_NAME}: {error}") from error
-    unet, scheduler = _load_unet(folder, index), _load_scheduler(folder, index)
-    try:
-        pipeline = SpikingDiffusionPipeline(unet, scheduler, **{name: index.get(name) for name in ABOUT})
-    except UserError as error:
-        raise UserError(f"{folder / INDEX_NAME}: {error}") from error
+    parts = load_parts(path)
+    with parts.naming_the_file():
+        pipeline = SpikingDiffusionPipeline(parts.unet, parts.scheduler, **parts.about)
     return pipeline.to(device)
-
-
-def _load_unet(folder: Path, index: dict[str, Any]) -> ModelMixin:
-    unet_class = _class_of(folder, index, "unet", ModelMixin)
-    check_network(folder / "unet", unet_class)
-    weights = folder / "unet" / WEIGHTS_NAME
-    with _LOADING:
-        verbosity = get_verbosity()
-        set_verbosity(logging.CRITICAL)  # diffusers' warnings are errors below
-        try:
-            unet, found = unet_class.from_pretrained(
-                folder / "unet",
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                variant=variant_of(folder / "unet"),
-                low_cpu_mem_usage=False,  # else accelerate empties models that other threads build
-            )
-        except UserError as error:
-            raise UserError(f"{folder / 'unet'}: {error}") from error
-        except Exception as error:  # from diffusers and the libraries it uses
-            first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UserError(f"cannot load {folder / 'unet'}: {first.partition('. If you')[0]}") from error
-        finally:
-            set_verbosity(verbosity)
-    for kind in ("missing_keys", "unexpected_keys"):
-        if found[kind]:
-            names = ", ".join(sorted(found[kind])[:5])
-            raise UserError(f"{weights} does not fit its config.json: {kind.replace('_keys', '')} weights {names}")
-    return unet
-
-
-def _load_scheduler(folder: Path, index: dict[str, Any]) -> SchedulerMixin:
-    scheduler_class = _class_of(folder, index, "scheduler", SchedulerMixin)
-    file = folder / "scheduler" / "scheduler_config.json"
-    config = read_json(file)
-    steps, moments = config.get("num_train_timesteps", 1000), config.get("moments")
-    if type(steps) is not int or not 1 <= steps <= MOST_TIMESTEPS:
-        raise UserError(f"{file}: num_train_timesteps must be from 1 to {MOST_TIMESTEPS:,}, not {steps!r}")
-    if moments is not None and not isinstance(moments, dict):
-        raise UserError(f"{file} is damaged: moments must be from `sddpm moments`, not {moments!r}")
-    try:
-        kept_timesteps({"num_train_timesteps": steps, **config})
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-    try:
-        return scheduler_class.from_config(config)
-    except Exception as error:  # diffusers' schedulers raise various errors for invalid values
-        raise UserError(f"cannot make a scheduler from {file}: {reason(error)}") from error
-
-
-def _class_of(folder: Path, index: dict[str, Any], part: str, base: type) -> Any:
-    """The class named in model_index.json, if it has the right base class and its module is already imported."""
-    try:
-        library, name = index[part]
-        found = getattr(sys.modules[library], name)
-        if issubclass(found, base):
-            return found
-    except (KeyError, ValueError, TypeError, AttributeError):
-        pass
-    raise UserError(
-        f"{folder / 'model_index.json'} names an unknown {part}, {index.get(part)}: it must be a class of sddpm or "
-        "diffusers"
-    )

@@ -3,22 +3,29 @@
 `model_index.json` of a saved pipeline names this module's class: do not move it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TypeVar, Unpack
+from os import PathLike
+from pathlib import Path
+from typing import Any, Unpack
 
 import torch
-from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from PIL import Image
 from torch import Tensor
 
+import sddpm.diffusion.schedulers
+import sddpm.models.ann  # noqa: F401  diffusers loads only classes whose module is imported already
+from sddpm.choices import check_choice
 from sddpm.diffusion.interpolation import slerp
 from sddpm.diffusion.noise import check_seeds, generators_for
 from sddpm.diffusion.solver_registry import deterministic_solvers
 from sddpm.diffusion.solvers import adds_noise
 from sddpm.errors import UserError
-from sddpm.pipelines.base import SamplingPipeline, split_batches
-from sddpm.pipelines.class_guidance import ClassGuidance, ClassLabels, check_guidance, resolve_labels
+from sddpm.opening.checksums import write_checksums
+from sddpm.pipelines.class_guidance import ClassLabels
 from sddpm.pipelines.denoise import DenoisingStep, denoise
 from sddpm.pipelines.diffusers_call import (
     TENSOR_INPUTS,
@@ -29,10 +36,13 @@ from sddpm.pipelines.diffusers_call import (
     refuse_foreign,
     step_end,
 )
+from sddpm.pipelines.hub import make_loadable, send_model
 from sddpm.pipelines.inpainting import Images, as_images, as_mask, inpaint
 from sddpm.pipelines.options import SamplingKeywords, SamplingOptions, with_keywords
+from sddpm.pipelines.resolving import pipeline_folder
+from sddpm.pipelines.streaming import StreamingPipeline, split_batches
 
-T = TypeVar("T")
+OUTPUT_TYPES = ("pil", "np", "pt")
 
 
 def _or_ddim(options: SamplingOptions | None, keywords: SamplingKeywords) -> SamplingOptions:
@@ -42,7 +52,7 @@ def _or_ddim(options: SamplingOptions | None, keywords: SamplingKeywords) -> Sam
     return SamplingOptions(solver=None if keywords.get("sampler") else "ddim")
 
 
-class SpikingDiffusionPipeline(SamplingPipeline):
+class SpikingDiffusionPipeline(StreamingPipeline, DiffusionPipeline):
     """Samples images with a model that predicts epsilon or v, and a scheduler.
 
     Each image has its own seed, which determines its x_T and the noise of all its steps, whatever the batch size, the
@@ -65,6 +75,65 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         UserError: a default that is invalid for the model; another number of time steps in the network than in the
             scheduler; more names than classes.
     """
+
+    model_cpu_offload_seq = "unet"
+
+    def __init__(
+        self,
+        unet: ModelMixin,
+        scheduler: SchedulerMixin,
+        threshold_guidance: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        signal_range: Sequence[float] | None = None,
+        x0_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        samplers: Mapping[str, Any] | None = None,
+        sampler: str | None = None,
+    ):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        about = {
+            "threshold_guidance": threshold_guidance,
+            "class_names": class_names,
+            "signal_range": None if signal_range is None else [float(value) for value in signal_range],
+            "x0_scale": x0_scale,
+            "num_inference_steps": num_inference_steps,
+            "samplers": samplers,
+            "sampler": sampler,
+        }
+        self._begin(about)
+        for name, kind in (("threshold_guidance", dict), ("class_names", list), ("samplers", dict)):
+            about[name] = None if about[name] is None else kind(about[name])
+        # Without absent values, so that a model without guidance, for example, is saved as by older versions.
+        self.register_to_config(**{name: value for name, value in about.items() if value is not None})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any):
+        """As in diffusers, from everything that `load_pipeline` accepts: the name of a model that comes with the
+        package, a saved model, a run, or user/model on the hub. Code in a model's folder is not executed. Raises
+        `UserError` if there is no such model."""
+        folder = pipeline_folder(pretrained_model_name_or_path)
+        return super().from_pretrained(folder, **kwargs)
+
+    @classmethod
+    def load_config(cls, *arguments: Any, **keywords: Any) -> Any:
+        """As in diffusers, but always for this class, not for one defined by a file in the model's folder."""
+        config: Any = super().load_config(*arguments, **keywords)
+        if isinstance(config, dict) and isinstance(config.get("_class_name"), list):
+            config["_class_name"] = config["_class_name"][-1]
+        return config
+
+    def save_pretrained(
+        self, save_directory: str | PathLike[str], *arguments: Any, push_to_hub: bool = False, **keywords: Any
+    ) -> None:
+        """As in diffusers, and also saves hashes of the weights, which `load_pipeline` compares, and a file with which
+        `DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True)` loads the model."""
+        folder, name = Path(save_directory), keywords.pop("repo_id", None)
+        super().save_pretrained(folder, *arguments, **keywords)
+        write_checksums(folder / "unet")
+        make_loadable(folder)
+        if push_to_hub:
+            send_model(folder, name or folder.name)
 
     def __call__(
         self,
@@ -254,77 +323,18 @@ class SpikingDiffusionPipeline(SamplingPipeline):
         batches = ((rows, torch.where(unknown[rows], x, kept[rows].to(x))) for rows, x in batches)
         return self._output(batches, output_type)
 
-    def stream(
-        self,
-        seeds: Sequence[int],
-        *,
-        batch_size: int | None = None,
-        class_labels: ClassLabels = None,
-        options: SamplingOptions | None = None,
-        callback: Callable[[DenoisingStep], None] | None = None,
-        progress: bool = True,
-        **keywords: Unpack[SamplingKeywords],
-    ) -> Iterator[tuple[list[int], Tensor]]:
-        """Sample batch by batch: yields the seeds of a batch and its images, float [B, C, H, W] in [0, 1] on the CPU.
+    def _check_output_type(self, output_type: str) -> None:
+        """Raise `UserError` unless `output_type` is one of `OUTPUT_TYPES` that this model's samples can have."""
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        channels = self._shape_of_one[0]
+        if output_type == "pil" and self.signal_range is None and channels not in (1, 3):
+            raise UserError(f"images of {channels} channels cannot be 'pil': choose the output_type 'np' or 'pt'")
 
-        Arguments and errors as when calling the pipeline; invalid arguments raise at once, not with the first batch.
-        """
-        return self._stream(seeds, class_labels, with_keywords(options, keywords, batch_size), callback, progress)
-
-    def _stream(
-        self,
-        seeds: Sequence[int],
-        class_labels: ClassLabels,
-        options: SamplingOptions,
-        callback: Callable[[DenoisingStep], None] | None,
-        progress: bool,
-        latents: Tensor | None = None,
-        on_step_end: Callable[[int, int, Tensor], Tensor] | None = None,
-    ) -> Iterator[tuple[list[int], Tensor]]:
-        check_seeds(seeds)
-        labels = self._resolve_labels(class_labels, options.guidance_scale, seeds)
-        prepared = self._prepare(options)
-
-        def begin(rows: list[int]) -> Iterator[DenoisingStep]:
-            generators = generators_for([seeds[row] for row in rows])
-            x = self._noise(generators)  # always drawn: the noise of the steps follows it in the generator
-            if latents is not None:
-                x = latents[rows].to(x)
-            guidance = self._guidance([labels[row] for row in rows], options.guidance_scale)
-            model, scheduler = prepared.model(), prepared.scheduler
-            return denoise(
-                model, scheduler, x, generators, prepared.options, guidance=guidance, on_step_end=on_step_end
-            )
-
-        chunks = split_batches(range(len(seeds)), options.batch_size)
-        total = prepared.evaluations * len(chunks) if progress else None
-        if on_step_end is None:
-            batches = self._batches(chunks, begin, callback, total)
-        else:
-            self._interrupt = False
-            batches = self._batches(
-                self._until_interrupt(chunks), lambda rows: self._until_interrupt(begin(rows)), callback, total
-            )
-        return (([seeds[row] for row in rows], x) for rows, x in batches)
-
-    def _until_interrupt(self, parts: Iterable[T]) -> Iterator[T]:
-        """The parts of the work, until a callback sets `_interrupt`."""
-        for part in parts:
-            yield part
-            if self._interrupt:
-                return
-
-    def _resolve_labels(
-        self, class_labels: ClassLabels, guidance_scale: float, seeds: Sequence[int], of: str = "seeds"
-    ) -> list[int]:
-        """The class of each seed (or of each item named by `of`); an arbitrary number for an unconditional model."""
-        check_guidance(self.num_classes, class_labels, guidance_scale)
-        if self.num_classes is None:
-            return [0] * len(seeds)
-        return resolve_labels(class_labels, seeds, self.num_classes, self.class_names, of)
-
-    def _guidance(self, labels: list[int], scale: float) -> ClassGuidance | None:
-        """The guidance of a batch of samples of these classes; None for an unconditional model."""
-        if self.num_classes is None:
-            return None
-        return ClassGuidance(torch.tensor(labels).to(self._execution_device), self.num_classes, scale)
+    def _output(self, batches: Iterable[tuple[list[Any], Tensor]], output_type: str) -> ImagePipelineOutput:
+        images = torch.cat([images for _, images in batches])
+        if self.signal_range is not None and output_type != "pt":
+            return ImagePipelineOutput(images=images.numpy())
+        if output_type == "pt":
+            return ImagePipelineOutput(images=images)  # pyright: ignore[reportArgumentType]
+        arrays = images.permute(0, 2, 3, 1).float().numpy()
+        return ImagePipelineOutput(images=arrays if output_type == "np" else self.numpy_to_pil(arrays))

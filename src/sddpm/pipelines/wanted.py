@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sddpm.errors import UserError
 from sddpm.pipelines.class_guidance import NO_CLASS, RANDOM, check_guidance, class_name, resolve_labels
-from sddpm.pipelines.spiking_diffusion import SpikingDiffusionPipeline
+from sddpm.pipelines.streaming import StreamingPipeline
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def split_classes(values: Sequence[str]) -> list[str]:
 
 
 def wanted_images(
-    pipeline: SpikingDiffusionPipeline, seeds: list[int], values: Sequence[str], otherwise: str = "random"
+    pipeline: StreamingPipeline, seeds: list[int], values: Sequence[str], otherwise: str = "random"
 ) -> Wanted:
     """Every seed in every requested class; without a class, the class labels are `otherwise`.
 
