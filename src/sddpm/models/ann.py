@@ -11,6 +11,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from sddpm.models.checked import Checked
@@ -69,6 +70,10 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
             num_class_embeds=None if num_classes is None else num_classes + 1,  # the last row stands for "no class"
         )
         _initialize(self.unet)
+        for layer in self.unet.modules():
+            if isinstance(layer, Upsample2D):
+                layer.interpolate = False
+                layer.register_forward_pre_hook(_double)
 
     def forward(
         self,
@@ -84,6 +89,14 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
         out = self.unet(F.pixel_unshuffle(sample, patch_size), timestep, labels).sample
         out = F.pixel_shuffle(out, patch_size)
         return UNet2DOutput(sample=out) if return_dict else (out,)
+
+
+def _double(layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Each pixel [B, C, H, W] as 2 x 2, in place of interpolation to the nearest: on CPUs torch.compile (2.13) loses
+    the gradient of that in these blocks, and everything before the layer would not learn."""
+    x, *others = arguments
+    rows = x.permute(0, 2, 3, 1)[:, :, None, :, None]
+    return rows.expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), *others
 
 
 def _initialize(unet: UNet2DModel) -> None:
