@@ -21,11 +21,11 @@ from sddpm.energy.twin import twin_ledger
 from sddpm.errors import UserError
 from sddpm.files import Output, atomic_path, check_outputs
 from sddpm.opening.checksums import write_checksums
+from sddpm.opening.networks import WEIGHTS_NAME
 from sddpm.pipelines import SpikingDiffusionPipeline, load_pipeline
 from sddpm.pipelines.base import check_own_steps
 from sddpm.pipelines.class_guidance import drawn_by_seed
 from sddpm.pipelines.hub import make_loadable
-from sddpm.pipelines.loading import WEIGHTS_NAME
 from sddpm.pipelines.samplers import OWN
 from sddpm.release.card import CardFacts, card_text
 from sddpm.release.evaluations import read_evaluations, read_result
