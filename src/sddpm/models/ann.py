@@ -4,6 +4,7 @@
 """
 
 import math
+from typing import Any
 
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -11,7 +12,6 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.unets.unet_2d import UNet2DModel, UNet2DOutput
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from sddpm.models.checked import Checked
@@ -70,10 +70,10 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
             num_class_embeds=None if num_classes is None else num_classes + 1,  # the last row stands for "no class"
         )
         _initialize(self.unet)
-        for layer in self.unet.modules():
-            if isinstance(layer, Upsample2D):
-                layer.interpolate = False
-                layer.register_forward_pre_hook(_double)
+        blocks: Any = self.unet.up_blocks
+        for block in blocks:
+            if block.upsamplers:
+                block.upsamplers = nn.ModuleList(Upsample(layer.conv) for layer in block.upsamplers)
 
     def forward(
         self,
@@ -91,12 +91,21 @@ class ANNUNet2DModel(Checked, ModelMixin, ConfigMixin):
         return UNet2DOutput(sample=out) if return_dict else (out,)
 
 
-def _double(layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Each pixel [B, C, H, W] as 2 x 2, in place of interpolation to the nearest: on CPUs torch.compile (2.13) loses
-    the gradient of that in these blocks, and everything before the layer would not learn."""
-    x, *others = arguments
-    rows = x.permute(0, 2, 3, 1)[:, :, None, :, None]
-    return rows.expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2), *others
+class Upsample(nn.Module):
+    """diffusers' `Upsample2D`: each pixel becomes 2 x 2, then comes the convolution.
+
+    On CPUs torch.compile (2.13) loses the gradient of diffusers' interpolation in these blocks, so that everything
+    before the layer would not learn.
+    """
+
+    def __init__(self, conv: nn.Module):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor, output_size: object = None) -> Tensor:
+        """[B, C, H, W] -> [B, C, 2H, 2W]; output_size: unused, for sizes that are not even."""
+        rows = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1)
+        return self.conv(rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2))
 
 
 def _initialize(unet: UNet2DModel) -> None:
